@@ -1,0 +1,198 @@
+"""The command line: files, streams and exit statuses; everything else is a pure stage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from compiler import __version__
+from compiler.compose import Unreadable
+from compiler.diagnostic import Diagnostic, Severity
+from compiler.library import library
+from compiler.pipeline import Compiled, compile_profile
+from compiler.report import FORMATS, in_order
+from compiler.rules.port_conflict import check as check_ports
+
+FAILED, USAGE = 1, 2
+MAX_BYTES = 8_000_000
+
+_profiles = click.argument("profiles", nargs=-1, required=True, metavar="PROFILE...")
+_overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value."
+)
+_strict = click.option("--strict", is_flag=True, help="Treat warnings as errors.")
+_format = click.option(
+    "--format",
+    "style",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    help="How to print diagnostics: text to stderr, the others to stdout.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="dync")
+def dync() -> None:
+    """Compile a profile into a running, caching LMCache and vLLM deployment."""
+
+
+@dync.command()
+@_profiles
+@_overrides
+@_strict
+@_format
+def check(profiles: tuple[str, ...], overrides: tuple[str, ...], strict: bool, style: str) -> None:
+    """Say everything there is to say about the profiles; write nothing.
+
+    Several profiles are also checked together, as deployments of one host.
+    """
+    compiled = [_compile(name, overrides) for name in profiles]
+    together = _together(compiled)
+    failed = _print(compiled, together, strict=strict, style=style)
+    if not failed and style == "text":
+        for name in profiles:
+            click.echo(f"{name}: ok")
+    sys.exit(FAILED if failed else 0)
+
+
+@dync.command()
+@_profiles
+@click.option("-o", "--out", "out", metavar="DIR", help="The bundle. Default: build/NAME.")
+@_overrides
+@_strict
+@_format
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that was changed by hand.")
+def build(
+    profiles: tuple[str, ...],
+    out: str | None,
+    overrides: tuple[str, ...],
+    strict: bool,
+    style: str,
+    overwrite: bool,
+) -> None:
+    """Write the bundle of each profile: launch.sh, scripts, engine files, plan.json."""
+    from compiler.emit import emit
+    from compiler.library import templates
+    from compiler.write import NotWritten, write
+
+    if out is not None and len(profiles) > 1:
+        raise click.UsageError("-o names one bundle: give one profile")
+    compiled = [_compile(name, overrides) for name in profiles]
+    if _print(compiled, _together(compiled), strict=strict, style=style):
+        sys.exit(FAILED)
+    texts = templates()
+    plans = [item.resolved.plan for item in compiled if item.resolved is not None]
+    if len({plan.name for plan in plans}) < len(plans):
+        raise click.UsageError("two of these profiles have the same name: give each its own")
+    bundles = [(plan, emit(plan, texts)) for plan in plans]
+    for plan, artifacts in bundles:
+        place = Path(out) if out is not None else Path("build") / plan.name
+        try:
+            changed = write(artifacts, place, overwrite=overwrite)
+        except NotWritten as error:
+            raise click.ClickException(str(error)) from error
+        if style == "text":
+            what = "wrote" if changed else "unchanged"
+            click.echo(f"{what} {place}: {len(artifacts)} files, {len(plan.processes)} processes")
+            click.echo(f"start it: {place}/launch.sh")
+    sys.exit(0)
+
+
+@dync.command()
+@click.argument("topology", type=click.Choice(["agg", "disagg"]), default="agg")
+@click.option("-o", "--out", metavar="FILE", help="Write here; default: standard output.")
+def init(topology: str, out: str | None) -> None:
+    """Write a commented profile to edit."""
+    from compiler import data
+
+    text = data.template_text(f"init/{topology}.yaml")
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with open(out, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise click.ClickException(f"{out} exists: name another file") from error
+    click.echo(f"wrote {out}; next: dync check {out}")
+
+
+@dync.command()
+@click.argument("rule", required=False)
+def explain(rule: str | None) -> None:
+    """Explain a rule: why, an accepted and a rejected profile, its source."""
+    from compiler.diagnostic import suggestion
+    from compiler.rules.pages import pages
+
+    known = pages(library())
+    if rule is None:
+        for name, page in sorted(known.items()):
+            click.echo(f"{name:26} {page.splitlines()[0]}")
+        return
+    if rule not in known:
+        near = suggestion(rule, known)
+        hint = f"; did you mean {near}?" if near else "; `dync explain` lists them"
+        raise click.UsageError(f"there is no rule {rule!r}{hint}")
+    click.echo(f"{rule}: {known[rule].rstrip()}")
+
+
+@dync.command()
+def schema() -> None:
+    """Print the profile's JSON Schema, for editors."""
+    from compiler import data
+
+    click.echo((data.root() / "schemas" / "profile.schema.json").read_text("utf-8"), nl=False)
+
+
+def _compile(name: str, overrides: Sequence[str]) -> Compiled:
+    try:
+        return compile_profile(name, _read, overrides, library())
+    except Unreadable as error:
+        raise click.UsageError(f"cannot read {name}: {error}") from error
+
+
+def _read(name: str) -> str:
+    """Read one profile as text.
+
+    Errors: Unreadable where it is missing, no UTF-8 or larger than a profile can be.
+    """
+    try:
+        with open(name, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
+    if len(content) > MAX_BYTES:
+        raise Unreadable(f"larger than {MAX_BYTES} bytes")
+    # An invalid byte becomes a lone surrogate, which `load` refuses with its line and column.
+    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+def _together(compiled: Sequence[Compiled]) -> list[Diagnostic]:
+    """Check all profiles as deployments of one host."""
+    if len(compiled) < 2:
+        return []
+    listening = [
+        (item.resolved.plan, item.resolved.origins)
+        for item in compiled
+        if item.resolved is not None
+    ]
+    return list(check_ports(listening))
+
+
+def _print(
+    compiled: Sequence[Compiled], together: Sequence[Diagnostic], *, strict: bool, style: str
+) -> bool:
+    """Print every diagnostic; True if the profiles must not be built."""
+    diagnostics = in_order([*(d for item in compiled for d in item.diagnostics), *together])
+    sources = {name: text for item in compiled for name, text in item.sources.items()}
+    text = FORMATS[style](diagnostics, sources)
+    if text:
+        data = text.encode("utf-8", "backslashreplace")
+        stream = sys.stderr.buffer if style == "text" else sys.stdout.buffer
+        stream.write(data)
+        stream.flush()
+    stops = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
+    return any(d.severity in stops for d in diagnostics)

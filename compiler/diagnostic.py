@@ -1,0 +1,79 @@
+"""What the compiler says about a profile: spans, labels, diagnostics, outcomes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class CompilerBug(Exception):
+    """An impossible state: an earlier stage should have refused the input."""
+
+
+class Severity(str, Enum):
+    """How much a diagnostic weighs; only ERROR stops the pipeline."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of one source; lines and columns count from 1, the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """A span and the few words shown beside it."""
+
+    span: Span
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic:
+    """One finding: what is wrong, where, why, and the edit that mends it."""
+
+    rule: str
+    severity: Severity
+    message: str
+    primary: Label
+    why: str
+    fix: str | None = None
+    related: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """A stage's value, or None where errors stopped it, and all it has to say."""
+
+    value: T | None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether a diagnostic of severity ERROR is among them."""
+        return has_errors(self.diagnostics)
+
+
+def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
+    """Tell whether any diagnostic is an error."""
+    return any(d.severity is Severity.ERROR for d in diagnostics)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """Give the one known word nearest to a misspelt one, or None."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

@@ -1,0 +1,90 @@
+"""Emit launch.sh and the shell library it stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compiler.emit.artifact import Artifact, header
+from compiler.plan import OffForm, Plan, Process
+from compiler.quoting import shell_word
+from compiler.render import Renderer
+from compiler.skeleton import text_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessView:
+    """One process as launch.sh sees it; every field is a shell word."""
+
+    name: str
+    ready_host: str
+    ready_port: str
+    ready_path: str
+    ready_timeout_s: str
+    stop_s: str
+    after: str
+    listens: str
+    only_with_lmcache: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchView:
+    """The fields of launch.sh.j2."""
+
+    header: tuple[str, ...]
+    name: str
+    url: str
+    processes: tuple[ProcessView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltView:
+    """The fields of built.sh.j2: what the launch-time switches are held against."""
+
+    header: tuple[str, ...]
+    mode: str
+    chunk_size: str
+    chunk_multiple: str
+    cpu_gb: str
+    local_cpu: str
+
+
+def emit_launch(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
+    """Emit the launcher; its processes stand in the plan's order, dependencies first."""
+    cache = plan.lmcache
+    launch = LaunchView(
+        header=header(plan),
+        name=shell_word(plan.name),
+        url=shell_word(plan.url),
+        processes=tuple(_view(process) for process in plan.processes),
+    )
+    built = BuiltView(
+        header=header(plan),
+        mode=shell_word(cache.mode.value if cache.enabled else "off"),
+        chunk_size=shell_word(str(cache.chunk_size)),
+        chunk_multiple=shell_word(str(cache.chunk_multiple)),
+        cpu_gb=shell_word(text_of(cache.cpu_cache_gb)),
+        local_cpu=shell_word("True"),
+    )
+    yield Artifact(path="launch.sh", text=renderer.render("launch.sh.j2", launch), executable=True)
+    yield Artifact(path="lib/built.sh", text=renderer.render("built.sh.j2", built))
+    yield Artifact(path="lib/dync.sh", text=renderer.static("lib/dync.sh"))
+
+
+def _view(process: Process) -> ProcessView:
+    ready = process.ready
+    listens = " ".join(
+        f"[{listen.host}]:{listen.port}" if ":" in listen.host else f"{listen.host}:{listen.port}"
+        for listen in process.listens
+    )
+    return ProcessView(
+        name=shell_word(process.name),
+        ready_host=shell_word(ready.host),
+        ready_port=shell_word(str(ready.port)),
+        ready_path=shell_word(ready.path),
+        ready_timeout_s=shell_word(str(ready.timeout_s)),
+        stop_s=shell_word(str(process.stop_s)),
+        after=shell_word(" ".join(process.after)),
+        listens=shell_word(listens),
+        only_with_lmcache=process.without_lmcache is OffForm.NOT_STARTED,
+    )

@@ -1,0 +1,86 @@
+"""Emit bin/<process>.sh: a process's environment, then exec of its argv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from compiler.emit.artifact import Artifact, header
+from compiler.plan import Launch, OffForm, Plan, Process
+from compiler.quoting import shell_word
+from compiler.render import Renderer
+
+PASSTHROUGH = ("HOME", "HF_HOME", "HF_TOKEN")
+"""What a process may have from its caller; everything else of the caller's shell stays out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchView:
+    """A launch-time switch that replaces one word of argv."""
+
+    variable: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretView:
+    """A variable whose value is read from a file at launch."""
+
+    variable: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptView:
+    """The fields of process.sh.j2; every word is quoted."""
+
+    header: tuple[str, ...]
+    name: str
+    environment: tuple[str, ...]
+    argv: tuple[str, ...]
+    has_lmcache_off_form: bool
+    environment_off: tuple[str, ...]
+    argv_off: tuple[str, ...]
+    only_with_lmcache: bool
+    argv_switches: tuple[SwitchView, ...]
+    env_switches: tuple[str, ...]
+    secrets: tuple[SecretView, ...]
+    passthrough: tuple[str, ...]
+
+
+def emit_process_scripts(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
+    """Emit one script for each process."""
+    lines = header(plan)
+    for process in plan.processes:
+        view = _view(process, lines)
+        text = renderer.render("process.sh.j2", view)
+        yield Artifact(path=f"bin/{process.name}.sh", text=text, executable=True)
+
+
+def _view(process: Process, lines: tuple[str, ...]) -> ScriptView:
+    off = process.without_lmcache
+    has_off_form = isinstance(off, Launch)
+    return ScriptView(
+        header=lines,
+        name=shell_word(process.name),
+        environment=_assignments(process.env),
+        argv=tuple(shell_word(word) for word in process.argv),
+        has_lmcache_off_form=has_off_form,
+        environment_off=_assignments(off.env) if isinstance(off, Launch) else (),
+        argv_off=tuple(map(shell_word, off.argv)) if isinstance(off, Launch) else (),
+        only_with_lmcache=off is OffForm.NOT_STARTED,
+        argv_switches=tuple(
+            SwitchView(variable=variable, index=index)
+            for variable, index in process.switch_argv.items()
+        ),
+        env_switches=process.switch_env,
+        secrets=tuple(
+            SecretView(variable=variable, file=shell_word(file))
+            for variable, file in process.secrets.items()
+        ),
+        passthrough=PASSTHROUGH,
+    )
+
+
+def _assignments(env: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(shell_word(f"{name}={value}") for name, value in env.items())

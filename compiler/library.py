@@ -1,0 +1,30 @@
+"""Hand the pure stages what ships with the program."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+
+from compiler import data
+from compiler.emit import TEMPLATES
+from compiler.pipeline import Library
+from compiler.stacks.stack import Stack, parse_stack
+
+
+@lru_cache(maxsize=8)
+def load_stack(name: str) -> Stack:
+    """Read a shipped stack."""
+    return parse_stack(data.stack_text(name), partial(data.catalogue_text, name))
+
+
+def library() -> Library:
+    """Give the schema and the stacks."""
+    return Library(
+        schema=data.profile_schema(),
+        stack_names=tuple(data.stack_names()),
+        load_stack=load_stack,
+    )
+
+
+def templates() -> dict[str, str]:
+    """Read every template of a bundle."""
+    return {name: data.template_text(name) for name in TEMPLATES}

@@ -1,0 +1,215 @@
+"""What will run, with every choice made: the one value that every command and emitter reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any, NewType, Union
+
+from compiler.source import Json
+from compiler.topology import Accelerator, Arrangement, CacheMode, Role
+
+FORMAT = 1
+ProcessName = NewType("ProcessName", str)
+
+
+class Kind(str, Enum):
+    """What a process is for."""
+
+    CACHE_SERVER = "cache_server"
+    WORKER = "worker"
+    FRONTEND = "frontend"
+
+
+class OffForm(str, Enum):
+    """What becomes of a process under ENABLE_LMCACHE=0 where it needs no Launch of its own."""
+
+    SAME = "same"
+    NOT_STARTED = "not_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """A TCP port that a process opens."""
+
+    purpose: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Where a process answers 200 once it is ready, and how long that may take."""
+
+    url: str
+    host: str
+    port: int
+    path: str
+    timeout_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a process takes: host bytes in all, and the fraction of each of its GPUs."""
+
+    host_bytes: int
+    gpu_fraction: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How one form of a process starts; paths in argv and env are relative to the bundle.
+
+    engine_args are the options written to the engine's own file, lmcache_config the keys of the
+    in-process cache's file; both are empty where a process has no such file.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    engine_args: Mapping[str, Json] = field(default_factory=dict)
+    kv_transfer_config: Mapping[str, Json] = field(default_factory=dict)
+    lmcache_config: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One program of the deployment; its argv and env are the whole truth about it.
+
+    secrets: environment names to files read at launch. switch_argv, switch_env: which argv index
+    and which variables the launch-time switches replace. host memory in bytes, stop_s in seconds.
+    """
+
+    name: ProcessName
+    kind: Kind
+    role: Role | None = None
+    gpus: tuple[str, ...] = ()
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    engine_args: Mapping[str, Json] = field(default_factory=dict)
+    kv_transfer_config: Mapping[str, Json] = field(default_factory=dict)
+    lmcache_config: Mapping[str, Json] = field(default_factory=dict)
+    without_lmcache: Union[OffForm, Launch]
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    switch_argv: Mapping[str, int] = field(default_factory=dict)
+    switch_env: tuple[str, ...] = ()
+    listens: tuple[Listen, ...]
+    after: tuple[ProcessName, ...] = ()
+    ready: Ready
+    metrics: str
+    memory: Memory
+    stop_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheChoice:
+    """What the launch-time switches are held against; chunk_multiple is in tokens."""
+
+    enabled: bool
+    mode: CacheMode
+    chunk_size: int
+    chunk_multiple: int
+    cpu_cache_gb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file the plan was compiled from."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """All that the plan was compiled from."""
+
+    files: tuple[SourceFile, ...]
+    overrides: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole deployment; processes stand in a start order, dependencies first."""
+
+    format: int
+    name: str
+    stack: str
+    topology: Arrangement
+    accelerator: Accelerator
+    model: str
+    served_name: str
+    url: str
+    user: str
+    lmcache: CacheChoice
+    source: Source
+    processes: tuple[Process, ...]
+
+    def to_json(self) -> str:
+        """Give the plan as JSON text: the same plan, the same bytes."""
+        return json.dumps(_plain(self), indent=1, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """Read a plan back.
+
+        Errors: ValueError for text that is no plan of this format.
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != FORMAT:
+                raise ValueError(f"plan format {data['format']} is not {FORMAT}")
+            return _plan(data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a plan: {error!r}") from error
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _plan(data: dict[str, Any]) -> Plan:
+    lmcache, source = data["lmcache"], data["source"]
+    return Plan(
+        **{
+            **data,
+            "topology": Arrangement(data["topology"]),
+            "accelerator": Accelerator(data["accelerator"]),
+            "lmcache": CacheChoice(**{**lmcache, "mode": CacheMode(lmcache["mode"])}),
+            "source": Source(
+                files=tuple(SourceFile(**item) for item in source["files"]),
+                overrides=source["overrides"],
+            ),
+            "processes": tuple(_process(item) for item in data["processes"]),
+        }
+    )
+
+
+def _process(data: dict[str, Any]) -> Process:
+    off = data["without_lmcache"]
+    return Process(
+        **{
+            **data,
+            "kind": Kind(data["kind"]),
+            "role": None if data["role"] is None else Role(data["role"]),
+            "gpus": tuple(data["gpus"]),
+            "argv": tuple(data["argv"]),
+            "without_lmcache": OffForm(off)
+            if isinstance(off, str)
+            else Launch(**{**off, "argv": tuple(off["argv"])}),
+            "switch_env": tuple(data["switch_env"]),
+            "listens": tuple(Listen(**item) for item in data["listens"]),
+            "after": tuple(data["after"]),
+            "ready": Ready(**data["ready"]),
+            "memory": Memory(**data["memory"]),
+        }
+    )

@@ -1,0 +1,116 @@
+"""Diagnostics for programs: JSON, GitHub workflow commands, SARIF 2.1.0."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compiler import __version__
+from compiler.diagnostic import Diagnostic, Label
+
+_LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+_COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def as_json(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:  # noqa: ARG001
+    """Give a JSON list, one object a diagnostic."""
+    return json.dumps([_object(d) for d in diagnostics], indent=1, ensure_ascii=False) + "\n"
+
+
+def as_github(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:  # noqa: ARG001
+    """Give GitHub workflow commands, which annotate the lines of a pull request."""
+    lines = []
+    for d in diagnostics:
+        span = d.primary.span
+        fields = f"file={_property(span.file)},line={span.line},col={span.column}"
+        fields += f",endLine={span.end_line},title={_property(d.rule)}"
+        text = d.message + (f"\nfix: {d.fix}" if d.fix else "")
+        lines.append(f"::{_COMMANDS[d.severity.value]} {fields}::{_message(text)}\n")
+    return "".join(lines)
+
+
+def as_sarif(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:  # noqa: ARG001
+    """Give a SARIF log.
+
+    Source: OASIS SARIF 2.1.0, sections 3.27 (result) and 3.49 (reportingDescriptor).
+    """
+    rules = {d.rule: d.why for d in diagnostics}
+    run = {
+        "tool": {
+            "driver": {
+                "name": "dync",
+                "version": __version__,
+                "rules": [
+                    {"id": rule, "shortDescription": {"text": why}} for rule, why in rules.items()
+                ],
+            }
+        },
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(d) for d in diagnostics],
+    }
+    log = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [run],
+    }
+    return json.dumps(log, indent=1, ensure_ascii=False) + "\n"
+
+
+def _object(d: Diagnostic) -> dict[str, Any]:
+    return {
+        "rule": d.rule,
+        "severity": d.severity.value,
+        **_place(d.primary),
+        "message": d.message,
+        "label": d.primary.text,
+        "why": d.why,
+        "fix": d.fix,
+        "related": [{**_place(label), "message": label.text} for label in d.related],
+    }
+
+
+def _place(label: Label) -> dict[str, Any]:
+    span = label.span
+    return {
+        "file": span.file,
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+    }
+
+
+def _result(d: Diagnostic) -> dict[str, Any]:
+    text = d.message + (f". Fix: {d.fix}" if d.fix else "")
+    return {
+        "ruleId": d.rule,
+        "level": _LEVELS[d.severity.value],
+        "message": {"text": text},
+        "locations": [_location(d.primary)],
+        "relatedLocations": [_location(label) for label in d.related],
+    }
+
+
+def _location(label: Label) -> dict[str, Any]:
+    span = label.span
+    region = {
+        "startLine": span.line,
+        "startColumn": span.column,
+        "endLine": span.end_line,
+        "endColumn": span.end_column,
+    }
+    location: dict[str, Any] = {
+        "physicalLocation": {"artifactLocation": {"uri": span.file}, "region": region}
+    }
+    if label.text:
+        location["message"] = {"text": label.text}
+    return location
+
+
+def _message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")

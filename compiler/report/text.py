@@ -1,0 +1,58 @@
+"""Diagnostics as text: one line that stands alone, the excerpt, the rule and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from compiler.diagnostic import Diagnostic, Label
+from compiler.quoting import comment
+
+MAX_LINE = 160
+
+
+def as_text(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:
+    """Give all diagnostics as text, a blank line between them."""
+    return "\n".join("\n".join(_lines(diagnostic, sources)) + "\n" for diagnostic in diagnostics)
+
+
+def _lines(diagnostic: Diagnostic, sources: Mapping[str, str]) -> Iterator[str]:
+    span = diagnostic.primary.span
+    place = f"{span.file}:{span.line}:{span.column}"
+    yield comment(f"{place}: {diagnostic.severity.value}: {diagnostic.message} [{diagnostic.rule}]")
+    labels = [(label, "-") for label in diagnostic.related if label.span != span]
+    labels.append((diagnostic.primary, "^"))
+    labels.sort(key=lambda item: (item[0].span.file != span.file, item[0].span.line))
+    width = max(len(str(label.span.line)) for label, _ in labels)
+    gutter = " " * (width + 2) + "|"
+    file = span.file
+    for label, mark in labels:
+        if label.span.file != file:
+            file = label.span.file
+            yield f"{' ' * (width + 1)}::: {comment(file)}:{label.span.line}:{label.span.column}"
+        yield gutter
+        yield from _excerpt(label, mark, width, sources)
+    yield gutter
+    yield f"{' ' * (width + 2)}= rule: {comment(diagnostic.why)}"
+    if diagnostic.fix:
+        yield f"{' ' * (width + 2)}= fix:  {comment(diagnostic.fix)}"
+
+
+def _excerpt(label: Label, mark: str, width: int, sources: Mapping[str, str]) -> Iterator[str]:
+    span = label.span
+    lines = sources.get(span.file, "").split("\n")
+    line = lines[span.line - 1].rstrip("\r") if span.line <= len(lines) else ""
+    end = span.end_column if span.end_line == span.line else len(line.split(" #")[0].rstrip()) + 1
+    start = span.column - 1
+    shown, offset = line, 0
+    if len(line) > MAX_LINE:
+        offset = max(0, start - 40)
+        shown = line[offset : offset + MAX_LINE]
+    length = max(1, min(end - 1 - offset, len(shown)) - (start - offset))
+    pad = "".join("\t" if char == "\t" else " " for char in shown[: start - offset])
+    text = f" {comment(label.text)}" if label.text else ""
+    yield f" {span.line:>{width}} | {_visible(shown)}".rstrip()
+    yield f"{' ' * (width + 2)}| {pad}{mark * length}{text}"
+
+
+def _visible(line: str) -> str:
+    return "".join(char if char == "\t" or char.isprintable() else "?" for char in line)

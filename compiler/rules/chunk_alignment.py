@@ -1,0 +1,75 @@
+"""A chunk is a whole number of the engine's KV blocks.
+
+LMCacheMPConnector stores whole blocks and kills the engine on another size, after the model has
+loaded. In process nothing checks it, and the rest of a block is never reused.
+
+Accepted:
+    name: chunks
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {chunk_size: 512}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Rejected:
+    name: chunks
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {chunk_size: 200}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Source: lmcache 0.5.6 integration/vllm/vllm_multi_process_adapter.py, "LMCache chunk size … must be
+a multiple of …"; run on CPU, found after 35 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.rules.report import finding
+from compiler.stacks.stack import Platform, Stack
+from compiler.topology import Topology, WorkerGroup
+
+ID = "chunk-size-alignment"
+SEVERITY = Severity.ERROR
+WHY = "LMCache stores whole KV blocks, so chunk_size must be a multiple of the engine's block size"
+
+
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report a chunk_size that cuts a block of some caching worker."""
+    platform = stack.platforms.get(topology.accelerator.value)
+    chunk = topology.lmcache.chunk_size
+    if platform is None or not topology.lmcache.enabled:
+        return
+    for group in topology.workers:
+        multiple, what = chunk_multiple(group, platform)
+        if not topology.uses_lmcache(group) or chunk % multiple == 0:
+            continue
+        below, above = chunk // multiple * multiple, (chunk // multiple + 1) * multiple
+        choices = [f"chunk_size: {size}" for size in (below, above) if size]
+        key = ("engine_args", "block_size") if "block_size" in group.engine_args else ("role",)
+        yield finding(
+            ID,
+            SEVERITY,
+            WHY,
+            topology.lmcache.origin.of("chunk_size"),
+            f"chunk_size {chunk} is not a whole number of KV blocks of {multiple} tokens",
+            f"write {' or '.join(choices)}",
+            label=f"{chunk / multiple:g} blocks",
+            related=(
+                Label(span=group.origin.of(*key), text=f"{multiple} tokens per block: {what}"),
+            ),
+        )
+        return
+
+
+def chunk_multiple(group: WorkerGroup, platform: Platform) -> tuple[int, str]:
+    """Give the tokens that a group's chunk must be a multiple of, and where they come from."""
+    given = group.engine_args.get("block_size")
+    context = group.engine_args.get("decode_context_parallel_size", 1)
+    scale = context if isinstance(context, int) and context > 0 else 1
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given * scale, "set here"
+    return platform.block_size * scale, "the engine's default"

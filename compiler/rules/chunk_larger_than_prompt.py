@@ -1,0 +1,48 @@
+"""The longest request holds at least one chunk.
+
+LMCache stores whole chunks: a prompt shorter than chunk_size is never stored, and nothing says so.
+
+Accepted:
+    name: short
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B, max_len: 2048}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Rejected:
+    name: short
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B, max_len: 256}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Source: LMCache 0.5.6 docs, mp/disaggregated_prefill; seen as a hit rate of 0 with all healthy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.rules.report import finding
+from compiler.topology import Topology
+
+ID = "chunk-larger-than-prompt"
+SEVERITY = Severity.ERROR
+WHY = "LMCache stores whole chunks, so a prompt shorter than chunk_size never hits"
+
+
+def check(topology: Topology) -> Iterator[Diagnostic]:
+    """Report a chunk_size that no request can fill."""
+    longest, chunk = topology.model.max_len, topology.lmcache.chunk_size
+    if not topology.lmcache.enabled or longest is None or chunk < longest:
+        return
+    yield finding(
+        ID,
+        SEVERITY,
+        WHY,
+        topology.lmcache.origin.of("chunk_size"),
+        f"chunk_size {chunk} is not less than max_len {longest}: nothing would ever be cached",
+        "write a smaller chunk_size or a larger max_len",
+        related=(Label(span=topology.model.origin.of("max_len"), text="longest request"),),
+    )

@@ -1,0 +1,144 @@
+"""Every engine argument is one that the stack's vLLM takes, with a value it accepts.
+
+vLLM's own parser says so only after importing torch, and some mistakes only after the model loads.
+
+Accepted:
+    name: args
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    workers: [{role: aggregated, gpus: [0], engine_args: {max_num_seqs: 64}}]
+
+Rejected:
+    name: args
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    workers: [{role: aggregated, gpus: [0], engine_args: {max_num_seq: 64}}]
+
+Source: the catalogue schemas/stacks/<stack>/vllm.json, generated from the released package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Severity, suggestion
+from compiler.rules.report import finding
+from compiler.source import Json
+from compiler.stacks.stack import Option, Stack
+from compiler.topology import Topology, WorkerGroup
+
+ID = "engine-args"
+SEVERITY = Severity.ERROR
+WHY = "the engine refuses it after a long start, or ignores it"
+
+
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report owned, unknown, ill-typed and deprecated arguments."""
+    for group in topology.workers:
+        for name, value in group.engine_args.items():
+            yield from _check_one(group, name, value, stack)
+
+
+def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iterator[Diagnostic]:
+    key, span = group.origin.key("engine_args", name), group.origin.of("engine_args", name)
+    vllm = f"vLLM {stack.versions['vllm']}"
+    if name in stack.owned_engine_args:
+        place = stack.owned_engine_args[name]
+        message = f"{name} is written by dync itself"
+        yield finding(ID, SEVERITY, WHY, key, message, f"remove it; it follows from {place}")
+        return
+    option = stack.engine_options.get(name)
+    if option is None:
+        near = suggestion(name.replace("-", "_").lstrip("_"), stack.engine_options)
+        yield finding(
+            ID,
+            SEVERITY,
+            WHY,
+            key,
+            f"{vllm} has no option {name!r}",
+            f"write {near}" if near else f"remove it (dync stack show {stack.name} lists them)",
+            label=f"did you mean {near}?" if near else "",
+        )
+        return
+    wrong = _wrong(name, value, option)
+    if wrong:
+        yield finding(ID, SEVERITY, WHY, span, *wrong)
+    elif option.deprecated:
+        yield finding(
+            ID,
+            Severity.WARNING,
+            f"a later vLLM will refuse it: {option.deprecated}",
+            key,
+            f"{name} is deprecated in {vllm}",
+            "use what the catalogue names instead",
+        )
+
+
+def _wrong(name: str, value: Json, option: Option) -> tuple[str, str] | None:
+    """Give message and fix for a value that the option does not take."""
+    if value is None and not option.nullable:
+        return f"{name} has no value", f"write a value, or remove {name}"
+    if isinstance(value, list) and option.repeat and len(value) > 1:
+        return (
+            f"{name} has {len(value)} values, but an engine file can give it only once",
+            f"write one value: {name}: {value[0]}",
+        )
+    takes_list = option.many or option.json == "array"
+    items = value if isinstance(value, list) and takes_list else [value]
+    for item in items:
+        if item is None:
+            continue
+        kind = _kind(item)
+        if not any(_fits(kind, wanted) for wanted in option.types):
+            wanted = " or ".join(option.types)
+            return f"{name} is {kind} {_shown(item)}, expected {wanted}", _type_fix(
+                name, item, option
+            )
+        if option.choices and item not in option.choices:
+            known = [str(choice) for choice in option.choices]
+            near = suggestion(str(item), known)
+            return (
+                f"{name} {_shown(item)} is not one of {', '.join(known)}",
+                f"write {name}: {near or known[0]}",
+            )
+        if isinstance(item, str) and item.startswith("-"):
+            return (
+                f"{name} {_shown(item)} begins with a hyphen, which vLLM's parser takes for an option",
+                "write a value that does not begin with a hyphen",
+            )
+    return None
+
+
+def _kind(value: Json) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "list" if isinstance(value, list) else "object"
+
+
+def _fits(kind: str, wanted: str) -> bool:
+    return kind == wanted or (kind == "integer" and wanted == "number")
+
+
+def _shown(value: Json) -> str:
+    text = repr(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _type_fix(name: str, value: Json, option: Option) -> str:
+    if isinstance(value, list):
+        return f"{name} takes one value: write {name}: {value[0] if value else '...'}"
+    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
+        return f"remove the quotes: {name}: {value}"
+    if option.types == ("boolean",):
+        return f"write {name}: true or {name}: false"
+    if "string" in option.types and not isinstance(value, (list, dict)):
+        return f'quote it: {name}: "{_shown(value)}"'
+    return f"write {name} as {' or '.join(option.types)}"

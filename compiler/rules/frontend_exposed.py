@@ -1,0 +1,52 @@
+"""A port beyond loopback is protected, or said to be.
+
+vLLM serves whoever connects unless it has an API key.
+
+Accepted:
+    name: open
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    frontend: {host: 0.0.0.0, api_key_file: /etc/dync/api-key}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Rejected:
+    name: open
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    frontend: {host: 0.0.0.0}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Source: vLLM 0.32.0 vllm/entrypoints/openai/cli_args.py, api_key: none by default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Severity
+from compiler.rules.report import finding
+from compiler.topology import Topology
+
+ID = "frontend-exposed"
+SEVERITY = Severity.ERROR
+WHY = "vLLM serves whoever can connect, unless it is given an API key"
+_LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|::1)\Z")
+
+
+def check(topology: Topology) -> Iterator[Diagnostic]:
+    """Report a frontend that anyone on the network can use."""
+    frontend = topology.frontend
+    if _LOOPBACK.match(frontend.host) or frontend.api_key_file or frontend.allow_unauthenticated:
+        return
+    yield finding(
+        ID,
+        SEVERITY,
+        WHY,
+        frontend.origin.of("host"),
+        f"frontend listens on {frontend.host} without an API key",
+        "add api_key_file: /path/to/key, or allow_unauthenticated: true where something else "
+        "guards the port",
+    )

@@ -1,0 +1,58 @@
+"""LMCache that is on is used, and a worker that wants it can have it.
+
+Accepted:
+    name: off
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {enabled: false}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Rejected:
+    name: off
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {enabled: false}
+    workers: [{role: aggregated, gpus: [0], lmcache: true}]
+
+Source: the reference deployments of NVIDIA Dynamo's page "LMCache Integration in Dynamo".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.rules.report import finding
+from compiler.topology import Topology
+
+ID = "lmcache-unused"
+SEVERITY = Severity.ERROR
+WHY = "a cache that no worker uses, or a worker whose cache is off, never hits"
+
+
+def check(topology: Topology) -> Iterator[Diagnostic]:
+    """Report contradictions between lmcache.enabled and workers[].lmcache."""
+    enabled = topology.lmcache.enabled
+    switch = Label(span=topology.lmcache.origin.of("enabled"), text="set here")
+    if enabled and not any(topology.uses_lmcache(group) for group in topology.workers):
+        yield finding(
+            ID,
+            SEVERITY,
+            WHY,
+            topology.lmcache.origin.span,
+            "lmcache is enabled, but no worker uses it",
+            "remove lmcache: false from a worker, or write lmcache: {enabled: false}",
+        )
+    for group in topology.workers:
+        if group.lmcache and not enabled:
+            yield finding(
+                ID,
+                SEVERITY,
+                WHY,
+                group.origin.of("lmcache"),
+                "this worker asks for LMCache, but lmcache.enabled is false",
+                "write lmcache.enabled: true, or remove this line",
+                related=(switch,),
+            )

@@ -1,0 +1,94 @@
+"""The stack runs this combination rightly.
+
+A stack lists the combinations of its releases that are refused, need a setting, or have a limit:
+those that give wrong output or never cache while every health check is green.
+
+Accepted:
+    name: cpu
+    stack: vllm-0.32
+    topology: agg
+    accelerator: cpu
+    model: {id: Qwen/Qwen3-0.6B}
+    workers: [{role: aggregated}]
+
+Rejected:
+    name: cpu
+    stack: vllm-0.32
+    topology: agg
+    accelerator: cpu
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {mode: in_process}
+    workers: [{role: aggregated}]
+
+Source: the `cases` of schemas/stacks/*.yaml, each with its own source and proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Severity
+from compiler.rules.report import finding
+from compiler.skeleton import text_of
+from compiler.source import Json
+from compiler.stacks.stack import Case, Stack
+from compiler.topology import Topology, WorkerGroup
+
+ID = "stack-case"
+SEVERITY = Severity.ERROR
+WHY = "the stack knows combinations that start, look healthy and are wrong"
+
+
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report an accelerator the stack lacks, and each case that holds, once."""
+    if topology.accelerator.value not in stack.platforms:
+        yield finding(
+            ID,
+            SEVERITY,
+            WHY,
+            topology.origin.of("accelerator"),
+            f"stack {stack.name} has no form for accelerator {topology.accelerator.value}",
+            f"write accelerator: {' or '.join(stack.platforms)}, or choose another stack "
+            "(dync stack list)",
+        )
+    for case in stack.cases:
+        groups = [group for group in topology.workers if _holds(case, topology, group)]
+        if groups:
+            yield finding(
+                case.id,
+                Severity(case.severity),
+                f"{case.why} ({case.proof}; {case.source})",
+                topology.origin.document.span(case.at),
+                _filled(case.message, groups[0]),
+                case.fix,
+            )
+
+
+def case_env(topology: Topology, group: WorkerGroup, stack: Stack) -> dict[str, str]:
+    """Give the environment that this stack's cases set for a worker."""
+    env: dict[str, str] = {}
+    for case in stack.cases:
+        if case.env and _holds(case, topology, group):
+            env.update(case.env)
+    return env
+
+
+def _holds(case: Case, topology: Topology, group: WorkerGroup) -> bool:
+    return all(_fact(name, topology, group) in values for name, values in case.when.items())
+
+
+def _fact(name: str, topology: Topology, group: WorkerGroup) -> Json:
+    facts: dict[str, Json] = {
+        "accelerator": topology.accelerator.value,
+        "topology": topology.arrangement.value,
+        "mode": topology.lmcache.mode.value,
+        "role": group.role.value,
+        "lmcache": topology.uses_lmcache(group),
+        "api_key": topology.frontend.api_key_file is not None,
+    }
+    return facts[name] if name in facts else group.engine_args.get(name)
+
+
+def _filled(message: str, group: WorkerGroup) -> str:
+    tokens = group.engine_args.get("max_num_batched_tokens", "vLLM's default")
+    return message.replace("{max_num_batched_tokens}", text_of(tokens))

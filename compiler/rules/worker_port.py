@@ -1,0 +1,51 @@
+"""One aggregated worker is its own frontend.
+
+Without a second worker there is nothing to route, so the worker listens on frontend.port.
+
+Accepted:
+    name: one
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    frontend: {port: 9000}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Rejected:
+    name: one
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    frontend: {port: 9000}
+    workers: [{role: aggregated, gpus: [0], port: 9001}]
+
+Source: this compiler's own choice of frontend, ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.rules.report import finding
+from compiler.topology import Arrangement, Topology
+
+ID = "worker-port"
+SEVERITY = Severity.ERROR
+WHY = "a single aggregated worker has no router before it: it listens on frontend.port itself"
+
+
+def check(topology: Topology) -> Iterator[Diagnostic]:
+    """Report a port of the only worker that is not the frontend's."""
+    if topology.arrangement is not Arrangement.AGG or len(topology.workers) != 1:
+        return
+    group = topology.workers[0]
+    if group.replicas == 1 and group.port not in (None, topology.frontend.port):
+        yield finding(
+            ID,
+            SEVERITY,
+            WHY,
+            group.origin.of("port"),
+            f"port {group.port} differs from frontend.port {topology.frontend.port}",
+            f"remove this line, or write frontend.port: {group.port}",
+            related=(Label(span=topology.frontend.origin.of("port"), text="frontend.port"),),
+        )

@@ -1,0 +1,226 @@
+"""Hold a document against the profile's JSON Schema, in words a person can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from compiler.diagnostic import Diagnostic, Label, Severity, Span, suggestion
+from compiler.source import Document, Json, Path
+
+_WORDS = {
+    "null": "no value",
+    "boolean": "a truth value",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "array": "a list",
+    "object": "a mapping",
+}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*[A-Za-z]{1,6}\s*\Z")
+
+
+def schema_diagnostics(document: Document, schema: Mapping[str, Any]) -> list[Diagnostic]:
+    """List everything in which a document departs from the schema."""
+    data = document.root.plain()
+    errors: Iterable[ValidationError] = Draft202012Validator(schema).iter_errors(data)
+    return [diagnostic for error in errors for diagnostic in _diagnose(error, document)]
+
+
+def with_defaults(data: Json, schema: Mapping[str, Any]) -> Any:
+    """Fill in the schema's defaults; a mapping that the profile left out becomes an empty one."""
+    if schema.get("type") == "array" and isinstance(data, list):
+        return [with_defaults(item, schema["items"]) for item in data]
+    if schema.get("type") != "object" or not isinstance(data, dict) or "properties" not in schema:
+        return data
+    filled: dict[str, Any] = {}
+    for key, below in schema["properties"].items():
+        if key in data:
+            filled[key] = with_defaults(data[key], below)
+        elif "default" in below:
+            filled[key] = below["default"]
+        elif below.get("type") == "object":
+            filled[key] = with_defaults({}, below)
+        else:
+            filled[key] = None
+    return filled
+
+
+def _diagnose(error: ValidationError, document: Document) -> Iterator[Diagnostic]:
+    path: Path = tuple(error.absolute_path)
+    kind = str(error.validator)
+    if kind == "additionalProperties":
+        yield from _unknown_keys(error, document, path)
+    elif kind == "required":
+        yield _missing_key(error, document, path)
+    elif kind == "type":
+        yield _wrong_type(error, document, path)
+    elif kind == "enum":
+        yield _wrong_value(error, document, path)
+    elif error.parent is not None and str(error.parent.validator) == "propertyNames":
+        yield _wrong_form(error, document.key_span((*path, error.instance)), "key")
+    elif kind == "propertyNames":
+        for inner in error.context or ():
+            yield _wrong_form(inner, document.key_span((*path, inner.instance)), "key")
+        if not error.context:
+            span = document.key_span((*path, error.instance))
+            yield _wrong_form(error, span, "key")
+    elif kind in ("pattern", "minLength"):
+        yield _wrong_form(error, document.span(path), _name(path))
+    else:
+        yield _out_of_range(error, document, path)
+
+
+def _report(  # noqa: PLR0913 -- one constructor for all six kinds
+    rule: str, span: Span, message: str, why: str, fix: str | None, label: str = ""
+) -> Diagnostic:
+    return Diagnostic(
+        rule=rule,
+        severity=Severity.ERROR,
+        message=message,
+        primary=Label(span=span, text=label),
+        why=why,
+        fix=fix,
+    )
+
+
+def _name(path: Path) -> str:
+    words = [step for step in path if isinstance(step, str)]
+    if not words:
+        return "the profile"
+    if path and isinstance(path[-1], int):
+        return f"an entry of {words[-1]}"
+    return words[-1]
+
+
+def _why(error: ValidationError) -> str:
+    text = error.schema.get("description", "") if isinstance(error.schema, Mapping) else ""
+    return text or "the profile follows schemas/profile.schema.json (dync schema)"
+
+
+def _unknown_keys(error: ValidationError, document: Document, path: Path) -> Iterator[Diagnostic]:
+    known = list(error.schema["properties"])
+    place = f"in {_name(path)}" if path else "at the top of the profile"
+    for key in error.instance:
+        if key in known:
+            continue
+        near = suggestion(key, known)
+        fix = f"write {near}" if near else f"remove it; known here: {', '.join(known)}"
+        yield _report(
+            "unknown-key",
+            document.key_span((*path, key)),
+            f"unknown key {_shown(key)} {place}",
+            "a key that nothing reads would be ignored in silence",
+            fix,
+            f"did you mean {near}?" if near else "",
+        )
+
+
+def _missing_key(error: ValidationError, document: Document, path: Path) -> Diagnostic:
+    key = error.message.split("'")[1]
+    below = error.schema["properties"][key]
+    example = below.get("examples") or below.get("enum")
+    sample = f", for example: {key}: {example[0]}" if example else ""
+    return _report(
+        "missing-key",
+        document.key_span(path),
+        f"{_name(path)} has no {key}",
+        below["description"],
+        f"add {key}{sample}",
+    )
+
+
+def _wrong_type(error: ValidationError, document: Document, path: Path) -> Diagnostic:
+    kinds = error.validator_value
+    expected = [kinds] if isinstance(kinds, str) else list(kinds)
+    wanted = " or ".join(_WORDS[kind] for kind in expected)
+    value = error.instance
+    name = _name(path)
+    if value is None:
+        message = f"{name} has no value, expected {wanted}"
+        fix = "give it a value, or remove the line"
+    else:
+        message = f"{name} is {_words_of(value)}, expected {wanted}"
+        fix = _type_fix(name, value, expected)
+    return _report("wrong-type", document.span(path), message, _why(error), fix)
+
+
+def _type_fix(name: str, value: Any, expected: list[str]) -> str:
+    quantity = _QUANTITY.match(value) if isinstance(value, str) else None
+    if quantity and {"integer", "number"} & set(expected):
+        return f"write the plain number: {name}: {quantity[1]}"
+    if isinstance(value, str) and {"integer", "number"} & set(expected):
+        bare = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", value)
+        return f"remove the quotes: {name}: {value}" if bare else f"write a number: {name}: 1"
+    if "string" in expected and isinstance(value, (bool, int, float)):
+        return f'quote it: {name}: "{str(value).lower() if isinstance(value, bool) else value}"'
+    if "array" in expected:
+        return f"write a list: {name}: [{'...' if isinstance(value, (dict, list)) else value}]"
+    if "boolean" in expected:
+        return f"write {name}: true or {name}: false"
+    return "write it as " + " or ".join(_WORDS[kind] for kind in expected)
+
+
+def _words_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return f"the truth value {str(value).lower()}"
+    if isinstance(value, str):
+        return f"the text {_shown(value)}"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "...'"
+
+
+def _wrong_value(error: ValidationError, document: Document, path: Path) -> Diagnostic:
+    known = [str(value) for value in error.validator_value]
+    near = suggestion(str(error.instance), known) if isinstance(error.instance, str) else None
+    return _report(
+        "wrong-value",
+        document.span(path),
+        f"{_name(path)} {_shown(error.instance)} is not one of {', '.join(known)}",
+        _why(error),
+        f"write {_name(path)}: {near or ' or '.join(known)}",
+        f"did you mean {near}?" if near else "",
+    )
+
+
+def _wrong_form(error: ValidationError, span: Span, name: str) -> Diagnostic:
+    form = error.schema.get("x-form", "not empty") if isinstance(error.schema, Mapping) else ""
+    if error.validator == "minLength":
+        form = "text that is not empty"
+    return _report(
+        "wrong-form",
+        span,
+        f"{name} {_shown(error.instance)} does not have the form: {form}",
+        _why(error),
+        f"write {form}",
+    )
+
+
+def _out_of_range(error: ValidationError, document: Document, path: Path) -> Diagnostic:
+    limit = error.validator_value
+    words = {
+        "minimum": f"at least {limit}",
+        "maximum": f"at most {limit}",
+        "exclusiveMinimum": f"more than {limit}",
+        "minItems": f"at least {limit} entry",
+        "maxItems": f"at most {limit} entries",
+    }[str(error.validator)]
+    found = len(error.instance) if isinstance(error.instance, list) else error.instance
+    return _report(
+        "out-of-range",
+        document.span(path),
+        f"{_name(path)} {'has' if isinstance(error.instance, list) else 'is'} {found}, "
+        f"must {'have' if isinstance(error.instance, list) else 'be'} {words}",
+        _why(error),
+        f"write {words}",
+    )

@@ -1,0 +1,59 @@
+"""Fill a stack's skeletons: braces name what the plan puts there.
+
+The words, by process: python, bin (the stack's own), host, port, model, engine_file, cache_port,
+http_port, metrics_port, chunk_size, cpu_cache_gb, policy, url.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from compiler.diagnostic import CompilerBug
+from compiler.source import Json
+
+_WORD = re.compile(r"\{([a-z_]+)\}")
+
+
+def fill(item: Json, words: Mapping[str, Json]) -> Json:
+    """Fill one value; an item that is nothing but one word keeps that word's type."""
+    if isinstance(item, dict):
+        return {key: fill(value, words) for key, value in item.items()}
+    if isinstance(item, list):
+        return [fill(value, words) for value in item]
+    if not isinstance(item, str):
+        return item
+    whole = _WORD.fullmatch(item)
+    if whole:
+        return _word(whole[1], words)
+    return _WORD.sub(lambda match: text_of(_word(match[1], words)), item)
+
+
+def fill_argv(
+    items: Iterable[Any],
+    words: Mapping[str, Json],
+    each: Mapping[str, tuple[Mapping[str, Json], ...]] | None = None,
+) -> tuple[str, ...]:
+    """Fill an argv; {each: ROLE, argv: […]} repeats for every worker of that role."""
+    argv: list[str] = []
+    for item in items:
+        if isinstance(item, dict):
+            for worker in (each or {})[item["each"]]:
+                argv.extend(fill_argv(item["argv"], worker))
+        else:
+            argv.append(text_of(fill(item, words)))
+    return tuple(argv)
+
+
+def text_of(value: Json) -> str:
+    """Write a value as one word of a command line: 20.0 is 20."""
+    if isinstance(value, float) and value == int(value):
+        return str(int(value))
+    return str(value)
+
+
+def _word(name: str, words: Mapping[str, Json]) -> Json:
+    if name not in words:
+        raise CompilerBug(f"a stack's skeleton names {{{name}}}, known: {sorted(words)}")
+    return words[name]

@@ -1,0 +1,409 @@
+"""Read YAML text into a tree that knows where every key and value was written.
+
+Only this module knows PyYAML, and of it only the event parser: building the tree from events
+bounds depth and size, so that no input can exhaust the stack, and keeps every mark.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import yaml
+
+from compiler.diagnostic import Diagnostic, Label, Outcome, Severity, Span
+
+Json = Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]]
+Path = tuple[Union[str, int], ...]
+
+MAX_DEPTH = 40
+MAX_NODES = 400_000
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# What a plain scalar means, by YAML 1.2's core schema (yaml.org/spec/1.2.2, section 10.3.2).
+_NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"[-+]?[0-9]+\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+
+# Plain scalars that YAML 1.1 and 1.2 read differently (yaml.org/type, and what PyYAML 6 does).
+_AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|y|Y|n|N)\Z"),
+        "a truth value in YAML 1.1",
+    ),
+    (re.compile(r"[-+]?[0-9]+(?::[0-5]?[0-9])+(?:\.[0-9]*)?\Z"), "a number in base 60 in YAML 1.1"),
+    (re.compile(r"[-+]?0[0-9]+\Z"), "an octal number in YAML 1.1 and a decimal one in YAML 1.2"),
+    (re.compile(r"[-+]?0[xob][0-9a-fA-F_]+\Z"), "a number in one YAML version only"),
+    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?\Z"), "a number in YAML 1.1 only"),
+    (
+        re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][0-9]+\Z"),
+        "text in YAML 1.1 and a number in YAML 1.2",
+    ),
+    (re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"), "text in YAML 1.1 and a number in YAML 1.2"),
+    (
+        re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?\Z"),
+        "a date in YAML 1.1",
+    ),
+)
+# yaml.reader.Reader.NON_PRINTABLE of PyYAML 6, which is YAML 1.1's c-printable.
+_NOT_PRINTABLE = re.compile(
+    "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+_WHY_YAML = "a profile is one YAML document of mappings, sequences and plain values"
+
+
+@dataclass(slots=True)
+class Node:
+    """A value with its span; for a mapping, also the spans of its keys."""
+
+    value: None | bool | int | float | str | list[Node] | dict[str, Node]
+    span: Span
+    keys: dict[str, Span] = field(default_factory=dict)
+
+    def plain(self) -> Json:
+        """Give the value without positions."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def child(self, step: str | int) -> Node | None:
+        """Give the node one step down, or None."""
+        if isinstance(self.value, dict) and isinstance(step, str):
+            return self.value.get(step)
+        if isinstance(self.value, list) and isinstance(step, int) and step < len(self.value):
+            return self.value[step]
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A profile's tree, and the text of every source it was read from."""
+
+    root: Node
+    sources: dict[str, str]
+
+    def span(self, path: Path) -> Span:
+        """Give the span of the value at a path, or of its deepest parent that was written."""
+        return self._walk(path)[0].span
+
+    def key_span(self, path: Path) -> Span:
+        """Give the span of the key at a path, or of the value where there is no key."""
+        parent, rest = self._walk(path[:-1])
+        if rest == 0 and path and isinstance(path[-1], str) and path[-1] in parent.keys:
+            return parent.keys[path[-1]]
+        return self._walk(path)[0].span
+
+    def _walk(self, path: Path) -> tuple[Node, int]:
+        node = self.root
+        for taken, step in enumerate(path):
+            below = node.child(step)
+            if below is None:
+                return node, len(path) - taken
+            node = below
+        return node, 0
+
+
+def load(text: str, name: str) -> Outcome[Document]:
+    """Read one YAML text into a Document.
+
+    Errors: every syntax error, duplicate key, ambiguous scalar, tag or oversize is a Diagnostic.
+    Source: PyYAML 6.0 yaml/events.py; YAML 1.2.2 section 10.3.2.
+    """
+    builder = _Builder(name)
+    bad = _NOT_PRINTABLE.search(text)
+    if bad:
+        builder.fault_at_index(text, bad.start())
+        return Outcome(None, tuple(builder.diagnostics))
+    try:
+        for event in _events(text):
+            if not builder.take(event):
+                break
+    except yaml.MarkedYAMLError as error:
+        builder.syntax(error)
+    root = builder.root
+    if root is None and not builder.diagnostics:
+        builder.report(
+            "yaml-syntax",
+            Span(name, 1, 1, 1, 1),
+            "the profile is empty",
+            _WHY_YAML,
+            "write one with: dync init",
+        )
+    if root is None or builder.diagnostics:
+        return Outcome(None, tuple(builder.diagnostics))
+    return Outcome(Document(root=root, sources={name: text}))
+
+
+def parse_data(text: str) -> Any:
+    """Read YAML that belongs to the program itself (a stack): no positions, no diagnostics."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def _events(text: str) -> Iterator[Any]:
+    return iter(yaml.parse(text, Loader=_Loader))
+
+
+class _Builder:
+    """Collects events into nodes on an explicit stack."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.root: Node | None = None
+        self.diagnostics: list[Diagnostic] = []
+        self._open: list[tuple[Node, list[tuple[str, Span]]]] = []
+        self._anchors: dict[str, Node] = {}
+        self._measures: dict[int, tuple[int, int]] = {}
+        self._count = 0
+
+    def take(self, event: Any) -> bool:
+        """Add one event; False ends the reading."""
+        if isinstance(event, yaml.ScalarEvent):
+            return self._add(self._scalar(event), event)
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            node = Node({} if is_mapping else [], self._span(event))
+            if event.tag is not None and not event.implicit:
+                self._tag(event)
+            return self._add(node, event) and self._push(node)
+        if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            node, _ = self._open.pop()
+            mark = event.end_mark
+            node.span = Span(
+                self.name, node.span.line, node.span.column, mark.line + 1, mark.column + 1
+            )
+            return True
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+            self.report(
+                "yaml-syntax",
+                self._span(event),
+                "a second YAML document starts here",
+                _WHY_YAML,
+                "keep one document in the file",
+            )
+            return False
+        return True
+
+    def report(self, rule: str, span: Span, message: str, why: str, fix: str | None) -> None:
+        """Add an error."""
+        self.diagnostics.append(
+            Diagnostic(
+                rule=rule,
+                severity=Severity.ERROR,
+                message=message,
+                primary=Label(span=span),
+                why=why,
+                fix=fix,
+            )
+        )
+
+    def syntax(self, error: yaml.MarkedYAMLError) -> None:
+        """Report what the parser refused."""
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problem = " ".join(str(error.problem or error).split())
+        context = f" ({' '.join(str(error.context).split())})" if error.context else ""
+        fix = "indent with spaces" if "\\t" in problem else "check indentation, quotes and colons"
+        self.report(
+            "yaml-syntax",
+            Span(self.name, line, column, line, column + 1),
+            f"not valid YAML: {problem}{context}",
+            _WHY_YAML,
+            fix,
+        )
+
+    def fault_at_index(self, text: str, index: int) -> None:
+        """Report a character that YAML does not allow."""
+        line = text.count("\n", 0, index) + 1
+        column = index - (text.rfind("\n", 0, index) + 1) + 1
+        self.report(
+            "yaml-syntax",
+            Span(self.name, line, column, line, column + 1),
+            f"character U+{ord(text[index]):04X} is not allowed in YAML",
+            _WHY_YAML,
+            "remove it",
+        )
+
+    def _span(self, event: Any) -> Span:
+        start, end = event.start_mark, event.end_mark
+        return Span(self.name, start.line + 1, start.column + 1, end.line + 1, end.column + 1)
+
+    def _push(self, node: Node) -> bool:
+        self._open.append((node, []))
+        if len(self._open) <= MAX_DEPTH:
+            return True
+        self._too_large(node.span, f"nested deeper than {MAX_DEPTH} levels")
+        return False
+
+    def _too_large(self, span: Span, what: str) -> None:
+        self.report(
+            "yaml-syntax", span, f"the profile is {what}", _WHY_YAML, "write a smaller profile"
+        )
+
+    def _add(self, node: Node, event: Any) -> bool:
+        """Put a node into the open collection, as a key, a value or an item."""
+        self._count += 1
+        if self._count > MAX_NODES:
+            self._too_large(node.span, f"larger than {MAX_NODES} values")
+            return False
+        if getattr(event, "anchor", None):
+            self._anchors[event.anchor] = node
+        if not self._open:
+            self.root = node
+            return True
+        parent, pending = self._open[-1]
+        if isinstance(parent.value, list):
+            parent.value.append(node)
+        elif isinstance(parent.value, dict):
+            if pending:
+                key, span = pending.pop()
+                parent.value[key] = node
+                parent.keys[key] = span
+            else:
+                return self._key(parent, pending, node)
+        return True
+
+    def _key(self, parent: Node, pending: list[tuple[str, Span]], node: Node) -> bool:
+        key = node.value
+        if not isinstance(key, str):
+            if not self.diagnostics:
+                self.report(
+                    "yaml-key",
+                    node.span,
+                    "a key must be text",
+                    "every key of a profile is a word of the schema or a name",
+                    "quote the key" if not isinstance(key, (dict, list)) else "write a plain word",
+                )
+            return False
+        if isinstance(parent.value, dict) and key in parent.value:
+            self.diagnostics.append(
+                Diagnostic(
+                    rule="duplicate-key",
+                    severity=Severity.ERROR,
+                    message=f"key {key!r} stands twice in the same mapping",
+                    primary=Label(span=node.span, text="again here"),
+                    related=(Label(span=parent.keys[key], text="first here"),),
+                    why="YAML readers keep the last of two equal keys in silence",
+                    fix="remove one of the two",
+                )
+            )
+        pending.append((key, node.span))
+        return True
+
+    def _alias(self, event: Any) -> bool:
+        target = self._anchors.get(event.anchor)
+        if target is None or any(target is node for node, _ in self._open):
+            self.report(
+                "yaml-syntax",
+                self._span(event),
+                f"alias *{event.anchor} names no finished value above it",
+                _WHY_YAML,
+                "write the value out",
+            )
+            return False
+        size, depth = self._measure(target)
+        self._count += size
+        if len(self._open) + depth > MAX_DEPTH:
+            self._too_large(self._span(event), f"nested deeper than {MAX_DEPTH} levels")
+            return False
+        return self._add(target, event)
+
+    def _measure(self, node: Node) -> tuple[int, int]:
+        """Give size and depth of a shared node, as if it were written out; each measured once."""
+        if id(node) not in self._measures:
+            below: list[Node] = []
+            if isinstance(node.value, dict):
+                below = list(node.value.values())
+            elif isinstance(node.value, list):
+                below = node.value
+            sizes = [self._measure(child) for child in below]
+            self._measures[id(node)] = (
+                1 + sum(size for size, _ in sizes),
+                1 + max((depth for _, depth in sizes), default=0),
+            )
+        return self._measures[id(node)]
+
+    def _tag(self, event: Any) -> None:
+        self.report(
+            "yaml-syntax",
+            self._span(event),
+            f"YAML tag {event.tag} is not used in a profile",
+            _WHY_YAML,
+            "remove the tag; quote the value if it is text",
+        )
+
+    def _scalar(self, event: Any) -> Node:
+        span, text = self._span(event), event.value
+        plain = event.style is None or event.style == ""
+        if event.tag is not None and not (event.implicit[0] or event.implicit[1]):
+            self._tag(event)
+        if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+            self.report(
+                "yaml-syntax",
+                span,
+                "a NUL or half of a surrogate pair cannot stand in a command line",
+                _WHY_YAML,
+                "remove it",
+            )
+        if not plain:
+            return Node(text, span)
+        for pattern, reading in _AMBIGUOUS:
+            if pattern.match(text):
+                self._ambiguous(span, text, reading)
+                return Node(text, span)
+        return Node(self._plain(text, span), span)
+
+    def _ambiguous(self, span: Span, text: str, reading: str) -> None:
+        self.report(
+            "yaml-ambiguous-scalar",
+            span,
+            f"unquoted {text} is {reading}",
+            "YAML 1.1 and 1.2 read it differently, so two programs may see two values",
+            _ambiguous_fix(text),
+        )
+
+    def _plain(self, text: str, span: Span) -> None | bool | int | float | str:
+        if _NULL.match(text):
+            return None
+        if _BOOL.match(text):
+            return text.lower() == "true"
+        if _NOT_FINITE.match(text) or (_FLOAT.match(text) and _is_too_large(text)):
+            self.report(
+                "yaml-ambiguous-scalar",
+                span,
+                f"{text if len(text) < 40 else text[:37] + '...'} is not a number dync can hold",
+                "quantities are finite and below 10^18",
+                "write a smaller number",
+            )
+            return text
+        if _INT.match(text):
+            return int(text)
+        if _FLOAT.match(text):
+            return float(text)
+        return text
+
+
+def _is_too_large(text: str) -> bool:
+    value = float(text) if len(text) < 400 else math.inf
+    return not math.isfinite(value) or abs(value) >= 1e18
+
+
+def _ambiguous_fix(text: str) -> str:
+    quoted = f'"{text}" for text'
+    if re.match(r"(?i:yes|on|y|no|off|n)\Z", text):
+        return f"write {'true' if text.lower() in ('yes', 'on', 'y') else 'false'}, or {quoted}"
+    if re.match(r"[-+]?0[0-9]+\Z", text) or "_" in text:
+        return f"write {text.replace('_', '').lstrip('0') or '0'}, or {quoted}"
+    if re.match(r"[-+]?[0-9.]+[eE]", text) and not _is_too_large(text):
+        number = float(text)
+        return f"write {int(number) if number == int(number) else number}, or {quoted}"
+    return f"write {quoted}"

@@ -1,0 +1,1 @@
+"""Stacks: one released set of engine versions, as data."""

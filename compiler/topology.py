@@ -1,0 +1,141 @@
+"""The typed form of a profile: what the user said, with gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from compiler.diagnostic import Span
+from compiler.source import Document, Json, Path
+
+
+class Role(str, Enum):
+    """Which phases of a request a worker runs."""
+
+    AGGREGATED = "aggregated"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Arrangement(str, Enum):
+    """The profile's `topology`: one pool of workers, or separate pools."""
+
+    AGG = "agg"
+    DISAGG = "disagg"
+
+
+class Accelerator(str, Enum):
+    """What the workers compute on."""
+
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
+class CacheMode(str, Enum):
+    """Where LMCache runs: in a server of its own, or inside each worker."""
+
+    MULTIPROCESS = "multiprocess"
+    IN_PROCESS = "in_process"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an object of the topology was written."""
+
+    document: Document
+    path: Path
+
+    @property
+    def span(self) -> Span:
+        """Give the span of the object, or of its deepest written parent."""
+        return self.document.span(self.path)
+
+    def of(self, *steps: str | int) -> Span:
+        """Give the span of a value below the object."""
+        return self.document.span((*self.path, *steps))
+
+    def key(self, *steps: str | int) -> Span:
+        """Give the span of a key below the object."""
+        return self.document.key_span((*self.path, *steps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What every worker serves."""
+
+    id: str
+    served_name: str | None
+    max_len: int | None
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontend:
+    """Where clients connect."""
+
+    host: str
+    port: int
+    routing: str | None
+    api_key_file: str | None
+    allow_unauthenticated: bool
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LMCache:
+    """The cache that outlives the engine's own; cpu_cache_gb is GiB, as LMCache counts."""
+
+    enabled: bool
+    mode: CacheMode
+    chunk_size: int
+    cpu_cache_gb: float
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerGroup:
+    """Equal workers; `gpus` has replicas x tensor_parallel_size entries, or none on CPU."""
+
+    role: Role
+    gpus: tuple[str, ...]
+    port: int | None
+    replicas: int
+    tensor_parallel_size: int
+    lmcache: bool | None
+    engine_args: Mapping[str, Json]
+    env: Mapping[str, str]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploy:
+    """Where and how the deployment lives on its host."""
+
+    user: str
+    prefix: str
+    first_port: int
+    ready_timeout_s: int | None
+    drain_s: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """A whole profile."""
+
+    name: str
+    stack: str
+    arrangement: Arrangement
+    accelerator: Accelerator
+    model: Model
+    frontend: Frontend
+    lmcache: LMCache
+    workers: tuple[WorkerGroup, ...]
+    deploy: Deploy
+    origin: Origin
+
+    def uses_lmcache(self, group: WorkerGroup) -> bool:
+        """Tell whether a group caches: as it says, else by role, and never when disabled."""
+        asked = group.lmcache if group.lmcache is not None else group.role is not Role.DECODE
+        return self.lmcache.enabled and asked

@@ -1,0 +1,192 @@
+"""Put a bundle in place: whole or not at all, and only over a bundle that dync wrote."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from compiler.emit.artifact import Artifact
+
+MANIFEST = ".dync.json"
+STATE_FOLDERS = ("logs", "run")
+"""What a running bundle writes itself: carried over to the next build as the same files."""
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+class NotWritten(Exception):
+    """A bundle that cannot be put in place; its text says why and what to do."""
+
+
+def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = False) -> bool:
+    """Write a bundle beside its place, then swap it in; False if it stood there already.
+
+    The folder at out_dir is the old bundle or the new one at every moment, also for a build that
+    is killed. `overwrite` also replaces a bundle that was changed by hand.
+    Errors: NotWritten where out_dir is not a bundle of dync's, or the disk refuses.
+    """
+    place = Path(os.path.realpath(out_dir))
+    files = {artifact.path: artifact for artifact in artifacts}
+    manifest = _manifest({path: artifact.text for path, artifact in files.items()})
+    if _stands(place, manifest, overwrite=overwrite):
+        return False
+    fresh: Path | None = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(place)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}.dync-", dir=place.parent))
+        handle = os.open(fresh, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            _fill(fresh, [*files.values(), Artifact(path=MANIFEST, text=manifest)])
+            _carry_state(place, fresh)
+            _swap(fresh, place)
+        finally:
+            os.close(handle)
+        _sync(place.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NotWritten(f"cannot write {place}: {reason}; nothing was changed") from error
+    finally:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return True
+
+
+def _manifest(texts: dict[str, str]) -> str:
+    digests = {path: _digest(text.encode()) for path, text in sorted(texts.items())}
+    return json.dumps({"format": 1, "files": digests}, indent=1) + "\n"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
+    """Tell whether this very bundle stands there; refuse what must not be replaced."""
+    if not place.is_dir():
+        if place.exists():
+            raise NotWritten(f"{place} is not a folder: name another place with -o")
+        return False
+    try:
+        if not any(place.iterdir()):
+            return False
+        old = (place / MANIFEST).read_text(encoding="utf-8")
+        digests = json.loads(old)["files"]
+    except FileNotFoundError:
+        raise NotWritten(
+            f"{place} was not written by dync: name another place with -o, or remove it"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotWritten(f"cannot read {place / MANIFEST}: {error}") from error
+    changed = [path for path in _present(place) if not _is_as_written(place, path, digests)]
+    if changed and not overwrite:
+        shown = ", ".join(sorted(changed)[:5]) + (", …" if len(changed) > 5 else "")
+        raise NotWritten(
+            f"{place} was changed since dync wrote it ({shown}): move those files away, name "
+            "another place with -o, or give --overwrite to lose them"
+        )
+    return old == manifest and not changed and all((place / path).is_file() for path in digests)
+
+
+def _present(place: Path) -> Iterator[str]:
+    for folder, names, files in os.walk(place):
+        relative = Path(folder).relative_to(place)
+        if relative == Path("."):
+            names[:] = [name for name in names if name not in STATE_FOLDERS]
+        links = [name for name in names if (Path(folder) / name).is_symlink()]
+        for name in (*files, *links):
+            yield str(relative / name)
+
+
+def _is_as_written(place: Path, path: str, digests: dict[str, str]) -> bool:
+    if path == MANIFEST:
+        return True
+    file = place / path
+    if path not in digests or file.is_symlink() or not file.is_file():
+        return False
+    try:
+        return _digest(file.read_bytes()) == digests[path]
+    except OSError:
+        return False
+
+
+def _fill(folder: Path, artifacts: list[Artifact]) -> None:
+    os.chmod(folder, 0o755)
+    for below in sorted({Path(artifact.path).parent for artifact in artifacts}):
+        (folder / below).mkdir(parents=True, exist_ok=True)
+    for artifact in artifacts:
+        file = folder / artifact.path
+        file.write_bytes(artifact.text.encode())
+        os.chmod(file, 0o755 if artifact.executable else 0o644)
+    paths = [folder / artifact.path for artifact in artifacts]
+    folders = {path.parent for path in paths} | {folder}
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(_sync, (*paths, *folders)))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _carry_state(place: Path, fresh: Path) -> None:
+    """Link logs and locks into the new bundle, so that a running launch keeps writing to them."""
+    for name in STATE_FOLDERS:
+        for folder, _, files in os.walk(place / name):
+            target = fresh / Path(folder).relative_to(place)
+            target.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                with suppress(FileNotFoundError):
+                    os.link(Path(folder) / file, target / file, follow_symlinks=False)
+
+
+def _swap(fresh: Path, place: Path) -> None:
+    """Put the new folder in the old one's place; the old one ends where the new one was."""
+    if not place.exists():
+        os.rename(fresh, place)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    exchange = getattr(libc, "renameat2", None)
+    names = (os.fsencode(fresh), os.fsencode(place))
+    if exchange is not None:
+        if exchange(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(code, os.strerror(code))
+    # A file system without exchange (NFS): the place is empty for the moment between two renames.
+    aside = fresh.with_name(fresh.name + "-old")
+    os.rename(place, aside)
+    os.rename(fresh, place)
+    os.rename(aside, fresh)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what killed builds left beside the bundle, unless a build still holds it."""
+    for left in place.parent.glob(f".{glob.escape(place.name)}.dync-*"):
+        with suppress(OSError):
+            if left.name.endswith("-old") and not place.exists():
+                os.rename(left, place)
+                continue
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(handle)

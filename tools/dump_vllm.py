@@ -1,0 +1,98 @@
+"""Write the options of vLLM's OpenAI API server, and its environment names, as JSON.
+
+Run by ``catalogue.py`` under an interpreter that can import vLLM: ``dump_vllm.py OUT.json
+OUT-env.json``. Reads vllm 0.25.1 (vllm/entrypoints/openai/cli_args.py) and 0.32.0
+(vllm/entrypoints/launchers/cli_args.py); both build ``vllm serve``'s parser with
+``make_arg_parser`` and keep their environment table in vllm/envs.py. Defaults are those of the
+CUDA platform, which is chosen here whatever the machine has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Any
+
+import native_stubs
+from flag_catalogue import CallableTypes, describe_options, write_catalogue
+
+PARSER_MODULES = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
+NATIVE_MODULES = (
+    "vllm._C",
+    "vllm._C_stable_libtorch",
+    "vllm._moe_C",
+    "vllm._moe_C_stable_libtorch",
+)
+# vllm/utils/argparse_utils.py and vllm/engine/arg_utils.py, 0.25.1 and 0.32.0. The lambdas spell
+# a backend's name in lower case with underscores, or split a comma-separated device list.
+TYPES = {
+    "human_readable_int": ["integer", "string"],
+    "human_readable_int_or_auto": ["integer", "string"],
+    "union_dict_and_str": ["object", "string"],
+    "_compute_kwargs.<locals>.parse_dataclass": ["object"],
+    "EngineArgs.add_cli_args.<locals>.<lambda>": ["string"],
+}
+
+ALSO_TAKES = {"device_ids": ["integer"]}  # one GPU's number is a list of one
+
+
+def choose_cuda_platform() -> None:
+    """Make vLLM take the defaults of a CUDA host without one."""
+    native_stubs.install(*NATIVE_MODULES)
+    platforms = importlib.import_module("vllm.platforms")
+    cuda = importlib.import_module("vllm.platforms.cuda")
+    platforms._current_platform = cuda.NonNvmlCudaPlatform()  # type: ignore[attr-defined]
+
+
+def parser_actions() -> tuple[str, list[argparse.Action]]:
+    """Build the server's parser; give the function's dotted name and the actions."""
+    utils = importlib.import_module("vllm.utils.argparse_utils")
+    for name in PARSER_MODULES:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as missing:
+            if not name.startswith(missing.name or " "):
+                raise
+            continue
+        parser = module.make_arg_parser(utils.FlexibleArgumentParser())
+        return f"{name}.make_arg_parser", parser._actions
+    raise SystemExit(f"no module of {PARSER_MODULES} in this vLLM; find make_arg_parser, add it")
+
+
+def deprecation_messages(engine_args: Any) -> dict[str, str]:
+    """Give the deprecation texts the code keeps in constants, by option key.
+
+    Source: vllm/engine/arg_utils.py, 0.32.0, ``_*_DEPRECATION_MESSAGE``.
+    """
+    messages = {}
+    for name, text in vars(engine_args).items():
+        if name.endswith("_DEPRECATION_MESSAGE") and text.startswith("--"):
+            messages[text.split()[0][2:].replace("-", "_")] = text
+    return messages
+
+
+def main(options_path: str, env_path: str) -> None:
+    """Write both catalogues."""
+    sys.argv = ["vllm", "--help"]  # vLLM collects its help texts only then
+    choose_cuda_platform()
+    vllm = importlib.import_module("vllm")
+    header = {"package": "vllm", "version": vllm.__version__.split("+")[0]}
+    types = CallableTypes(TYPES)
+    source, actions = parser_actions()
+    options = describe_options(actions, types, ALSO_TAKES)
+    messages = deprecation_messages(importlib.import_module("vllm.engine.arg_utils"))
+    for key, text in messages.items():
+        options[key]["deprecated"] = text
+    unmapped = sorted(types.unmapped)
+    write_catalogue(
+        options_path, {**header, "source": source, "options": options, "unmapped": unmapped}
+    )
+    table = importlib.import_module("vllm.envs").environment_variables
+    names = sorted(name for name in table if name.startswith("VLLM_"))
+    source = "vllm.envs.environment_variables"
+    write_catalogue(env_path, {**header, "source": source, "names": names})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
