@@ -60,9 +60,6 @@ def compose(name: str, read: Reader, overrides: Iterable[str] = ()) -> Composed:
             root = _override(root, override, found)
     if root is None or found.diagnostics:
         return Composed(None, tuple(found.diagnostics), found.sources)
-    if isinstance(root.value, dict) and "extends" in root.value and len(found.sources) > 1:
-        rest = {key: node for key, node in root.value.items() if key != "extends"}
-        root = Node(rest, root.span, root.keys)
     return Composed(Document(root=root, sources=found.sources), (), found.sources)
 
 
@@ -81,9 +78,8 @@ def _read(name: str, text: str, read: Reader, found: _Found, chain: tuple[str, .
     target = posixpath.normpath(posixpath.join(posixpath.dirname(name), parent.value))
     why = "extends names another profile, relative to this one, whose values this one replaces"
     if target in (*chain, name):
-        found.report(
-            "extends", parent.span, f"{parent.value} extends itself", why, "remove this extends"
-        )
+        way = " extends ".join((*chain, name, target))
+        found.report("extends", parent.span, f"a circle: {way}", why, "remove this extends")
         return None
     try:
         below = _read(target, read(target), read, found, (*chain, name))
@@ -91,7 +87,10 @@ def _read(name: str, text: str, read: Reader, found: _Found, chain: tuple[str, .
         message = f"cannot read {target}: {error}"
         found.report("extends", parent.span, message, why, "name a profile that exists")
         return None
-    return None if below is None else _merge(below, root)
+    if below is None or not isinstance(root.value, dict):
+        return None
+    own = {key: node for key, node in root.value.items() if key != "extends"}
+    return _merge(below, Node(own, root.span, root.keys))
 
 
 def _merge(below: Node, above: Node) -> Node:
@@ -118,6 +117,15 @@ def _override(root: Node, override: str, found: _Found) -> Node | None:
             f"{override!r} is not KEY=VALUE",
             _WHY_SET,
             "write for example: --set lmcache.chunk_size=512",
+        )
+        return None
+    if steps[0] == "extends":
+        found.report(
+            "set-option",
+            whole,
+            "extends cannot be set from the command line",
+            "what a profile extends is read before any --set",
+            "write extends in the profile, or give the other profile instead",
         )
         return None
     loaded = (
@@ -153,13 +161,13 @@ def _placed(
     if isinstance(step, int):
         items = node.value if node is not None and isinstance(node.value, list) else None
         if items is None or node is None or step >= len(items):
-            length = "no list" if items is None else f"{len(items)} entries"
+            last = "no list" if not items else f"entries up to [{len(items) - 1}]"
             found.report(
                 "set-option",
                 span,
-                f"there is no entry [{step}]: the profile has {length} there",
+                f"there is no entry [{step}]: the profile has {last} there",
                 _WHY_SET,
-                "count entries from [0]",
+                "give the whole list" if not items else "name an entry that exists",
             )
             return None
         below = _placed(items[step], rest, value, span, found)

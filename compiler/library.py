@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache, partial
 
 from compiler import data
-from compiler.emit import TEMPLATES
 from compiler.pipeline import Library
 from compiler.stacks.stack import Stack, parse_stack
 
@@ -27,4 +26,6 @@ def library() -> Library:
 
 def templates() -> dict[str, str]:
     """Read every template of a bundle."""
+    from compiler.emit import TEMPLATES  # noqa: PLC0415 -- Jinja2 is not for `dync check`
+
     return {name: data.template_text(name) for name in TEMPLATES}

@@ -9,14 +9,17 @@ from collections.abc import Iterator, Mapping
 
 from compiler.source import Json
 
-_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
-# json.dumps leaves these raw; a YAML reader refuses them or folds them as line breaks.
+# Words that YAML 1.1 reads as null or a truth value are no plain keys.
+_PLAIN_KEY = re.compile(r"(?!(?i:null|true|false|yes|no|on|off|y|n)\Z)[A-Za-z_][A-Za-z0-9_.-]*\Z")
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+# It leaves these raw; a YAML reader refuses them or folds them as line breaks.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def shell_word(text: str) -> str:
-    """Quote one word for bash."""
-    return shlex.quote(text)
+    """Quote one word for bash; also a comma, which reads like a mistake between array words."""
+    quoted = shlex.quote(text)
+    return f"'{text}'" if "," in text and quoted == text else quoted
 
 
 def comment(text: str) -> str:
@@ -26,7 +29,7 @@ def comment(text: str) -> str:
 
 def yaml_scalar(value: Json) -> str:
     """Write a scalar as YAML that YAML 1.1 and 1.2 read alike; text is always double-quoted."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = _encode(value)
     if isinstance(value, float) and "e" in text and "." not in text:
         text = text.replace("e", ".0e")
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -61,14 +61,9 @@ def _diagnose(error: ValidationError, document: Document) -> Iterator[Diagnostic
         yield _wrong_type(error, document, path)
     elif kind == "enum":
         yield _wrong_value(error, document, path)
-    elif error.parent is not None and str(error.parent.validator) == "propertyNames":
-        yield _wrong_form(error, document.key_span((*path, error.instance)), "key")
-    elif kind == "propertyNames":
-        for inner in error.context or ():
-            yield _wrong_form(inner, document.key_span((*path, inner.instance)), "key")
-        if not error.context:
-            span = document.key_span((*path, error.instance))
-            yield _wrong_form(error, span, "key")
+    elif "propertyNames" in error.schema_path:
+        span = document.key_span((*path, error.instance))
+        yield _wrong_form(error, span, f"a name in {_name(path)}")
     elif kind in ("pattern", "minLength"):
         yield _wrong_form(error, document.span(path), _name(path))
     else:
@@ -124,7 +119,7 @@ def _missing_key(error: ValidationError, document: Document, path: Path) -> Diag
     key = error.message.split("'")[1]
     below = error.schema["properties"][key]
     example = below.get("examples") or below.get("enum")
-    sample = f", for example: {key}: {example[0]}" if example else ""
+    sample = f", for example: {key}: {_sample(example[0])}" if example else ""
     return _report(
         "missing-key",
         document.key_span(path),
@@ -132,6 +127,16 @@ def _missing_key(error: ValidationError, document: Document, path: Path) -> Diag
         below["description"],
         f"add {key}{sample}",
     )
+
+
+def _sample(value: Json) -> str:
+    """Write an example of the schema as it would stand in a profile, on one line."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key}: {_sample(item)}" for key, item in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_sample, value))}]"
+    return str(value)
 
 
 def _wrong_type(error: ValidationError, document: Document, path: Path) -> Diagnostic:
@@ -145,21 +150,31 @@ def _wrong_type(error: ValidationError, document: Document, path: Path) -> Diagn
         fix = "give it a value, or remove the line"
     else:
         message = f"{name} is {_words_of(value)}, expected {wanted}"
-        fix = _type_fix(name, value, expected)
+        fix = _type_fix(name, value, expected, error.schema)
     return _report("wrong-type", document.span(path), message, _why(error), fix)
 
 
-def _type_fix(name: str, value: Any, expected: list[str]) -> str:
+def _type_fix(name: str, value: Any, expected: list[str], schema: Any) -> str:
     quantity = _QUANTITY.match(value) if isinstance(value, str) else None
     if quantity and {"integer", "number"} & set(expected):
         return f"write the plain number: {name}: {quantity[1]}"
     if isinstance(value, str) and {"integer", "number"} & set(expected):
         bare = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", value)
-        return f"remove the quotes: {name}: {value}" if bare else f"write a number: {name}: 1"
+        return (
+            f"remove the quotes: {name}: {value}"
+            if bare
+            else f"write a number: {name}: {schema.get('default', 1)}"
+        )
     if "string" in expected and isinstance(value, (bool, int, float)):
         return f'quote it: {name}: "{str(value).lower() if isinstance(value, bool) else value}"'
+    if isinstance(value, float) and "integer" in expected:
+        return f"write a whole number: {name}: {int(value)}"
+    if "array" in expected and isinstance(value, dict):
+        return "write a list: begin each entry with a hyphen and a space"
     if "array" in expected:
-        return f"write a list: {name}: [{'...' if isinstance(value, (dict, list)) else value}]"
+        return f"write a list: {name}: [{value}]"
+    if "object" in expected and "properties" in schema:
+        return f"write it as a mapping of {', '.join(schema['properties'])}"
     if "boolean" in expected:
         return f"write {name}: true or {name}: false"
     return "write it as " + " or ".join(_WORDS[kind] for kind in expected)
@@ -197,12 +212,14 @@ def _wrong_form(error: ValidationError, span: Span, name: str) -> Diagnostic:
     form = error.schema.get("x-form", "not empty") if isinstance(error.schema, Mapping) else ""
     if error.validator == "minLength":
         form = "text that is not empty"
+    plain = "-".join(re.findall("[a-z0-9]+", str(error.instance).lower()))[:32].rstrip("-")
+    is_name = name == "name" and plain[:1].isalpha()
     return _report(
         "wrong-form",
         span,
         f"{name} {_shown(error.instance)} does not have the form: {form}",
         _why(error),
-        f"write {form}",
+        f"write name: {plain}" if is_name else f"write {form}",
     )
 
 
@@ -215,12 +232,13 @@ def _out_of_range(error: ValidationError, document: Document, path: Path) -> Dia
         "minItems": f"at least {limit} entry",
         "maxItems": f"at most {limit} entries",
     }[str(error.validator)]
-    found = len(error.instance) if isinstance(error.instance, list) else error.instance
+    found = error.instance
     return _report(
         "out-of-range",
         document.span(path),
-        f"{_name(path)} {'has' if isinstance(error.instance, list) else 'is'} {found}, "
-        f"must {'have' if isinstance(error.instance, list) else 'be'} {words}",
+        f"{_name(path)} has {len(found)} entries, must have {words}"
+        if isinstance(found, list)
+        else f"{_name(path)} is {found}, must be {words}",
         _why(error),
         f"write {words}",
     )

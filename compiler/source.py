@@ -51,11 +51,22 @@ _AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
         "a date in YAML 1.1",
     ),
 )
-# yaml.reader.Reader.NON_PRINTABLE of PyYAML 6, which is YAML 1.1's c-printable.
+# yaml.reader.Reader.NON_PRINTABLE of PyYAML 6, which is YAML 1.1's c-printable; without the three
+# characters that break a line in YAML 1.1 and not in 1.2, so that all readers count the same lines.
 _NOT_PRINTABLE = re.compile(
-    "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+    "[^\x09\x0a\x0d\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
-_WHY_YAML = "a profile is one YAML document of mappings, sequences and plain values"
+_LINE_BREAK = re.compile("\r\n?|\n")
+_WHY_YAML = "a profile is one YAML document of mappings, lists and plain values"
+# Words of libyaml's messages, and what to do about them.
+_SYNTAX_FIXES = (
+    ("could not find expected ':'", "write KEY: VALUE, with a space after the colon"),
+    ("mapping values are not allowed", 'indent it like its neighbours; quote text that holds ": "'),
+    ("quoted scalar", "close the quote"),
+    ("flow sequence", "close the list with ]"),
+    ("flow mapping", "close the mapping with }"),
+    ("block mapping", "indent it like its neighbours"),
+)
 
 
 @dataclass(slots=True)
@@ -94,6 +105,10 @@ class Document:
         """Give the span of the value at a path, or of its deepest parent that was written."""
         return self._walk(path)[0].span
 
+    def has(self, path: Path) -> bool:
+        """Tell whether a value at this path was written."""
+        return self._walk(path)[1] == 0
+
     def key_span(self, path: Path) -> Span:
         """Give the span of the key at a path, or of the value where there is no key."""
         parent, rest = self._walk(path[:-1])
@@ -127,7 +142,7 @@ def load(text: str, name: str) -> Outcome[Document]:
             if not builder.take(event):
                 break
     except yaml.MarkedYAMLError as error:
-        builder.syntax(error)
+        builder.syntax(error, lines_of(text))
     root = builder.root
     if root is None and not builder.diagnostics:
         builder.report(
@@ -145,6 +160,11 @@ def load(text: str, name: str) -> Outcome[Document]:
 def parse_data(text: str) -> Any:
     """Read YAML that belongs to the program itself (a stack): no positions, no diagnostics."""
     return yaml.load(text, Loader=_Loader)
+
+
+def lines_of(text: str) -> list[str]:
+    """Split a source into its lines as YAML counts them."""
+    return _LINE_BREAK.split(text)
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -175,7 +195,7 @@ class _Builder:
             return self._add(node, event) and self._push(node)
         if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             node, _ = self._open.pop()
-            mark = event.end_mark
+            mark: Any = event.end_mark
             node.span = Span(
                 self.name, node.span.line, node.span.column, mark.line + 1, mark.column + 1
             )
@@ -193,7 +213,15 @@ class _Builder:
             return False
         return True
 
-    def report(self, rule: str, span: Span, message: str, why: str, fix: str | None) -> None:
+    def report(  # noqa: PLR0913 -- a diagnostic has this many parts
+        self,
+        rule: str,
+        span: Span,
+        message: str,
+        why: str,
+        fix: str | None,
+        related: tuple[Label, ...] = (),
+    ) -> None:
         """Add an error."""
         self.diagnostics.append(
             Diagnostic(
@@ -203,34 +231,55 @@ class _Builder:
                 primary=Label(span=span),
                 why=why,
                 fix=fix,
+                related=related,
             )
         )
 
-    def syntax(self, error: yaml.MarkedYAMLError) -> None:
+    def syntax(self, error: yaml.MarkedYAMLError, lines: list[str]) -> None:
         """Report what the parser refused."""
         mark = error.problem_mark or error.context_mark
+        if "could not find expected ':'" in str(error.problem):
+            mark = error.context_mark or mark  # where the line without a colon begins
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        if line > len(lines):  # the parser ends every text with a line break
+            line, column = len(lines), len(lines[-1]) + 1
         problem = " ".join(str(error.problem or error).split())
         context = f" ({' '.join(str(error.context).split())})" if error.context else ""
-        fix = "indent with spaces" if "\\t" in problem else "check indentation, quotes and colons"
+        fix = next(
+            (fix for words, fix in _SYNTAX_FIXES if words in f"{problem}{context}"),
+            "check indentation, quotes and colons",
+        )
+        if lines[line - 1][column - 1 : column] == "\t":
+            fix = "indent with spaces: YAML allows no tab there"
+        begin = error.context_mark if error.context_mark is not mark else None
+        related: tuple[Label, ...] = ()
+        if begin is not None and (begin.line + 1, begin.column + 1) < (line, column):
+            row, start = begin.line + 1, begin.column + 1
+            span = Span(self.name, row, start, row, start + 1)
+            related = (Label(span=span, text="begins here"),)
         self.report(
             "yaml-syntax",
             Span(self.name, line, column, line, column + 1),
             f"not valid YAML: {problem}{context}",
             _WHY_YAML,
             fix,
+            related,
         )
 
     def fault_at_index(self, text: str, index: int) -> None:
         """Report a character that YAML does not allow."""
-        line = text.count("\n", 0, index) + 1
-        column = index - (text.rfind("\n", 0, index) + 1) + 1
+        before = lines_of(text[:index])
+        line, column = len(before), len(before[-1]) + 1
+        code = ord(text[index])
+        is_byte = 0xDC80 <= code <= 0xDCFF  # how Python's surrogateescape keeps a wrong byte
         self.report(
             "yaml-syntax",
             Span(self.name, line, column, line, column + 1),
-            f"character U+{ord(text[index]):04X} is not allowed in YAML",
+            f"byte 0x{code - 0xDC00:02X} is not UTF-8 text"
+            if is_byte
+            else f"character U+{code:04X} is not allowed in YAML",
             _WHY_YAML,
-            "remove it",
+            "save the file as UTF-8" if is_byte else "remove it",
         )
 
     def _span(self, event: Any) -> Span:
@@ -276,12 +325,17 @@ class _Builder:
         key = node.value
         if not isinstance(key, str):
             if not self.diagnostics:
+                is_large = isinstance(key, (dict, list))
                 self.report(
                     "yaml-key",
                     node.span,
-                    "a key must be text",
+                    f"a {'mapping' if isinstance(key, dict) else 'list'} stands where a key must be"
+                    if is_large
+                    else "a number, a truth value or nothing stands where a key must be",
                     "every key of a profile is a word of the schema or a name",
-                    "quote the key" if not isinstance(key, (dict, list)) else "write a plain word",
+                    "write a plain word; quote a value that begins with { or ["
+                    if is_large
+                    else "write a plain word, or quote it",
                 )
             return False
         if isinstance(parent.value, dict) and key in parent.value:
@@ -333,10 +387,11 @@ class _Builder:
         return self._measures[id(node)]
 
     def _tag(self, event: Any) -> None:
+        tag = event.tag.replace("tag:yaml.org,2002:", "!!", 1)
         self.report(
             "yaml-syntax",
             self._span(event),
-            f"YAML tag {event.tag} is not used in a profile",
+            f"YAML tag {tag} is not used in a profile",
             _WHY_YAML,
             "remove the tag; quote the value if it is text",
         )
@@ -401,6 +456,8 @@ def _ambiguous_fix(text: str) -> str:
     quoted = f'"{text}" for text'
     if re.match(r"(?i:yes|on|y|no|off|n)\Z", text):
         return f"write {'true' if text.lower() in ('yes', 'on', 'y') else 'false'}, or {quoted}"
+    if re.match(r"[-+]?0(?:x[0-9a-fA-F]+|o[0-7]+|b[01]+)\Z", text) and len(text) < 18:
+        return f"write {int(text, 0)}, or {quoted}"
     if re.match(r"[-+]?0[0-9]+\Z", text) or "_" in text:
         return f"write {text.replace('_', '').lstrip('0') or '0'}, or {quoted}"
     if re.match(r"[-+]?[0-9.]+[eE]", text) and not _is_too_large(text):

@@ -55,6 +55,10 @@ class Origin:
         """Give the span of a value below the object."""
         return self.document.span((*self.path, *steps))
 
+    def wrote(self, *steps: str | int) -> bool:
+        """Tell whether a value below the object was written, rather than left to its default."""
+        return self.document.has((*self.path, *steps))
+
     def key(self, *steps: str | int) -> Span:
         """Give the span of a key below the object."""
         return self.document.key_span((*self.path, *steps))

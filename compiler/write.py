@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from compiler.emit.artifact import Artifact
@@ -38,6 +39,7 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
     Errors: NotWritten where out_dir is not a bundle of dync's, or the disk refuses.
     """
     place = Path(os.path.realpath(out_dir))
+    _sweep(place)
     files = {artifact.path: artifact for artifact in artifacts}
     manifest = _manifest({path: artifact.text for path, artifact in files.items()})
     if _stands(place, manifest, overwrite=overwrite):
@@ -45,7 +47,6 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
     fresh: Path | None = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(place)
         fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}.dync-", dir=place.parent))
         handle = os.open(fresh, os.O_RDONLY)
         try:
@@ -84,7 +85,7 @@ def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
         if not any(place.iterdir()):
             return False
         old = (place / MANIFEST).read_text(encoding="utf-8")
-        digests = json.loads(old)["files"]
+        digests = dict(json.loads(old)["files"])
     except FileNotFoundError:
         raise NotWritten(
             f"{place} was not written by dync: name another place with -o, or remove it"
@@ -124,17 +125,22 @@ def _is_as_written(place: Path, path: str, digests: dict[str, str]) -> bool:
 
 
 def _fill(folder: Path, artifacts: list[Artifact]) -> None:
-    os.chmod(folder, 0o755)
-    for below in sorted({Path(artifact.path).parent for artifact in artifacts}):
-        (folder / below).mkdir(parents=True, exist_ok=True)
-    for artifact in artifacts:
-        file = folder / artifact.path
-        file.write_bytes(artifact.text.encode())
-        os.chmod(file, 0o755 if artifact.executable else 0o644)
-    paths = [folder / artifact.path for artifact in artifacts]
-    folders = {path.parent for path in paths} | {folder}
+    below = {parent for artifact in artifacts for parent in Path(artifact.path).parents}
+    folders = [folder / relative for relative in sorted(below)]
+    for made in folders:
+        made.mkdir(exist_ok=True)
+        os.chmod(made, 0o755)
     with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(_sync, (*paths, *folders)))
+        list(pool.map(partial(_put, folder), artifacts))
+        list(pool.map(_sync, folders))
+
+
+def _put(folder: Path, artifact: Artifact) -> None:
+    with open(folder / artifact.path, "xb") as file:
+        file.write(artifact.text.encode())
+        file.flush()
+        os.fchmod(file.fileno(), 0o755 if artifact.executable else 0o644)
+        os.fsync(file.fileno())
 
 
 def _sync(path: Path) -> None:
@@ -173,12 +179,19 @@ def _swap(fresh: Path, place: Path) -> None:
     # A file system without exchange (NFS): the place is empty for the moment between two renames.
     aside = fresh.with_name(fresh.name + "-old")
     os.rename(place, aside)
-    os.rename(fresh, place)
-    os.rename(aside, fresh)
+    try:
+        os.rename(fresh, place)
+    except OSError:
+        os.rename(aside, place)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sweep(place: Path) -> None:
-    """Remove what killed builds left beside the bundle, unless a build still holds it."""
+    """Remove what killed builds left beside the bundle, unless a build still holds it.
+
+    A bundle that was set aside and never replaced comes back first.
+    """
     for left in place.parent.glob(f".{glob.escape(place.name)}.dync-*"):
         with suppress(OSError):
             if left.name.endswith("-old") and not place.exists():

@@ -35,6 +35,7 @@ class ReadmeView:
     topology: str
     cache: str
     url: str
+    authorization: str
     request: str
     rows: tuple[RowView, ...]
 
@@ -53,10 +54,17 @@ def emit_readme(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         if cache.enabled
         else "off",
         url=plan.url,
+        authorization=_authorization(plan),
         request=shell_word(json.dumps(body)),
         rows=tuple(_row(process) for process in plan.processes),
     )
     yield Artifact(path="README.md", text=renderer.render("bundle_readme.md.j2", view))
+
+
+def _authorization(plan: Plan) -> str:
+    """Give curl's header for a deployment that asks for a key, with a space after it."""
+    files = {file for process in plan.processes for file in process.secrets.values()}
+    return "".join(f'-H "Authorization: Bearer $(cat {shell_word(file)})" ' for file in files)
 
 
 def _row(process: Process) -> RowView:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from compiler.diagnostic import Diagnostic, Label
 from compiler.quoting import comment
+from compiler.source import lines_of
 
 MAX_LINE = 160
 
@@ -39,8 +40,8 @@ def _lines(diagnostic: Diagnostic, sources: Mapping[str, str]) -> Iterator[str]:
 
 def _excerpt(label: Label, mark: str, width: int, sources: Mapping[str, str]) -> Iterator[str]:
     span = label.span
-    lines = sources.get(span.file, "").split("\n")
-    line = lines[span.line - 1].rstrip("\r") if span.line <= len(lines) else ""
+    lines = lines_of(sources.get(span.file, ""))
+    line = lines[span.line - 1] if span.line <= len(lines) else ""
     end = span.end_column if span.end_line == span.line else len(line.split(" #")[0].rstrip()) + 1
     start = span.column - 1
     shown, offset = line, 0

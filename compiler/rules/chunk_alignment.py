@@ -50,17 +50,18 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         below, above = chunk // multiple * multiple, (chunk // multiple + 1) * multiple
         choices = [f"chunk_size: {size}" for size in (below, above) if size]
         key = ("engine_args", "block_size") if "block_size" in group.engine_args else ("role",)
+        block = Label(span=group.origin.of(*key), text=f"{multiple} tokens per block: {what}")
+        is_default = not topology.lmcache.origin.wrote("chunk_size")
         yield finding(
             ID,
             SEVERITY,
             WHY,
-            topology.lmcache.origin.of("chunk_size"),
-            f"chunk_size {chunk} is not a whole number of KV blocks of {multiple} tokens",
-            f"write {' or '.join(choices)}",
-            label=f"{chunk / multiple:g} blocks",
-            related=(
-                Label(span=group.origin.of(*key), text=f"{multiple} tokens per block: {what}"),
-            ),
+            block.span if is_default else topology.lmcache.origin.of("chunk_size"),
+            f"chunk_size {chunk}{' (the default)' if is_default else ''} is not a whole number of "
+            f"KV blocks of {multiple} tokens",
+            f"write lmcache.{' or '.join(choices)}",
+            label=block.text if is_default else f"{chunk / multiple:.4g} blocks",
+            related=() if is_default else (block,),
         )
         return
 

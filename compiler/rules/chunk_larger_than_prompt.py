@@ -37,12 +37,15 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     longest, chunk = topology.model.max_len, topology.lmcache.chunk_size
     if not topology.lmcache.enabled or longest is None or chunk < longest:
         return
+    longest_span = topology.model.origin.of("max_len")
+    is_default = not topology.lmcache.origin.wrote("chunk_size")
     yield finding(
         ID,
         SEVERITY,
         WHY,
-        topology.lmcache.origin.of("chunk_size"),
-        f"chunk_size {chunk} is not less than max_len {longest}: nothing would ever be cached",
-        "write a smaller chunk_size or a larger max_len",
-        related=(Label(span=topology.model.origin.of("max_len"), text="longest request"),),
+        longest_span if is_default else topology.lmcache.origin.of("chunk_size"),
+        f"chunk_size {chunk}{' (the default)' if is_default else ''} is not less than max_len "
+        f"{longest}: nothing would ever be cached",
+        "write a smaller lmcache.chunk_size or a larger max_len",
+        related=() if is_default else (Label(span=longest_span, text="longest request"),),
     )

@@ -32,6 +32,14 @@ from compiler.topology import Topology, WorkerGroup
 ID = "engine-args"
 SEVERITY = Severity.ERROR
 WHY = "the engine refuses it after a long start, or ignores it"
+_WORDS = {
+    "boolean": "a truth value",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "array": "a list",
+    "object": "a mapping",
+}
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -85,15 +93,18 @@ def _wrong(name: str, value: Json, option: Option) -> tuple[str, str] | None:
             f"{name} has {len(value)} values, but an engine file can give it only once",
             f"write one value: {name}: {value[0]}",
         )
-    takes_list = option.many or option.json == "array"
-    items = value if isinstance(value, list) and takes_list else [value]
+    if option.json == "array":  # of text, in all stacks; the catalogue only sees json.loads
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return None
+        return f"{name} is not a list of text", f'write a list: {name}: ["*"]'
+    items = value if isinstance(value, list) and option.many else [value]
     for item in items:
         if item is None:
             continue
         kind = _kind(item)
         if not any(_fits(kind, wanted) for wanted in option.types):
-            wanted = " or ".join(option.types)
-            return f"{name} is {kind} {_shown(item)}, expected {wanted}", _type_fix(
+            wanted = " or ".join(_WORDS[wanted] for wanted in option.types)
+            return f"{name} is {_WORDS[kind]}, {_shown(item)}, expected {wanted}", _type_fix(
                 name, item, option
             )
         if option.choices and item not in option.choices:
@@ -120,7 +131,7 @@ def _kind(value: Json) -> str:
         return "number"
     if isinstance(value, str):
         return "string"
-    return "list" if isinstance(value, list) else "object"
+    return "array" if isinstance(value, list) else "object"
 
 
 def _fits(kind: str, wanted: str) -> bool:
@@ -141,4 +152,4 @@ def _type_fix(name: str, value: Json, option: Option) -> str:
         return f"write {name}: true or {name}: false"
     if "string" in option.types and not isinstance(value, (list, dict)):
         return f'quote it: {name}: "{_shown(value)}"'
-    return f"write {name} as {' or '.join(option.types)}"
+    return f"write {name} as {' or '.join(_WORDS[kind] for kind in option.types)}"

@@ -68,6 +68,8 @@ def _on_cuda(group: WorkerGroup) -> Iterator[Diagnostic]:
             if group.gpus
             else "no GPU"
         )
+        more = len(group.gpus) // group.tensor_parallel_size
+        is_whole = len(group.gpus) > needed and len(group.gpus) % group.tensor_parallel_size == 0
         sample = ", ".join((*group.gpus, *_free(group.gpus, needed))[:needed][:16])
         yield finding(
             ID,
@@ -75,7 +77,8 @@ def _on_cuda(group: WorkerGroup) -> Iterator[Diagnostic]:
             WHY,
             group.origin.of("gpus"),
             f"{given} for replicas x tensor_parallel_size = {sum_text}",
-            f"write gpus: [{sample}{', ...' if needed > 16 else ''}]",
+            f"write gpus: [{sample}{', ...' if needed > 16 else ''}]"
+            f"{f', or replicas: {more}' if is_whole else ''}",
         )
     seen: dict[str, int] = {}
     for index, gpu in enumerate(group.gpus):

@@ -1,7 +1,7 @@
 """LMCache that is on is used, and a worker that wants it can have it.
 
 Accepted:
-    name: off
+    name: plain
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
@@ -9,7 +9,7 @@ Accepted:
     workers: [{role: aggregated, gpus: [0]}]
 
 Rejected:
-    name: off
+    name: plain
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
@@ -37,11 +37,12 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     enabled = topology.lmcache.enabled
     switch = Label(span=topology.lmcache.origin.of("enabled"), text="set here")
     if enabled and not any(topology.uses_lmcache(group) for group in topology.workers):
+        asked_off = [group for group in topology.workers if group.lmcache is False]
         yield finding(
             ID,
             SEVERITY,
             WHY,
-            topology.lmcache.origin.span,
+            asked_off[0].origin.of("lmcache") if asked_off else topology.lmcache.origin.key(),
             "lmcache is enabled, but no worker uses it",
             "remove lmcache: false from a worker, or write lmcache: {enabled: false}",
         )

@@ -56,7 +56,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
                     group.origin.of("engine_args", name),
                     f"{name} is {said} for {group.role.value} and "
                     f"{'the default' if theirs is None else theirs} for {first.role.value}",
-                    f"write the same {name} in both groups' engine_args",
+                    f"write {name}: {ours if theirs is None else theirs} in the engine_args of both",
                     related=(
                         Label(span=first.origin.of("engine_args", name), text="the other side"),
                     ),

@@ -24,8 +24,9 @@ Source: vllm-project/vllm issue 39762.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from compiler.diagnostic import Diagnostic, Label, Severity, Span
+from compiler.diagnostic import Diagnostic, Label, Severity
 from compiler.plan import Plan, ProcessName
 from compiler.rules.report import finding
 from compiler.topology import Origin
@@ -35,56 +36,74 @@ SEVERITY = Severity.ERROR
 WHY = "two servers on one port may both start (SO_REUSEPORT) and share the requests between them"
 
 
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Who listens on a port, and where its profile says so."""
+
+    plan: Plan
+    process: str
+    purpose: str
+    port: int
+    origin: Origin
+
+    @property
+    def name(self) -> str:
+        """Give the process's name among several deployments."""
+        return f"{self.plan.name}/{self.process}"
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the profile gives a port there, rather than leaving it to its default."""
+        return self.origin.wrote("port")
+
+
 def check(
     plans: Sequence[tuple[Plan, Mapping[ProcessName, Origin]]],
 ) -> Iterator[Diagnostic]:
     """Report each port that is taken twice, within a plan or between plans of one host."""
-    owners: dict[int, tuple[Plan, str, str, Span]] = {}
+    owners: dict[int, _Owner] = {}
     for plan, origins in plans:
         for process in plan.processes:
             for listen in process.listens:
-                span = origins[process.name].of("port")
+                owner = _Owner(
+                    plan, process.name, listen.purpose, listen.port, origins[process.name]
+                )
                 if not 0 < listen.port < 65536:
-                    yield _beyond(process.name, listen.port, span)
+                    yield _beyond(owner)
                 elif listen.port in owners:
-                    yield _conflict(plan, process.name, listen.purpose, span, owners[listen.port])
+                    yield _conflict(owners[listen.port], owner)
                 else:
-                    owners[listen.port] = (plan, process.name, listen.purpose, span)
+                    owners[listen.port] = owner
 
 
-def _beyond(name: str, port: int, span: Span) -> Diagnostic:
+def _beyond(owner: _Owner) -> Diagnostic:
     return finding(
         ID,
         SEVERITY,
-        WHY,
-        span,
-        f"{name} would listen on port {port}, beyond 65535",
+        "a TCP port is a number from 1 to 65535",
+        owner.origin.of("port"),
+        f"{owner.process} would listen on port {owner.port}, beyond 65535",
         "write a lower port or a lower deploy.first_port",
     )
 
 
-def _conflict(
-    plan: Plan, name: str, purpose: str, span: Span, owner: tuple[Plan, str, str, Span]
-) -> Diagnostic:
-    other_plan, other_name, other_purpose, other_span = owner
-    same = plan is other_plan
-    port = next(
-        listen.port
-        for process in other_plan.processes
-        if process.name == other_name
-        for listen in process.listens
-        if listen.purpose == other_purpose
-    )
-    ours = name if same else f"{plan.name}/{name}"
-    theirs = other_name if same else f"{other_plan.name}/{other_name}"
+def _conflict(first: _Owner, second: _Owner) -> Diagnostic:
+    same = first.plan is second.plan
+    ours, theirs = (owner.process if same else owner.name for owner in (second, first))
+    # Point at a port that was written; a default has no line of its own.
+    at, other = (second, first) if second.is_written or not first.is_written else (first, second)
+    name = theirs if other is first else ours
     return finding(
         ID,
         SEVERITY,
         WHY,
-        span,
-        f"port {port} is taken twice: {theirs} ({other_purpose}) and {ours} ({purpose})",
+        at.origin.of("port"),
+        f"port {second.port} is taken twice: {theirs} ({first.purpose}) and "
+        f"{ours} ({second.purpose})",
         "give one of them another port"
         if same
         else "give one profile another frontend.port and deploy.first_port",
-        related=(Label(span=other_span, text=f"{theirs} here"),),
+        related=(Label(span=other.origin.of("port"), text=f"{name} here"),)
+        if other.is_written or not same
+        else (),
     )

@@ -13,19 +13,19 @@ Accepted:
 
 Rejected:
     name: cpu
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     accelerator: cpu
     model: {id: Qwen/Qwen3-0.6B}
-    lmcache: {mode: in_process}
     workers: [{role: aggregated}]
 
-Source: the `cases` of schemas/stacks/*.yaml, each with its own source and proof.
+Source: the `platforms` and `cases` of schemas/stacks/*.yaml, each with its own proof. A case that
+holds is reported by its own id, which `dync explain` also knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Severity
 from compiler.rules.report import finding
@@ -36,7 +36,7 @@ from compiler.topology import Topology, WorkerGroup
 
 ID = "stack-case"
 SEVERITY = Severity.ERROR
-WHY = "the stack knows combinations that start, look healthy and are wrong"
+WHY = "a stack lists the accelerators for which it knows packages, flags and defaults"
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -58,10 +58,18 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
                 case.id,
                 Severity(case.severity),
                 f"{case.why} ({case.proof}; {case.source})",
-                topology.origin.document.span(case.at),
-                _filled(case.message, groups[0]),
+                topology.origin.of(*case.at)
+                if topology.origin.wrote(*case.at)
+                else groups[0].origin.of("role"),
+                in_words(case.message, groups[0].engine_args),
                 case.fix,
             )
+
+
+def in_words(message: str, engine_args: Mapping[str, Json]) -> str:
+    """Fill a case's message with what the worker was given."""
+    tokens = engine_args.get("max_num_batched_tokens", "vLLM's default")
+    return message.replace("{max_num_batched_tokens}", text_of(tokens))
 
 
 def case_env(topology: Topology, group: WorkerGroup, stack: Stack) -> dict[str, str]:
@@ -87,8 +95,3 @@ def _fact(name: str, topology: Topology, group: WorkerGroup) -> Json:
         "api_key": topology.frontend.api_key_file is not None,
     }
     return facts[name] if name in facts else group.engine_args.get(name)
-
-
-def _filled(message: str, group: WorkerGroup) -> str:
-    tokens = group.engine_args.get("max_num_batched_tokens", "vLLM's default")
-    return message.replace("{max_num_batched_tokens}", text_of(tokens))

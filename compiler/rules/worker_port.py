@@ -39,13 +39,17 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     if topology.arrangement is not Arrangement.AGG or len(topology.workers) != 1:
         return
     group = topology.workers[0]
+    is_written = topology.frontend.origin.wrote("port")
     if group.replicas == 1 and group.port not in (None, topology.frontend.port):
         yield finding(
             ID,
             SEVERITY,
             WHY,
             group.origin.of("port"),
-            f"port {group.port} differs from frontend.port {topology.frontend.port}",
+            f"port {group.port} differs from frontend.port {topology.frontend.port}"
+            f"{'' if is_written else ' (the default)'}",
             f"remove this line, or write frontend.port: {group.port}",
-            related=(Label(span=topology.frontend.origin.of("port"), text="frontend.port"),),
+            related=(Label(span=topology.frontend.origin.of("port"), text="frontend.port"),)
+            if is_written
+            else (),
         )

@@ -1,0 +1,119 @@
+"""Measure how long checking and building take, beside what they save.
+
+Every figure is taken in one run on one machine, the two sides of a ratio in turn. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = "import yaml, jsonschema, jinja2, click"
+VLLM = """
+try:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+except ImportError:
+    from vllm.entrypoints.openai.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+make_arg_parser(FlexibleArgumentParser()).parse_args(["--max-num-seqs", "64"])
+"""
+
+Row = tuple[str, str, str]
+
+
+def timed(command: Sequence[str], cwd: Path) -> float:
+    """Give the wall time of a command in seconds."""
+    began = time.perf_counter()
+    subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def check_rows(rounds: int, python: str) -> Iterator[Row]:
+    """Hold `dync check` against importing what it stands on, and doing nothing with it."""
+    check = [python, "-m", "compiler", "check", "profiles/disagg.yaml"]
+    base = [python, "-c", BASE]
+    for command in (check, base):
+        timed(command, ROOT)
+    pairs = [(timed(check, ROOT), timed(base, ROOT)) for _ in range(rounds)]
+    check_s, base_s = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    yield f'`python -c "{BASE}"`', f"{base_s:.2f} s", f"median of {rounds}"
+    yield "`dync check profiles/disagg.yaml`", f"{check_s:.2f} s", f"**{ratio:.2f}** × the imports"
+
+
+def profile(workers: int, shape: str) -> dict[str, object]:
+    """Give a profile of so many workers: a group each, or one group of replicas."""
+    given: list[dict[str, object]] = [{"role": "aggregated", "engine_args": {"max_num_seqs": 64}}]
+    given = given * workers if shape == "groups" else [{**given[0], "replicas": workers}]
+    return {
+        "name": "large",
+        "stack": "vllm-0.32",
+        "topology": "agg",
+        "accelerator": "cpu",
+        "model": {"id": "Qwen/Qwen3-0.6B"},
+        "lmcache": {"chunk_size": 128},
+        "workers": given,
+    }
+
+
+def build_rows(sizes: Sequence[int], rounds: int, python: str) -> Iterator[Row]:
+    """Build profiles of growing size; the exponent is the slope between the two largest."""
+    for shape, words in (("groups", "groups of one worker"), ("replicas", "replicas of one group")):
+        took: dict[int, float] = {}
+        for size in sizes:
+            with tempfile.TemporaryDirectory() as name:
+                path = Path(name) / "large.yaml"
+                path.write_text(json.dumps(profile(size, shape)))
+                command = [python, "-m", "compiler", "build", str(path), "-o"]
+                times = [timed([*command, f"{name}/out{n}"], ROOT) for n in range(rounds)]
+            took[size] = statistics.median(times)
+            yield f"`dync build`, {size} {words}", f"{took[size]:.2f} s", f"median of {rounds}"
+        for small, large in itertools.pairwise(sizes[-2:]):
+            slope = math.log(took[large] / took[small]) / math.log(large / small)
+            yield f"growth from {small} to {large} {words}", f"{slope:.2f}", "exponent; 1 is linear"
+
+
+def vllm_rows(stack_python: str) -> Iterator[Row]:
+    """Ask the engine's own parser about one option, which imports the engine."""
+    _, took = (timed([stack_python, "-c", VLLM], Path("/")) for _ in range(2))
+    yield "vLLM's own parser, for one option", f"{took:.1f} s", "the second of two"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15, help="of check; builds take a fifth")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000], metavar="N")
+    parser.add_argument("--stack-python", help="the python of an installed stack, to ask vLLM too")
+    options = parser.parse_args()
+    rows = [*check_rows(options.rounds, sys.executable)]
+    rows += build_rows(options.sizes, max(1, options.rounds // 5), sys.executable)
+    if options.stack_python:
+        rows += vllm_rows(options.stack_python)
+    rows.append(
+        (
+            "an engine that starts and fails on what `dync check` reports",
+            "35 s",
+            "recorded, see compile.md",
+        )
+    )
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
+    print("| What | Time | |\n|---|---:|---|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()

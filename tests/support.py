@@ -1,0 +1,68 @@
+"""What several test modules need: reading profiles from memory, and where things lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from compiler.compose import Reader, Unreadable
+from compiler.library import library
+from compiler.pipeline import Compiled, compile_profile
+from compiler.plan import Plan
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILES = ROOT / "profiles"
+Tree = Mapping[str, str]
+CompareTree = Callable[[Path, Tree], None]
+AGG = """\
+name: one
+stack: vllm-0.32
+topology: agg
+model: {id: Qwen/Qwen3-0.6B}
+workers: [{role: aggregated, gpus: [0]}]
+"""
+DISAGG = """\
+name: pair
+stack: vllm-0.32
+topology: disagg
+model: {id: Qwen/Qwen3-0.6B}
+workers:
+  - {role: prefill, gpus: [0]}
+  - {role: decode, gpus: [1]}
+"""
+
+
+def reader_of(texts: Mapping[str, str]) -> Reader:
+    """Read from memory, then from the folder of ready profiles."""
+
+    def read(name: str) -> str:
+        if name in texts:
+            return texts[name]
+        if (PROFILES / name).is_file():
+            return (PROFILES / name).read_text("utf-8")
+        raise Unreadable("No such file or directory")
+
+    return read
+
+
+def compile_text(text: str, *overrides: str, also: Mapping[str, str] | None = None) -> Compiled:
+    """Compile a profile given as text, which may extend a ready one."""
+    texts = {"profile.yaml": text, **(also or {})}
+    return compile_profile("profile.yaml", reader_of(texts), overrides, library())
+
+
+def plan_of(text: str, *overrides: str) -> Plan:
+    """Compile a profile that must have no error."""
+    return plan_in(compile_text(text, *overrides))
+
+
+def plan_in(compiled: Compiled) -> Plan:
+    assert compiled.resolved is not None, compiled.diagnostics
+    return compiled.resolved.plan
+
+
+def compile_file(path: Path, overrides: Iterable[str] = ()) -> Compiled:
+    """Compile a profile on disk, as the command line does."""
+    return compile_profile(
+        str(path), lambda name: Path(name).read_text("utf-8"), overrides, library()
+    )

@@ -1,0 +1,92 @@
+"""Profiles put together: what they extend, and --set."""
+
+from __future__ import annotations
+
+import pytest
+from support import AGG, compile_text, plan_in, plan_of
+
+from compiler.pipeline import Compiled
+
+
+def rules(compiled: Compiled) -> list[str]:
+    return [found.rule for found in compiled.diagnostics]
+
+
+def test_set_replaces_a_value_and_the_plan_says_so() -> None:
+    plan = plan_of(AGG, "lmcache.chunk_size=512")
+    assert plan.lmcache.chunk_size == 512
+    assert dict(plan.source.overrides) == {"lmcache.chunk_size": "512"}
+    assert [file.path for file in plan.source.files] == ["profile.yaml"]
+
+
+def test_the_last_set_wins() -> None:
+    assert plan_of(AGG, "frontend.port=9000", "frontend.port=9001").url.endswith(":9001/v1")
+
+
+def test_set_on_lists() -> None:
+    plan = plan_of(AGG, "workers[0].gpus=[3, 4]", "workers[0].gpus[1]=7", "workers[0].replicas=2")
+    gpus = [process.gpus for process in plan.processes if process.role is not None]
+    assert gpus == [("3",), ("7",)]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["workers[1].port=1", "workers[0][0]=1", "model[0]=x", "name", "=x", ".a=1", "a b=1", "a[=1"],
+)
+def test_set_that_names_nothing(override: str) -> None:
+    compiled = compile_text(AGG, override)
+    assert rules(compiled) == ["set-option"]
+    assert compiled.resolved is None
+
+
+def test_set_of_extends_is_refused() -> None:
+    assert rules(compile_text(AGG, "extends=agg.yaml")) == ["set-option"]
+
+
+def test_wrong_extends_is_not_hidden_by_set() -> None:
+    assert rules(compile_text("extends: 5\n" + AGG, "frontend.port=9000")) == ["wrong-type"]
+
+
+def test_an_error_in_set_points_at_the_option() -> None:
+    (found,) = compile_text(AGG, "lmcache.chunk_size=200").diagnostics
+    span = found.primary.span
+    assert (span.file, span.line, span.column) == ("--set lmcache.chunk_size", 1, 20)
+
+
+BASE = "extends: agg.yaml\nname: base\nlmcache: {cpu_cache_gb: 4}\n"
+
+
+def test_extends_chain_merges_mappings_and_replaces_lists() -> None:
+    text = "extends: base.yaml\nname: top\nworkers: [{role: aggregated, gpus: [5]}]\n"
+    plan = plan_in(compile_text(text, also={"base.yaml": BASE}))
+    assert (plan.name, plan.lmcache.cpu_cache_gb, plan.lmcache.chunk_size) == ("top", 4, 256)
+    assert [process.gpus for process in plan.processes] == [("5",), ("5",)]
+    assert [file.path for file in plan.source.files] == ["profile.yaml", "base.yaml", "agg.yaml"]
+
+
+def test_extends_is_relative_to_the_file_that_says_it() -> None:
+    also = {"sub/base.yaml": "extends: ../other.yaml\nname: base\n", "other.yaml": AGG}
+    plan = plan_in(compile_text("extends: sub/base.yaml\n", also=also))
+    assert plan.name == "base"
+
+
+@pytest.mark.parametrize(
+    ("text", "also"),
+    [
+        ("extends: profile.yaml\n", {}),
+        ("extends: ./profile.yaml\n", {}),
+        ("extends: a.yaml\n", {"a.yaml": "extends: b.yaml\n", "b.yaml": "extends: a.yaml\n"}),
+        ("extends: none.yaml\n", {}),
+    ],
+)
+def test_cycles_and_missing_parents(text: str, also: dict[str, str]) -> None:
+    assert rules(compile_text(text, also=also)) == ["extends"]
+
+
+def test_an_error_in_a_parent_points_into_it() -> None:
+    (found,) = compile_text("extends: a.yaml\n", also={"a.yaml": AGG + "nme: x\n"}).diagnostics
+    assert (found.rule, found.primary.span.file) == ("unknown-key", "a.yaml")
+
+
+def test_a_parent_that_is_no_mapping_is_replaced() -> None:
+    assert plan_in(compile_text(f"extends: a.yaml\n{AGG}", also={"a.yaml": "[1]\n"})).name == "one"

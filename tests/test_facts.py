@@ -1,0 +1,350 @@
+"""What every bundle must be, whatever its bytes: facts read back from plans and files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import PROFILES, compile_file, plan_in, plan_of
+
+from compiler import emit as emit_module
+from compiler.emit import emit
+from compiler.library import load_stack, templates
+from compiler.plan import Kind, Launch, OffForm, Plan, Process
+from compiler.render import Renderer
+
+GOLDEN = Path(__file__).parent / "golden"
+READY = sorted(PROFILES.glob("*.yaml"))
+ALL = [*READY, *sorted(GOLDEN.glob("*/profile.yaml"))]
+IDS = [f"{path.parent.name}-{path.stem}" for path in ALL]
+NIXL = "VLLM_NIXL_SIDE_CHANNEL"
+
+every_profile = pytest.mark.parametrize("path", ALL, ids=IDS)
+
+
+def plan_at(path: Path) -> Plan:
+    return plan_in(compile_file(path))
+
+
+def workers(plan: Plan) -> list[Process]:
+    return [process for process in plan.processes if process.kind is Kind.WORKER]
+
+
+def launches(plan: Plan) -> list[tuple[Process | Launch, str]]:
+    """Give both forms of every worker, each with the name of its files."""
+    found: list[tuple[Process | Launch, str]] = []
+    for worker in workers(plan):
+        found.append((worker, worker.name))
+        if isinstance(worker.without_lmcache, Launch):
+            found.append((worker.without_lmcache, f"{worker.name}.no-lmcache"))
+    return found
+
+
+def connectors(config: Mapping[str, Any]) -> list[str]:
+    """List the connectors that really move KV, in the order in which they are asked."""
+    if config.get("kv_connector") == "MultiConnector":
+        inner = config["kv_connector_extra_config"]["connectors"]
+        return [item["kv_connector"] for item in inner]
+    return [config["kv_connector"]] if config else []
+
+
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
+def test_ready_profile_compiles_without_a_diagnostic(path: Path) -> None:
+    compiled = compile_file(path)
+    assert compiled.diagnostics == ()
+    assert plan_in(compiled).name == path.stem
+
+
+@every_profile
+def test_plan_reads_back_equal(path: Path) -> None:
+    plan = plan_at(path)
+    text = plan.to_json()
+    assert Plan.from_json(text) == plan
+    assert Plan.from_json(text).to_json() == text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', "nonsense", '{"format": 1}'])
+def test_what_is_no_plan_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"plan|Expecting"):
+        Plan.from_json(text)
+
+
+@every_profile
+def test_engine_files_hold_the_plans_options(path: Path) -> None:
+    plan = plan_at(path)
+    files = {artifact.path: artifact.text for artifact in emit(plan, templates())}
+    for launch, name in launches(plan):
+        read = yaml.safe_load(files[f"engine/{name}.yaml"])
+        assert read.pop("kv-transfer-config", {}) == launch.kv_transfer_config
+        expected = {
+            f"no-{key}" if value is False else key: True if value is False else value
+            for key, value in launch.engine_args.items()
+        }
+        assert read == {key.replace("_", "-"): value for key, value in expected.items()}
+        if launch.lmcache_config:
+            assert yaml.safe_load(files[f"lmcache/{name}.yaml"]) == launch.lmcache_config
+    engine_files = {file for file in files if file.startswith("engine/")}
+    assert engine_files == {f"engine/{name}.yaml" for _, name in launches(plan)}
+
+
+STUBS = """\
+dync_script() { :; }
+dync_needs_lmcache() { :; }
+dync_without_lmcache() { [[ $FORM == off ]]; }
+dync_argv_switch() { printf 'argv_switch %s %s\\0' "$1" "$2"; }
+dync_env_switch() { printf 'env_switch %s\\0' "$1"; }
+dync_secret() { printf 'secret %s %s\\0' "$1" "$2"; }
+dync_pass() { :; }
+dync_exec() { printf '%s\\0' "$@"; }
+"""
+
+
+def run_script(folder: Path, name: str, form: str) -> tuple[list[str], dict[str, str], list[str]]:
+    """Let bash read a script, with a library that prints what it would start."""
+    words = subprocess.run(
+        ["bash", str(folder / f"bin/{name}.sh")],
+        check=True,
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin", "FORM": form},
+    ).stdout.decode()
+    found = words.split("\0")[:-1]
+    calls = []
+    while found[0].split()[0] in ("argv_switch", "env_switch", "secret"):
+        calls.append(found.pop(0))
+    cut = found.index("--")
+    return calls, dict(word.split("=", 1) for word in found[:cut]), found[cut + 1 :]
+
+
+@every_profile
+def test_scripts_start_what_the_plan_says(path: Path, tmp_path: Path) -> None:
+    plan = plan_at(path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "dync.sh").write_text(STUBS)
+    (tmp_path / "lib" / "built.sh").write_text("")
+    for artifact in emit(plan, templates()):
+        if artifact.path.startswith("bin/"):
+            assert artifact.executable
+            (tmp_path / artifact.path).write_text(artifact.text)
+    for process in plan.processes:
+        calls, env, argv = run_script(tmp_path, process.name, "on")
+        assert (env, argv) == (dict(process.env), list(process.argv))
+        assert calls == [
+            *(f"argv_switch {name} {index}" for name, index in process.switch_argv.items()),
+            *(f"env_switch {name}" for name in process.switch_env),
+            *(f"secret {name} {file}" for name, file in process.secrets.items()),
+        ]
+        off = process.without_lmcache
+        if isinstance(off, Launch):
+            _, env, argv = run_script(tmp_path, process.name, "off")
+            assert (env, argv) == (dict(off.env), list(off.argv))
+
+
+@every_profile
+def test_scripts_are_valid_shell(path: Path, tmp_path: Path) -> None:
+    scripts = []
+    for artifact in emit(plan_at(path), templates()):
+        if artifact.path.endswith(".sh") and artifact.path != "lib/dync.sh":
+            scripts.append(tmp_path / artifact.path.replace("/", "-"))
+            scripts[-1].write_text(artifact.text)
+    for script in scripts:
+        subprocess.run(["bash", "-n", str(script)], check=True)
+    shellcheck = shutil.which("shellcheck", path=f"{Path(pytest.__file__).parents[4] / 'bin'}:/bin")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed")
+    result = subprocess.run(
+        [shellcheck, *map(str, scripts)], check=False, capture_output=True, text=True
+    )
+    assert result.stdout == ""
+
+
+ON_MODES = {"multiprocess": "LMCacheMPConnector", "in_process": "LMCacheConnectorV1"}
+
+
+def config_of(role: str, mode: str, lmcache: bool, stack: str) -> dict[str, Any]:
+    """Compile the smallest deployment with such a worker, and give its kv_transfer_config."""
+    others = {"aggregated": [], "prefill": ["decode"], "decode": ["prefill"]}[role]
+    profile = {
+        "name": "table",
+        "stack": stack,
+        "topology": "agg" if role == "aggregated" else "disagg",
+        "model": {"id": "Qwen/Qwen3-0.6B"},
+        "lmcache": {"mode": mode, "enabled": lmcache or bool(others)},
+        "workers": [
+            {"role": role, "gpus": [0], **({"lmcache": lmcache} if others else {})},
+            *({"role": other, "gpus": [1], "lmcache": True} for other in others),
+        ],
+    }
+    plan = plan_of(json.dumps(profile))
+    found = next(worker for worker in workers(plan) if worker.role and worker.role.value == role)
+    return dict(found.kv_transfer_config)
+
+
+@pytest.mark.parametrize("stack", ["vllm-0.25", "vllm-0.32"])
+@pytest.mark.parametrize("mode", sorted(ON_MODES))
+@pytest.mark.parametrize("lmcache", [True, False])
+@pytest.mark.parametrize("role", ["aggregated", "prefill", "decode"])
+def test_connector_table(role: str, lmcache: bool, mode: str, stack: str) -> None:
+    """The connectors of each role, with LMCache and without, as the reference deployments have."""
+    config = config_of(role, mode, lmcache, stack)
+    cache = [ON_MODES[mode]] if lmcache else []
+    nixl = [] if role == "aggregated" else ["NixlConnector"]
+    assert connectors(config) == [*nixl, *cache]  # NIXL first
+    if cache and nixl:
+        assert (config["kv_connector"], config["kv_role"]) == ("MultiConnector", "kv_both")
+        config = config["kv_connector_extra_config"]["connectors"][0]
+    elif cache:
+        assert config["kv_role"] == "kv_both"
+    if nixl:
+        assert config["kv_role"] == {"prefill": "kv_producer", "decode": "kv_consumer"}[role]
+
+
+@every_profile
+def test_every_process_has_the_same_hash_seed(path: Path) -> None:
+    plan = plan_at(path)
+    forms: list[Process | Launch] = [*plan.processes, *(launch for launch, _ in launches(plan))]
+    assert {form.env["PYTHONHASHSEED"] for form in forms} == {"0"}
+
+
+@every_profile
+def test_workers_with_nixl_have_a_side_channel_of_their_own(path: Path) -> None:
+    plan = plan_at(path)
+    ports = []
+    for launch, name in launches(plan):
+        has_nixl = "NixlConnector" in connectors(launch.kv_transfer_config)
+        assert (f"{NIXL}_HOST" in launch.env) == (f"{NIXL}_PORT" in launch.env) == has_nixl
+        if has_nixl and isinstance(launch, Process):
+            assert launch.env[f"{NIXL}_HOST"] == "127.0.0.1"
+            ports.append(launch.env[f"{NIXL}_PORT"])
+            side = [item.port for item in launch.listens if item.purpose == "nixl_side_channel"]
+            assert [str(port) for port in side] == ports[-1:], name
+    assert len(set(ports)) == len(ports)
+    listening = [listen.port for process in plan.processes for listen in process.listens]
+    assert len(set(listening)) == len(listening)
+
+
+@every_profile
+def test_hybrid_manager_is_off_on_all_sides_or_none(path: Path) -> None:
+    plan = plan_at(path)
+    forms = [launch for launch, _ in launches(plan)]
+    in_process = any("LMCacheConnectorV1" in connectors(form.kv_transfer_config) for form in forms)
+    wanted = True if in_process else None
+    assert {form.engine_args.get("disable_hybrid_kv_cache_manager") for form in forms} == {wanted}
+
+
+@every_profile
+def test_cache_servers(path: Path) -> None:
+    """Aggregated workers share one cache server; beside NIXL each caching worker has its own."""
+    plan = plan_at(path)
+    servers = [process for process in plan.processes if process.kind is Kind.CACHE_SERVER]
+    users = [
+        worker
+        for worker in workers(plan)
+        if "LMCacheMPConnector" in connectors(worker.kv_transfer_config)
+    ]
+    if plan.topology.value == "agg":
+        assert len(servers) == (1 if users else 0)
+    else:
+        assert [server.name for server in servers] == [f"lmcache-{user.name}" for user in users]
+    for server in servers:
+        assert server.without_lmcache is OffForm.NOT_STARTED
+        port = server.listens[0].port
+        assert server.argv[server.argv.index("--port") + 1] == str(port)
+        for user in users:
+            asked = json.dumps(dict(user.kv_transfer_config))
+            assert (f'"lmcache.mp.port": {port}' in asked) == (server.name in user.after)
+
+
+@every_profile
+def test_processes_stand_after_what_they_wait_for(path: Path) -> None:
+    seen: set[str] = set()
+    for process in plan_at(path).processes:
+        assert set(process.after) <= seen
+        seen.add(process.name)
+
+
+def test_workers_on_one_gpu_start_one_after_another() -> None:
+    plan = plan_at(GOLDEN / "disagg-same-gpu" / "profile.yaml")
+    first, second = workers(plan)
+    assert first.name in second.after
+
+
+def test_in_process_sets_what_its_releases_need() -> None:
+    plan = plan_at(GOLDEN / "agg-in-process" / "profile.yaml")
+    (worker,) = workers(plan)
+    assert worker.env["VLLM_USE_V2_MODEL_RUNNER"] == "0"
+    assert worker.env["LMCACHE_CONFIG_FILE"] == f"lmcache/{worker.name}.yaml"
+    assert isinstance(worker.without_lmcache, Launch)
+    assert "LMCACHE_CONFIG_FILE" not in worker.without_lmcache.env
+    assert worker.lmcache_config["max_local_cpu_size"] == 4.5
+    assert worker.memory.host_bytes == int(4.5 * 2**30)
+
+
+def test_secret_is_a_file_name_only() -> None:
+    plan = plan_at(GOLDEN / "agg-key" / "profile.yaml")
+    assert [worker.secrets for worker in workers(plan)] == [
+        {"VLLM_API_KEY": "/etc/dync/api key"}
+    ] * 2
+    assert all("VLLM_API_KEY" not in process.env for process in plan.processes)
+
+
+# Fields that plan.json alone carries, and why no other file of the bundle needs them.
+NOT_EMITTED = {
+    "Plan.format": "the format of plan.json itself",
+    "Plan.accelerator": "already in argv and env; for commands that look at the host",
+    "Plan.processes": "read by every emitter through the plan itself",
+    "Plan.user": "the account of installed units",
+    "SourceFile.sha256": "shows whether a bundle is older than its profile",
+    "Process.metrics": "for commands that watch the running deployment",
+    "Process.memory": "for commands that look at the host before a start",
+    "Memory.host_bytes": "as Process.memory",
+    "Memory.gpu_fraction": "as Process.memory",
+    "Launch.lmcache_config": "empty in the form without LMCache, the only Launch of a plan",
+}
+
+
+class Recorder:
+    """Stands in for one field of a class, and notes that it is read."""
+
+    def __init__(self, slot: Any, name: str, seen: set[str]) -> None:
+        self.slot, self.name, self.seen = slot, name, seen
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        if owner is None:
+            return self
+        self.seen.add(self.name)
+        return self.slot.__get__(owner, kind)
+
+
+def test_emitters_read_every_field_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field that nothing emits would be a silent gap between plan and deployment."""
+    from dataclasses import fields
+
+    from compiler import plan as module
+
+    plans = [plan_at(path) for path in ALL]
+    kinds = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
+    ]
+    names: set[str] = set()
+    seen: set[str] = set()
+    for kind in kinds:
+        for item in fields(kind):
+            name = f"{kind.__name__}.{item.name}"
+            names.add(name)
+            monkeypatch.setattr(kind, item.name, Recorder(vars(kind)[item.name], name, seen))
+    renderer = Renderer(templates())
+    for plan in plans:
+        for emitter in emit_module._EMITTERS:
+            list(emitter(plan, renderer))
+    assert {"Plan.name", "Process.argv", "Ready.path"} <= seen
+    assert names - seen <= set(NOT_EMITTED)
+    assert set(NOT_EMITTED) <= names, "a field of this list is gone"

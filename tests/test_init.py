@@ -1,0 +1,85 @@
+"""The profiles of `dync init`: right as they stand, and complete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from support import compile_text
+
+from compiler.data import profile_schema, template_text
+
+NAMES = ("agg", "disagg")
+_COMMENTED = re.compile(r"^( *)# ?( *)(?=[a-z_]+:(?: |$))", re.MULTILINE)
+# Keys whose commented value is an example, not a default.
+NO_DEFAULT = {
+    "extends",
+    "served_name",
+    "max_len",
+    "api_key_file",
+    "ready_timeout_s",
+    "routing",
+    "port",
+}
+
+
+def uncommented(text: str) -> str:
+    return _COMMENTED.sub(lambda match: match[1] + match[2], text)
+
+
+def keys(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, below in schema.get("properties", {}).items():
+        yield (*path, name), below
+        yield from keys(below, (*path, name))
+        yield from keys(below.get("items", {}), (*path, name))
+
+
+def values(data: Any, path: tuple[str, ...]) -> list[Any]:
+    items = data if isinstance(data, list) else [data]
+    if not path:
+        return items
+    return [
+        found
+        for item in items
+        if isinstance(item, dict) and path[0] in item
+        for found in values(item[path[0]], path[1:])
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiles_without_a_diagnostic(name: str) -> None:
+    compiled = compile_text(template_text(f"init/{name}.yaml"))
+    assert compiled.diagnostics == ()
+    assert compiled.resolved is not None
+    assert compiled.resolved.plan.topology.value == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_appears_with_its_default(name: str) -> None:
+    data = yaml.safe_load(uncommented(template_text(f"init/{name}.yaml")))
+    for path, schema in keys(profile_schema()):
+        found = values(data, path)
+        assert found, path
+        if "default" in schema and path[-1] not in NO_DEFAULT:
+            assert schema["default"] in found, path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_has_a_word_beside_it(name: str) -> None:
+    """A line that gives a value says in a comment what the choice is."""
+    bare = [
+        line
+        for line in uncommented(template_text(f"init/{name}.yaml")).splitlines()
+        if re.match(r" *(?:- )?[a-z_]+: \S", line) and " # " not in line
+    ]
+    allowed = {
+        "  port: 8000",
+        "- role: aggregated",
+        "- role: prefill",
+        "- role: decode",
+        "  gpus: [1]",
+    }
+    assert [line for line in bare if line.strip() not in {word.strip() for word in allowed}] == []
