@@ -15,6 +15,7 @@ from compiler.library import library
 from compiler.pipeline import Compiled, compile_profile
 from compiler.report import FORMATS, in_order
 from compiler.rules.port_conflict import check as check_ports
+from compiler.stacks.stack import Stack
 
 FAILED, USAGE = 1, 2
 MAX_BYTES = 8_000_000
@@ -145,6 +146,96 @@ def schema() -> None:
     from compiler import data
 
     click.echo((data.root() / "schemas" / "profile.schema.json").read_text("utf-8"), nl=False)
+
+
+@dync.group()
+def stack() -> None:
+    """List, show, install and check stacks: released sets of engine versions."""
+
+
+_stack_name = click.argument("name", metavar="STACK")
+_prefix = click.option(
+    "--prefix", default="/opt/dync", show_default=True, help="As deploy.prefix of the profile."
+)
+
+
+@stack.command("list")
+def stack_list() -> None:
+    """List the stacks."""
+    for name in library().stack_names:
+        shipped = library().load_stack(name)
+        click.echo(f"{name:12} {'+'.join(shipped.platforms):9} {shipped.summary}")
+
+
+@stack.command("show")
+@_stack_name
+@click.option("--options", is_flag=True, help="Also list every engine option it knows.")
+def stack_show(name: str, options: bool) -> None:
+    """Show a stack: versions, forms and how they were proved, known cases."""
+    shipped = _stack(name)
+    click.echo(f"{shipped.name}: {shipped.summary}")
+    for part, version in shipped.versions.items():
+        click.echo(f"  {part} {version}")
+    for accelerator, form in shipped.platforms.items():
+        click.echo(f"{accelerator}: {form.proof}")
+        click.echo(f"  {' '.join(form.requirements)}")
+    for case in shipped.cases:
+        click.echo(f"{case.severity} {case.id}: {case.message} ({case.proof})")
+    click.echo(f"{len(shipped.engine_options)} engine options")
+    if options:
+        for option, entry in sorted(shipped.engine_options.items()):
+            choices = f" one of {', '.join(map(str, entry.choices))}" if entry.choices else ""
+            click.echo(f"  {option}: {' or '.join(entry.types)}{choices}")
+
+
+@stack.command("install")
+@_stack_name
+@click.option("--accelerator", type=click.Choice(["cuda", "cpu"]), default="cuda")
+@_prefix
+@click.option("--python", default=sys.executable, help="The Python to make it with.")
+def stack_install(name: str, accelerator: str, prefix: str, python: str) -> None:
+    """Make a stack's environment with its exact pins, import every part, write a lock."""
+    from compiler.deploy.stack_environment import StackFailed, install
+
+    click.echo(f"installing {name} for {accelerator} into {prefix}: minutes, and some GB", err=True)
+    try:
+        folder = install(_stack(name), accelerator, Path(prefix).absolute(), python)
+    except StackFailed as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{folder}: whole")
+
+
+@stack.command("check")
+@_stack_name
+@click.option("--accelerator", type=click.Choice(["cuda", "cpu"]), help="Default: as installed.")
+@_prefix
+def stack_check(name: str, accelerator: str | None, prefix: str) -> None:
+    """Hold an environment against its stack: versions, and every part imported."""
+    from compiler.deploy.stack_environment import StackFailed, accelerator_of
+    from compiler.deploy.stack_environment import check as look
+
+    shipped, place = _stack(name), Path(prefix).absolute()
+    failed = False
+    try:
+        for item in look(shipped, accelerator or accelerator_of(shipped, place), place):
+            failed = failed or not item.holds
+            verdict = "ok" if item.holds else f"wrong, wanted {item.wanted}"
+            click.echo(f"{item.subject}: {item.found} ({verdict})")
+    except StackFailed as error:
+        raise click.ClickException(str(error)) from error
+    if failed:
+        click.echo(f"mend it: dync stack install {name} --prefix {prefix}", err=True)
+    sys.exit(FAILED if failed else 0)
+
+
+def _stack(name: str) -> Stack:
+    from compiler.diagnostic import suggestion
+
+    if name not in library().stack_names:
+        near = suggestion(name, library().stack_names)
+        hint = f"; did you mean {near}?" if near else "; `dync stack list` lists them"
+        raise click.UsageError(f"there is no stack {name!r}{hint}")
+    return library().load_stack(name)
 
 
 def _compile(name: str, overrides: Sequence[str]) -> Compiled:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Any, NewType, Union
+from typing import Any, NewType
 
 from compiler.source import Json
 from compiler.topology import Accelerator, Arrangement, CacheMode, Role
@@ -90,7 +90,7 @@ class Process:
     engine_args: Mapping[str, Json] = field(default_factory=dict)
     kv_transfer_config: Mapping[str, Json] = field(default_factory=dict)
     lmcache_config: Mapping[str, Json] = field(default_factory=dict)
-    without_lmcache: Union[OffForm, Launch]
+    without_lmcache: OffForm | Launch
     secrets: Mapping[str, str] = field(default_factory=dict)
     switch_argv: Mapping[str, int] = field(default_factory=dict)
     switch_env: tuple[str, ...] = ()

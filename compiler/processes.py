@@ -260,6 +260,7 @@ def _ready(start: Start, host: str, port: int, timeout_s: int | None = None) -> 
 
 
 def url_of(host: str, port: int, path: str) -> str:
+    """Write an HTTP URL; an IPv6 host goes in brackets."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
 

@@ -24,7 +24,7 @@ def shell_word(text: str) -> str:
 
 def comment(text: str) -> str:
     """Make text safe to stand on one comment line of any artifact."""
-    return json.dumps(text, ensure_ascii=False)[1:-1] if not text.isprintable() else text
+    return text if text.isprintable() else yaml_scalar(text)[1:-1]
 
 
 def yaml_scalar(value: Json) -> str:

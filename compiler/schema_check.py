@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 
 from compiler.diagnostic import Diagnostic, Label, Severity, Span, suggestion
 from compiler.source import Document, Json, Path
 
+# A jsonschema ValidationError; its stubs give each field as perhaps unset, which it never is here.
+_Error: TypeAlias = Any
 _WORDS = {
     "null": "no value",
     "boolean": "a truth value",
@@ -27,7 +28,7 @@ _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*[A-Za-z]{1,6}\s*\Z")
 def schema_diagnostics(document: Document, schema: Mapping[str, Any]) -> list[Diagnostic]:
     """List everything in which a document departs from the schema."""
     data = document.root.plain()
-    errors: Iterable[ValidationError] = Draft202012Validator(schema).iter_errors(data)
+    errors: Iterable[_Error] = Draft202012Validator(schema).iter_errors(data)
     return [diagnostic for error in errors for diagnostic in _diagnose(error, document)]
 
 
@@ -50,7 +51,7 @@ def with_defaults(data: Json, schema: Mapping[str, Any]) -> Any:
     return filled
 
 
-def _diagnose(error: ValidationError, document: Document) -> Iterator[Diagnostic]:
+def _diagnose(error: _Error, document: Document) -> Iterator[Diagnostic]:
     path: Path = tuple(error.absolute_path)
     kind = str(error.validator)
     if kind == "additionalProperties":
@@ -70,7 +71,7 @@ def _diagnose(error: ValidationError, document: Document) -> Iterator[Diagnostic
         yield _out_of_range(error, document, path)
 
 
-def _report(  # noqa: PLR0913 -- one constructor for all six kinds
+def _report(  # noqa: PLR0913, PLR0917 -- one constructor for all six kinds
     rule: str, span: Span, message: str, why: str, fix: str | None, label: str = ""
 ) -> Diagnostic:
     return Diagnostic(
@@ -92,12 +93,12 @@ def _name(path: Path) -> str:
     return words[-1]
 
 
-def _why(error: ValidationError) -> str:
+def _why(error: _Error) -> str:
     text = error.schema.get("description", "") if isinstance(error.schema, Mapping) else ""
     return text or "the profile follows schemas/profile.schema.json (dync schema)"
 
 
-def _unknown_keys(error: ValidationError, document: Document, path: Path) -> Iterator[Diagnostic]:
+def _unknown_keys(error: _Error, document: Document, path: Path) -> Iterator[Diagnostic]:
     known = list(error.schema["properties"])
     place = f"in {_name(path)}" if path else "at the top of the profile"
     for key in error.instance:
@@ -115,7 +116,7 @@ def _unknown_keys(error: ValidationError, document: Document, path: Path) -> Ite
         )
 
 
-def _missing_key(error: ValidationError, document: Document, path: Path) -> Diagnostic:
+def _missing_key(error: _Error, document: Document, path: Path) -> Diagnostic:
     key = error.message.split("'")[1]
     below = error.schema["properties"][key]
     example = below.get("examples") or below.get("enum")
@@ -139,7 +140,7 @@ def _sample(value: Json) -> str:
     return str(value)
 
 
-def _wrong_type(error: ValidationError, document: Document, path: Path) -> Diagnostic:
+def _wrong_type(error: _Error, document: Document, path: Path) -> Diagnostic:
     kinds = error.validator_value
     expected = [kinds] if isinstance(kinds, str) else list(kinds)
     wanted = " or ".join(_WORDS[kind] for kind in expected)
@@ -195,7 +196,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "...'"
 
 
-def _wrong_value(error: ValidationError, document: Document, path: Path) -> Diagnostic:
+def _wrong_value(error: _Error, document: Document, path: Path) -> Diagnostic:
     known = [str(value) for value in error.validator_value]
     near = suggestion(str(error.instance), known) if isinstance(error.instance, str) else None
     return _report(
@@ -208,7 +209,7 @@ def _wrong_value(error: ValidationError, document: Document, path: Path) -> Diag
     )
 
 
-def _wrong_form(error: ValidationError, span: Span, name: str) -> Diagnostic:
+def _wrong_form(error: _Error, span: Span, name: str) -> Diagnostic:
     form = error.schema.get("x-form", "not empty") if isinstance(error.schema, Mapping) else ""
     if error.validator == "minLength":
         form = "text that is not empty"
@@ -223,7 +224,7 @@ def _wrong_form(error: ValidationError, span: Span, name: str) -> Diagnostic:
     )
 
 
-def _out_of_range(error: ValidationError, document: Document, path: Path) -> Diagnostic:
+def _out_of_range(error: _Error, document: Document, path: Path) -> Diagnostic:
     limit = error.validator_value
     words = {
         "minimum": f"at least {limit}",

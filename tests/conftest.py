@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from support import CompareTree, Tree
+
+from tests.support import CompareTree, Tree
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +23,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--update-golden is refused where CI is set: update on your machine"
         )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that start engines in one process: they share ports and cores."""
+    for item in items:
+        if "engine" in item.keywords:
+            item.add_marker(pytest.mark.xdist_group("engine"))
 
 
 @pytest.fixture

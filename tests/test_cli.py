@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support import AGG, DISAGG
 
 import compiler.cli
 from compiler import __main__ as program
 from compiler.cli import dync
+from tests.support import AGG, DISAGG
 
 WARNS = DISAGG.replace("vllm-0.32", "vllm-0.25")
 FAILS = AGG + "lmcache: {chunk_size: 200}\n"
@@ -90,7 +90,7 @@ def test_file_contents(content: bytes, words: str, folder: Path) -> None:
     assert result.exit_code == (0 if "ok" in words else 1)
 
 
-def test_too_large_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler.cli, "MAX_BYTES", 100)
     result = run("check", "good.yaml")
     assert result.exit_code == 2

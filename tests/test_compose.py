@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support import AGG, compile_text, plan_in, plan_of
 
 from compiler.pipeline import Compiled
+from tests.support import AGG, compile_text, plan_in, plan_of
 
 
 def rules(compiled: Compiled) -> list[str]:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support import Tree
 
 from compiler.cli import dync
 from compiler.library import library
 from compiler.rules.pages import pages
+from tests.support import Tree
 
 FOLDER = Path(__file__).parent / "errors"
 CASES = sorted(path for path in FOLDER.glob("*/*.yaml") if not path.name.startswith("_"))

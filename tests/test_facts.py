@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
-from support import PROFILES, compile_file, plan_in, plan_of
 
 from compiler import emit as emit_module
 from compiler.emit import emit
-from compiler.library import load_stack, templates
+from compiler.library import templates
 from compiler.plan import Kind, Launch, OffForm, Plan, Process
 from compiler.render import Renderer
+from tests.support import PROFILES, compile_file, plan_in, plan_of
 
 GOLDEN = Path(__file__).parent / "golden"
 READY = sorted(PROFILES.glob("*.yaml"))

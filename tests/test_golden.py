@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT, CompareTree, compile_file, plan_in
 
 from compiler.emit import emit
 from compiler.library import templates
+from tests.support import ROOT, CompareTree, compile_file, plan_in
 
 FOLDER = Path(__file__).parent / "golden"
 CASES = sorted(path.parent for path in FOLDER.glob("*/profile.yaml"))

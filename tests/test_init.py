@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from support import compile_text
 
 from compiler.data import profile_schema, template_text
+from tests.support import compile_text
 
 NAMES = ("agg", "disagg")
 _COMMENTED = re.compile(r"^( *)# ?( *)(?=[a-z_]+:(?: |$))", re.MULTILINE)

@@ -6,12 +6,12 @@ import re
 import textwrap
 
 import pytest
-from support import ROOT, compile_text
 
 from compiler.diagnostic import Severity
 from compiler.library import library
 from compiler.pipeline import Compiled
 from compiler.rules.pages import pages
+from tests.support import ROOT, compile_text
 
 PAGES = pages(library())
 _REPORTED = re.compile(r"""(?:report\(|_report\(|rule=|^ID =)\s*"([a-z0-9-]+)",?""", re.MULTILINE)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from jinja2 import nodes
-from support import ROOT
 
 from compiler.render import environment
+from tests.support import ROOT
 
 TEMPLATES = sorted((ROOT / "templates").rglob("*.j2"))
 # Text, a field, a loop over a sequence, a test of a boolean, an include: nothing else.

@@ -116,7 +116,8 @@ def _wrong(name: str, value: Json, option: Option) -> tuple[str, str] | None:
             )
         if isinstance(item, str) and item.startswith("-"):
             return (
-                f"{name} {_shown(item)} begins with a hyphen, which vLLM's parser takes for an option",
+                f"{name} {_shown(item)} begins with a hyphen: "
+                "vLLM's parser would take it for an option",
                 "write a value that does not begin with a hyphen",
             )
     return None

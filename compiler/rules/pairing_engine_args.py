@@ -56,7 +56,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
                     group.origin.of("engine_args", name),
                     f"{name} is {said} for {group.role.value} and "
                     f"{'the default' if theirs is None else theirs} for {first.role.value}",
-                    f"write {name}: {ours if theirs is None else theirs} in the engine_args of both",
+                    f"write {name}: {ours if theirs is None else theirs} in both engine_args",
                     related=(
                         Label(span=first.origin.of("engine_args", name), text="the other side"),
                     ),

@@ -61,8 +61,8 @@ READING_PAGES: dict[str, str] = {
     ),
     "extends": _page(
         "A profile that another one extends exists, and does not lead back to it.",
-        """The path is relative to the file that names it. Mappings merge key by key; lists and plain
-        values are replaced. The examples stand beside profiles/agg.yaml.""",
+        """The path is relative to the file that names it. Mappings merge key by key; lists and
+        plain values are replaced. The examples stand beside profiles/agg.yaml.""",
         "extends: no-such-profile.yaml\nname: two\n",
         "this compiler's own choice, schemas/profile.schema.json.",
         "extends: agg.yaml\nname: two\n",
@@ -90,8 +90,8 @@ READING_PAGES: dict[str, str] = {
     ),
     "wrong-type": _page(
         "A value is of its key's kind: text, a number, a truth value, a list or a mapping.",
-        """Quantities are plain numbers in the unit that the key names, so 20GB is refused; text that
-        looks like a number needs quotes.""",
+        """Quantities are plain numbers in the unit that the key names, so 20GB is refused; text
+        that looks like a number needs quotes.""",
         _PROFILE + "lmcache: {cpu_cache_gb: 20GB}\n",
         _SCHEMA,
         _PROFILE + "lmcache: {cpu_cache_gb: 20}\n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from compiler.diagnostic import Diagnostic, Label, Severity, Span
 
 
-def finding(  # noqa: PLR0913 -- a diagnostic has this many parts
+def finding(  # noqa: PLR0913, PLR0917 -- a diagnostic has this many parts
     rule: str,
     severity: Severity,
     why: str,

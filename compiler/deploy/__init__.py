@@ -1,0 +1,1 @@
+"""What touches a host: the environments that stacks run in."""

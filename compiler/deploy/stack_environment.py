@@ -1,0 +1,176 @@
+"""Make and check a stack's own environment: PREFIX/stacks/STACK, a virtual environment."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compiler.stacks.stack import Platform, Stack
+
+LOCK = "dync-stack.json"
+_PROBE = """
+import importlib, importlib.metadata, json, sys
+names, modules = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+found = {"python": "%d.%d" % sys.version_info[:2], "versions": {}, "broken": {}}
+for name in names:
+    try:
+        found["versions"][name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found["versions"][name] = None
+for module in modules:
+    try:
+        importlib.import_module(module)
+    except BaseException as error:
+        found["broken"][module] = "%s: %s" % (type(error).__name__, str(error).split("\\n")[0])
+print("\\n" + json.dumps(found))
+"""
+
+
+class StackFailed(Exception):
+    """An environment that could not be made; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at in an environment."""
+
+    subject: str
+    found: str
+    wanted: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is as the stack wants it."""
+        return self.found == self.wanted
+
+
+def folder_of(stack: Stack, prefix: Path) -> Path:
+    """Give where a stack's environment lives."""
+    return prefix / "stacks" / stack.name
+
+
+def install(stack: Stack, accelerator: str, prefix: Path, python: str) -> Path:
+    """Make a stack's environment with its exact pins and write a lock of what is in it.
+
+    An environment that is already whole is left as it is. One that cannot be finished is removed.
+    Errors: StackFailed; packages come from the package indexes that pip is set up with.
+    """
+    form = _form(stack, accelerator)
+    folder = folder_of(stack, prefix)
+    _refuse_foreign(folder)
+    if _lock(folder).get("accelerator") == accelerator and _whole(stack, accelerator, prefix):
+        return folder
+    _refuse_machine(stack, python)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        (folder / LOCK).write_text(json.dumps({"stack": stack.name, "state": "unfinished"}))
+        _run([python, "-m", "venv", str(folder)], "make a virtual environment")
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
+        _run([*pip, "install", *form.requirements], "install the pinned packages")
+        if form.without:
+            _run([*pip, "uninstall", "-y", *form.without], "remove what does not fit")
+        wrong = [item for item in check(stack, accelerator, prefix) if not item.holds]
+        if wrong:
+            text = "; ".join(f"{item.subject}: {item.found}" for item in wrong)
+            raise StackFailed(f"the packages are there but do not work: {text}")
+        frozen = _run([*pip, "freeze"], "list the packages", capture=True)
+        lock = {
+            "stack": stack.name,
+            "accelerator": accelerator,
+            "state": "whole",
+            "packages": sorted(frozen.split("\n")[:-1]),
+        }
+        (folder / LOCK).write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        reason = error.strerror or str(error)
+        raise StackFailed(f"cannot write {folder}: {reason}; choose another --prefix") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def check(stack: Stack, accelerator: str, prefix: Path) -> Iterator[Finding]:
+    """Look at an environment: versions against the pins, and every part imported."""
+    form = _form(stack, accelerator)
+    python = folder_of(stack, prefix) / "bin" / "python"
+    pins = dict(item.split("==") for item in form.requirements)
+    if not python.exists():
+        yield Finding(str(python), "missing", "present")
+        return
+    modules = list(form.imports)
+    command = [str(python), "-c", _PROBE, json.dumps(list(pins)), json.dumps(modules)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().split("\n")
+    try:
+        seen: dict[str, Any] = json.loads(lines[-1])
+    except ValueError:
+        yield Finding(str(python), f"does not run (status {done.returncode})", "runs")
+        return
+    if seen["python"] not in stack.python:
+        yield Finding("python", seen["python"], " or ".join(stack.python))
+    for name, wanted in pins.items():
+        yield Finding(name, seen["versions"][name] or "missing", wanted)
+    for module in modules:
+        yield Finding(f"import {module}", seen["broken"].get(module, "works"), "works")
+
+
+def accelerator_of(stack: Stack, prefix: Path) -> str:
+    """Give what an environment was made for; the stack's first form where nothing says so."""
+    return str(_lock(folder_of(stack, prefix)).get("accelerator", next(iter(stack.platforms))))
+
+
+def _form(stack: Stack, accelerator: str) -> Platform:
+    if accelerator not in stack.platforms:
+        forms = " or ".join(stack.platforms)
+        raise StackFailed(f"stack {stack.name} has no form for {accelerator}, only for {forms}")
+    return stack.platforms[accelerator]
+
+
+def _lock(folder: Path) -> dict[str, Any]:
+    try:
+        lock = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return lock if isinstance(lock, dict) else {}
+
+
+def _whole(stack: Stack, accelerator: str, prefix: Path) -> bool:
+    return all(item.holds for item in check(stack, accelerator, prefix))
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.exists() and "stack" not in _lock(folder):
+        raise StackFailed(f"{folder} was not made by dync: remove it, or choose another --prefix")
+
+
+def _refuse_machine(stack: Stack, python: str) -> None:
+    if platform.machine() not in stack.architectures:
+        wanted = ", ".join(stack.architectures)
+        raise StackFailed(f"stack {stack.name} has packages for {wanted}, not {platform.machine()}")
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = _run([python, "-c", code], f"run {python}", capture=True).strip()
+    if version not in stack.python:
+        wanted = ", ".join(stack.python)
+        raise StackFailed(f"{python} is Python {version}; the stack needs {wanted}: use --python")
+
+
+def _run(command: list[str], what: str, *, capture: bool = False) -> str:
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE if capture else sys.stderr, text=True, check=False
+        )
+    except OSError as error:
+        raise StackFailed(f"cannot {what}: {error.strerror or error}") from error
+    if done.returncode:
+        raise StackFailed(f"cannot {what}: {' '.join(command[:6])} … ended with {done.returncode}")
+    return done.stdout or ""

@@ -1,0 +1,73 @@
+"""Ask a running deployment, and read its metrics; standard library only."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One completion: seconds to the first token, prompt tokens, text."""
+
+    first_token_s: float
+    prompt_tokens: int
+    text: str
+
+
+def ask(url: str, model: str, prompt: str, max_tokens: int = 24, timeout_s: float = 300) -> Answer:
+    """Send one streamed completion to an OpenAI API, greedy."""
+    body = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    begun, first_token_s, tokens, text = time.monotonic(), 0.0, 0, ""
+    with _post(f"{url}/completions", body, timeout_s) as response:
+        for line in response:
+            if not line.startswith(b"data: {"):
+                continue
+            event = json.loads(line[6:])
+            first_token_s = first_token_s or time.monotonic() - begun
+            tokens = (event.get("usage") or {}).get("prompt_tokens", tokens)
+            text += "".join(choice.get("text") or "" for choice in event.get("choices", ()))
+    return Answer(first_token_s, tokens, text)
+
+
+def first_logprobs(url: str, model: str, prompt: str, timeout_s: float = 300) -> dict[str, float]:
+    """Give the five likeliest first tokens with their log-probabilities."""
+    body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 5}
+    with _post(f"{url}/completions", body, timeout_s) as response:
+        answer = json.load(response)
+    found: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+    return found
+
+
+def metric(url: str, name: str) -> float:
+    """Sum a Prometheus metric over its labels; 0 where it does not occur."""
+    with urllib.request.urlopen(url, timeout=30) as response:
+        text = response.read().decode()
+    lines = re.findall(rf"^{re.escape(name)}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE)
+    return sum(map(float, lines))
+
+
+def long_prompt(tag: str, sentences: int) -> str:
+    """Make a text that no other tag shares a prefix with; about 16 tokens a sentence."""
+    facts = (
+        f"Note {tag}-{number}: the keeper of house {number} counted {number * 7 % 97} grey stones."
+        for number in range(sentences)
+    )
+    return f"[{tag}] " + " ".join(facts) + " In one sentence, the keeper"
+
+
+def _post(url: str, body: dict[str, Any], timeout_s: float) -> Any:
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    return urllib.request.urlopen(request, timeout=timeout_s)

@@ -1,0 +1,159 @@
+"""Real engines on the CPU, started by the launch.sh that was built."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from compiler.plan import Plan
+from demo.client import ask, first_logprobs, long_prompt, metric
+from demo.workshop import launched
+from tests.engine.conftest import Build
+
+pytestmark = pytest.mark.engine
+
+HITS = "vllm:external_prefix_cache_hits_total"
+AGG_OWN_CACHE_OFF = "workers[0].engine_args.enable_prefix_caching=false"
+
+
+def metrics_of(plan: Plan, name: str) -> str:
+    return next(process.metrics for process in plan.processes if process.name == name)
+
+
+def left_running(bundle: Path) -> list[str]:
+    """Give the command lines of live processes that work in the bundle's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                folder = os.readlink(entry / "cwd")
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if folder == str(bundle.resolve()):
+                found.append(words)
+    return found
+
+
+def nothing_left(bundle: Path) -> bool:
+    for _ in range(50):
+        if not left_running(bundle):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_model: Path) -> None:
+    bundle, plan = build(
+        "disagg-cpu",
+        real_model,
+        "workers[0].engine_args.dtype=float32",
+        "workers[1].engine_args.dtype=float32",
+        "workers[1].engine_args.enable_prefix_caching=false",
+    )
+    prompt = long_prompt("alike", 40)
+    with launched(bundle) as launch:
+        cold = first_logprobs(plan.url, plan.served_name, prompt)
+        assert metric(metrics_of(plan, "prefill-0"), HITS) == 0
+        warm = first_logprobs(plan.url, plan.served_name, prompt)
+        assert metric(metrics_of(plan, "prefill-0"), HITS) > 0
+        assert metric(metrics_of(plan, "decode-0"), "vllm:nixl_bytes_transferred_sum") > 0
+        assert cold.keys() == warm.keys()
+        assert max(abs(cold[token] - warm[token]) for token in cold) < 1e-3
+        launch.send_signal(signal.SIGTERM)
+        assert launch.wait(timeout=120) == 0
+    assert nothing_left(bundle), left_running(bundle)
+
+
+def test_aggregated_caches_and_a_killed_worker_stops_the_launch(
+    build: Build, random_model: Path
+) -> None:
+    bundle, plan = build("agg-cpu", random_model, AGG_OWN_CACHE_OFF)
+    prompt = long_prompt("killed", 20)
+    with launched(bundle, {"LMCACHE_CHUNK_SIZE": "512"}) as launch:
+        server = next(words for words in left_running(bundle) if "lmcache.cli.main" in words)
+        assert "--chunk-size 512 " in server
+        ask(plan.url, plan.served_name, prompt)
+        ask(plan.url, plan.served_name, prompt)
+        hits = metric(metrics_of(plan, "aggregated-0"), HITS)
+        assert hits > 0
+        assert hits % 512 == 0
+        worker = next(
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and _is_worker_of(entry, bundle)
+        )
+        os.kill(worker, signal.SIGKILL)
+        rest, _ = launch.communicate(timeout=120)
+        assert launch.returncode == 6
+        assert "aggregated-0 ended with status 137" in rest
+        assert "logs/aggregated-0.log" in rest
+    assert nothing_left(bundle), left_running(bundle)
+
+
+def _is_worker_of(entry: Path, bundle: Path) -> bool:
+    try:
+        words = (entry / "cmdline").read_bytes().split(b"\0")
+        return os.readlink(entry / "cwd") == str(bundle.resolve()) and b"--config" in words
+    except OSError:
+        return False
+
+
+def test_without_lmcache_nothing_hits(build: Build, random_model: Path) -> None:
+    bundle, plan = build("agg-cpu", random_model, AGG_OWN_CACHE_OFF)
+    prompt = long_prompt("off", 20)
+    with launched(bundle, {"ENABLE_LMCACHE": "0"}):
+        assert not any("lmcache" in words.split()[2] for words in left_running(bundle))
+        ask(plan.url, plan.served_name, prompt)
+        ask(plan.url, plan.served_name, prompt)
+        assert metric(metrics_of(plan, "aggregated-0"), HITS) == 0
+    assert nothing_left(bundle), left_running(bundle)
+
+
+def test_a_wrong_chunk_size_is_refused_before_anything_starts(
+    build: Build, random_model: Path
+) -> None:
+    bundle, _ = build("agg-cpu", random_model)
+    done = subprocess.run(
+        [str(bundle / "launch.sh")],
+        env={**os.environ, "LMCACHE_CHUNK_SIZE": "200"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "LMCACHE_CHUNK_SIZE" in done.stderr
+    assert "128 or 256" in done.stderr
+    assert not list((bundle / "logs").glob("*.log")) if (bundle / "logs").exists() else True
+
+
+def test_vllms_own_parser_takes_the_engine_files(build: Build, random_model: Path) -> None:
+    bundle, plan = build("disagg-cpu", random_model, 'model.served_name="it\'s 100% $HOME \\ ö"')
+    worker = next(process for process in plan.processes if process.name == "prefill-0")
+    code = (
+        "import json, sys\n"
+        "from vllm.entrypoints.launchers.cli_args import make_arg_parser\n"
+        "from vllm.utils.argparse_utils import FlexibleArgumentParser\n"
+        "found = make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[1:])\n"
+        "print(json.dumps([found.model, found.served_model_name, found.port, found.enforce_eager,\n"
+        "                  found.kv_transfer_config.kv_connector]))\n"
+    )
+    words = worker.argv[worker.argv.index("--model") :]
+    done = subprocess.run(
+        [worker.argv[0], "-c", code, *words],
+        cwd=bundle,
+        env=dict(worker.env),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    port = worker.listens[0].port
+    expected = [plan.model, [plan.served_name], port, True, "MultiConnector"]
+    assert json.loads(done.stdout.strip().split("\n")[-1]) == expected
