@@ -6,7 +6,6 @@ import json
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +166,7 @@ def _refuse_machine(stack: Stack, python: str) -> None:
 def _run(command: list[str], what: str, *, capture: bool = False) -> str:
     try:
         done = subprocess.run(
-            command, stdout=subprocess.PIPE if capture else sys.stderr, text=True, check=False
+            command, stdout=subprocess.PIPE if capture else 2, text=True, check=False
         )
     except OSError as error:
         raise StackFailed(f"cannot {what}: {error.strerror or error}") from error

