@@ -25,14 +25,6 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that start engines in one process: they share ports and cores."""
-    for item in items:
-        if "engine" in item.keywords:
-            item.add_marker(pytest.mark.xdist_group("engine"))
-
-
 @pytest.fixture
 def compare_tree(request: pytest.FixtureRequest) -> CompareTree:
     """Hold a whole folder against texts by their paths; a file too many or too few fails too."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from compiler.library import library
 from compiler.pipeline import compile_profile
-from compiler.report import as_text, in_order
+from compiler.report import in_order
+from compiler.report.text import as_text
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
 PROFILE = "".join(re.findall(r"```yaml\n# disagg.yaml\n(.*?)```", README, re.DOTALL))

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from compiler.plan import Plan
-from demo.workshop import model, stack_prefix
+from demo.workshop import cache_folder, model, stack_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
 Build = Callable[..., tuple[Path, Plan]]
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep engine tests of parallel runs one after the other: they share ports and cores."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with open(cache_folder() / "engine.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time(prefix: Path) -> Iterator[None]:
+    assert prefix.is_dir()
+    with alone():
+        yield
+
+
 @pytest.fixture(scope="session")
 def prefix() -> Path:
-    return stack_prefix()
+    with alone():
+        return stack_prefix()
 
 
 @pytest.fixture(scope="session")
 def real_model(prefix: Path) -> Path:
-    return model(prefix)
+    with alone():
+        return model(prefix)
 
 
 @pytest.fixture(scope="session")
 def random_model(prefix: Path) -> Path:
-    return model(prefix, random=True)
+    with alone():
+        return model(prefix, random=True)
 
 
 @pytest.fixture
