@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from compiler.diagnostic import Diagnostic, Label, Outcome, Severity, Span
-from compiler.source import Document, Node, load
+from compiler.document import Document, Node
+from compiler.source import load
 
 Reader = Callable[[str], str]
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)((?:\[[0-9]{1,6}\])*)\Z")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from compiler.document import Json
 from compiler.skeleton import fill
-from compiler.source import Json
 from compiler.stacks.stack import Stack
 from compiler.topology import Arrangement, CacheMode, Role, Topology
 

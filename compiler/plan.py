@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, NewType
 
-from compiler.source import Json
+from compiler.document import Json
 from compiler.topology import Accelerator, Arrangement, CacheMode, Role
 
 FORMAT = 1

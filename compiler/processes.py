@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from compiler.document import Json
 from compiler.kv import cache_connector, kv_transfer_config, loses_hybrid_manager
 from compiler.layout import CacheSeat, Layout, WorkerSeat
 from compiler.plan import Kind, Launch, Listen, Memory, OffForm, Process, ProcessName, Ready
 from compiler.rules.stack_cases import case_env
 from compiler.skeleton import fill, fill_argv, text_of
-from compiler.source import Json
 from compiler.stacks.stack import Platform, Stack, Start
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
 

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
-from compiler.source import Json
+from compiler.document import Json
 
 # Words that YAML 1.1 reads as null or a truth value are no plain keys.
 _PLAIN_KEY = re.compile(r"(?!(?i:null|true|false|yes|no|on|off|y|n)\Z)[A-Za-z_][A-Za-z0-9_.-]*\Z")

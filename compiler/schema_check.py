@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from jsonschema import Draft202012Validator
 
 from compiler.diagnostic import Diagnostic, Label, Severity, Span, suggestion
-from compiler.source import Document, Json, Path
+from compiler.document import Document, Json, Path
 
 # A jsonschema ValidationError; its stubs give each field as perhaps unset, which it never is here.
 _Error: TypeAlias = Any

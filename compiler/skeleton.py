@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from compiler.diagnostic import CompilerBug
-from compiler.source import Json
+from compiler.document import Json
 
 _WORD = re.compile(r"\{([a-z_]+)\}")
 

@@ -6,53 +6,21 @@ bounds depth and size, so that no input can exhaust the stack, and keeps every m
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import yaml
 
 from compiler.diagnostic import Diagnostic, Label, Outcome, Severity, Span
-
-Json = Union[  # noqa: UP007 -- a recursive alias needs the class form
-    None, bool, int, float, str, list["Json"], dict[str, "Json"]
-]
-Path = tuple[str | int, ...]
+from compiler.document import Document, Node
+from compiler.scalars import Fault, read_scalar
 
 MAX_DEPTH = 40
 MAX_NODES = 400_000
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# What a plain scalar means, by YAML 1.2's core schema (yaml.org/spec/1.2.2, section 10.3.2).
-_NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
-_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
-_INT = re.compile(r"[-+]?[0-9]+\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
-
-# Plain scalars that YAML 1.1 and 1.2 read differently (yaml.org/type, and what PyYAML 6 does).
-_AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        re.compile(r"(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|y|Y|n|N)\Z"),
-        "a truth value in YAML 1.1",
-    ),
-    (re.compile(r"[-+]?[0-9]+(?::[0-5]?[0-9])+(?:\.[0-9]*)?\Z"), "a number in base 60 in YAML 1.1"),
-    (re.compile(r"[-+]?0[0-9]+\Z"), "an octal number in YAML 1.1 and a decimal one in YAML 1.2"),
-    (re.compile(r"[-+]?0[xob][0-9a-fA-F_]+\Z"), "a number in one YAML version only"),
-    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?\Z"), "a number in YAML 1.1 only"),
-    (
-        re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][0-9]+\Z"),
-        "text in YAML 1.1 and a number in YAML 1.2",
-    ),
-    (re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"), "text in YAML 1.1 and a number in YAML 1.2"),
-    (
-        re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?\Z"),
-        "a date in YAML 1.1",
-    ),
-)
 # yaml.reader.Reader.NON_PRINTABLE of PyYAML 6, which is YAML 1.1's c-printable; without the three
 # characters that break a line in YAML 1.1 and not in 1.2, so that all readers count the same lines.
 _NOT_PRINTABLE = re.compile(
@@ -69,63 +37,6 @@ _SYNTAX_FIXES = (
     ("flow mapping", "close the mapping with }"),
     ("block mapping", "indent it like its neighbours"),
 )
-
-
-@dataclass(slots=True)
-class Node:
-    """A value with its span; for a mapping, also the spans of its keys."""
-
-    value: bool | int | float | str | list[Node] | dict[str, Node] | None
-    span: Span
-    keys: dict[str, Span] = field(default_factory=dict)
-
-    def plain(self) -> Json:
-        """Give the value without positions."""
-        if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
-        if isinstance(self.value, list):
-            return [node.plain() for node in self.value]
-        return self.value
-
-    def child(self, step: str | int) -> Node | None:
-        """Give the node one step down, or None."""
-        if isinstance(self.value, dict) and isinstance(step, str):
-            return self.value.get(step)
-        if isinstance(self.value, list) and isinstance(step, int) and step < len(self.value):
-            return self.value[step]
-        return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """A profile's tree, and the text of every source it was read from."""
-
-    root: Node
-    sources: dict[str, str]
-
-    def span(self, path: Path) -> Span:
-        """Give the span of the value at a path, or of its deepest parent that was written."""
-        return self._walk(path)[0].span
-
-    def has(self, path: Path) -> bool:
-        """Tell whether a value at this path was written."""
-        return self._walk(path)[1] == 0
-
-    def key_span(self, path: Path) -> Span:
-        """Give the span of the key at a path, or of the value where there is no key."""
-        parent, rest = self._walk(path[:-1])
-        if rest == 0 and path and isinstance(path[-1], str) and path[-1] in parent.keys:
-            return parent.keys[path[-1]]
-        return self._walk(path)[0].span
-
-    def _walk(self, path: Path) -> tuple[Node, int]:
-        node = self.root
-        for taken, step in enumerate(path):
-            below = node.child(step)
-            if below is None:
-                return node, len(path) - taken
-            node = below
-        return node, 0
 
 
 def load(text: str, name: str) -> Outcome[Document]:
@@ -413,56 +324,8 @@ class _Builder:
             )
         if not plain:
             return Node(text, span)
-        for pattern, reading in _AMBIGUOUS:
-            if pattern.match(text):
-                self._ambiguous(span, text, reading)
-                return Node(text, span)
-        return Node(self._plain(text, span), span)
-
-    def _ambiguous(self, span: Span, text: str, reading: str) -> None:
-        self.report(
-            "yaml-ambiguous-scalar",
-            span,
-            f"unquoted {text} is {reading}",
-            "YAML 1.1 and 1.2 read it differently, so two programs may see two values",
-            _ambiguous_fix(text),
-        )
-
-    def _plain(self, text: str, span: Span) -> bool | int | float | str | None:
-        if _NULL.match(text):
-            return None
-        if _BOOL.match(text):
-            return text.lower() == "true"
-        if _NOT_FINITE.match(text) or (_FLOAT.match(text) and _is_too_large(text)):
-            self.report(
-                "yaml-ambiguous-scalar",
-                span,
-                f"{text if len(text) < 40 else text[:37] + '...'} is not a number dync can hold",
-                "quantities are finite and below 10^18",
-                "write a smaller number",
-            )
-            return text
-        if _INT.match(text):
-            return int(text)
-        if _FLOAT.match(text):
-            return float(text)
-        return text
-
-
-def _is_too_large(text: str) -> bool:
-    value = float(text) if len(text) < 400 else math.inf
-    return not math.isfinite(value) or abs(value) >= 1e18
-
-
-def _ambiguous_fix(text: str) -> str:
-    quoted = f'"{text}" for text'
-    if re.match(r"(?i:yes|on|y|no|off|n)\Z", text):
-        return f"write {'true' if text.lower() in ('yes', 'on', 'y') else 'false'}, or {quoted}"
-    if re.match(r"[-+]?0(?:x[0-9a-fA-F]+|o[0-7]+|b[01]+)\Z", text) and len(text) < 18:
-        return f"write {int(text, 0)}, or {quoted}"
-    if re.match(r"[-+]?0[0-9]+\Z", text) or "_" in text:
-        return f"write {text.replace('_', '').lstrip('0') or '0'}, or {quoted}"
-    if re.match(r"[-+]?[0-9.]+[eE]", text) and not _is_too_large(text):
-        number = float(text)
-        return f"write {int(number) if number == int(number) else number}, or {quoted}"
-    return f"write {quoted}"
+        value = read_scalar(text)
+        if isinstance(value, Fault):
+            self.report("yaml-ambiguous-scalar", span, value.message, value.why, value.fix)
+            return Node(text, span)
+        return Node(value, span)

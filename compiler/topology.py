@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from compiler.diagnostic import Span
-from compiler.source import Document, Json, Path
+from compiler.document import Document, Json, Path
 
 
 class Role(str, Enum):

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from compiler.diagnostic import Outcome, has_errors
+from compiler.document import Document
 from compiler.rules import TOPOLOGY_RULES
 from compiler.schema_check import schema_diagnostics, with_defaults
-from compiler.source import Document
 from compiler.topology import (
     Accelerator,
     Arrangement,

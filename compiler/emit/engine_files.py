@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from compiler.document import Json
 from compiler.emit.artifact import Artifact, header
 from compiler.plan import Kind, Launch, Plan, Process
 from compiler.quoting import yaml_lines
 from compiler.render import Renderer
-from compiler.source import Json
 
 
 def emit_engine_files(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:  # noqa: ARG001

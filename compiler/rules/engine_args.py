@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity, suggestion
+from compiler.document import Json
 from compiler.rules.report import finding
-from compiler.source import Json
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import Topology, WorkerGroup
 

@@ -28,9 +28,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Severity
+from compiler.document import Json
 from compiler.rules.report import finding
 from compiler.skeleton import text_of
-from compiler.source import Json
 from compiler.stacks.stack import Case, Stack
 from compiler.topology import Topology, WorkerGroup
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from compiler.source import Json, parse_data
+from compiler.document import Json
+from compiler.source import parse_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

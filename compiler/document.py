@@ -1,0 +1,70 @@
+"""A profile's tree, which knows where every key and value was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Union
+
+from compiler.diagnostic import Span
+
+Json = Union[  # noqa: UP007 -- a recursive alias needs the class form
+    None, bool, int, float, str, list["Json"], dict[str, "Json"]
+]
+Path = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Node:
+    """A value with its span; for a mapping, also the spans of its keys."""
+
+    value: bool | int | float | str | list[Node] | dict[str, Node] | None
+    span: Span
+    keys: dict[str, Span] = field(default_factory=dict)
+
+    def plain(self) -> Json:
+        """Give the value without positions."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def child(self, step: str | int) -> Node | None:
+        """Give the node one step down, or None."""
+        if isinstance(self.value, dict) and isinstance(step, str):
+            return self.value.get(step)
+        if isinstance(self.value, list) and isinstance(step, int) and step < len(self.value):
+            return self.value[step]
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A profile's tree, and the text of every source it was read from."""
+
+    root: Node
+    sources: dict[str, str]
+
+    def span(self, path: Path) -> Span:
+        """Give the span of the value at a path, or of its deepest parent that was written."""
+        return self._walk(path)[0].span
+
+    def has(self, path: Path) -> bool:
+        """Tell whether a value at this path was written."""
+        return self._walk(path)[1] == 0
+
+    def key_span(self, path: Path) -> Span:
+        """Give the span of the key at a path, or of the value where there is no key."""
+        parent, rest = self._walk(path[:-1])
+        if rest == 0 and path and isinstance(path[-1], str) and path[-1] in parent.keys:
+            return parent.keys[path[-1]]
+        return self._walk(path)[0].span
+
+    def _walk(self, path: Path) -> tuple[Node, int]:
+        node = self.root
+        for taken, step in enumerate(path):
+            below = node.child(step)
+            if below is None:
+                return node, len(path) - taken
+            node = below
+        return node, 0
