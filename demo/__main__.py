@@ -11,7 +11,7 @@ from demo.client import ask, long_prompt, metric
 from demo.workshop import dync, launched, model, stack_prefix
 
 PROFILE = Path(__file__).resolve().parent.parent / "profiles" / "disagg-cpu.yaml"
-SENTENCES = 80  # about 2,000 tokens
+SENTENCES = 102  # about 2,000 tokens
 
 
 def main() -> int:

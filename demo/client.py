@@ -59,7 +59,7 @@ def metric(url: str, name: str) -> float:
 
 
 def long_prompt(tag: str, sentences: int) -> str:
-    """Make a text that no other tag shares a prefix with; about 16 tokens a sentence."""
+    """Make a text that no other tag shares a prefix with; about 20 tokens a sentence."""
     facts = (
         f"Note {tag}-{number}: the keeper of house {number} counted {number * 7 % 97} grey stones."
         for number in range(sentences)
