@@ -22,7 +22,9 @@ def main() -> int:
         bundle = Path(folder) / "disagg-cpu"
         # A repeated prompt would be served by vLLM's own prefix cache: off, so that it is LMCache.
         own_cache = "workers[1].engine_args.enable_prefix_caching=false"
-        overrides = (f"model.id={weights}", f"deploy.prefix={prefix}", own_cache)
+        # bfloat16 is emulated, many times slower, on a CPU without AVX512-BF16 or AMX.
+        exact = [f"workers[{index}].engine_args.dtype=float32" for index in (0, 1)]
+        overrides = (f"model.id={weights}", f"deploy.prefix={prefix}", own_cache, *exact)
         options = [word for override in overrides for word in ("--set", override)]
         dync("build", str(PROFILE), "-o", str(bundle), *options)
         plan = Plan.from_json((bundle / "plan.json").read_text(encoding="utf-8"))
