@@ -54,7 +54,8 @@ def _summary(row: Mapping[str, Any]) -> str:
 def _pair(
     python: str, folder: Path, operation: str, size_mib: int, env: Mapping[str, str]
 ) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier run's files would be taken for ours
+    folder.mkdir(parents=True)
     words = [str(size_mib), operation]
     told = {"UCX_PROTO_INFO": "y", "UCX_LOG_LEVEL": "info", "NIXL_LOG_LEVEL": "WARN"}
     whole = {**os.environ, **told, **env}
