@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.rig import exact, nixl_pair, pairs, restart
+from benchmarks.gpu.rig import exact, limits, nixl_pair, pairs, prove, restart, timing
 from benchmarks.gpu.rig.kit import KIT, Kit
 
 SUITES: dict[str, Callable[[Kit, Path], Any]] = {
@@ -23,6 +23,12 @@ SUITES: dict[str, Callable[[Kit, Path], Any]] = {
     "exact": exact.run,
     "pairs": pairs.run,
     "restart": restart.run,
+    "limits": limits.run,
+    "prove": prove.run,
+    "in-process": timing.in_process,
+    "multiprocess": timing.multiprocess,
+    "chunks": timing.chunks,
+    "disaggregated": timing.disaggregated,
 }
 SHAPES = {"tiny": "four-layers", "8b": "8b"}
 

@@ -12,7 +12,10 @@ KIT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """One prepared folder; worker_argv holds `{model}`, chunk_size is in tokens."""
+    """One prepared folder; worker_argv holds `{model}`, chunk_size is in tokens.
+
+    proved: the bundles that are launched to show that they cache rightly.
+    """
 
     stack: str
     accelerator: str
@@ -22,12 +25,13 @@ class Kit:
     env: Mapping[str, str]
     models: Mapping[str, str]
     chunk_size: int
+    proved: tuple[str, ...]
 
     @staticmethod
     def read() -> Kit:
         """Read kit.json of the folder that this module was copied to."""
         data = json.loads((KIT / "kit.json").read_text(encoding="utf-8"))
-        lists = {key: tuple(data[key]) for key in ("worker_argv", "cache_server_argv")}
+        lists = {key: tuple(data[key]) for key in ("worker_argv", "cache_server_argv", "proved")}
         return Kit(**{**data, **lists})
 
     @property

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import string
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from benchmarks.gpu.rig import lines
@@ -13,6 +11,7 @@ from benchmarks.gpu.rig.engine import Line, Running, running
 from benchmarks.gpu.rig.exact import HITS, compare
 from benchmarks.gpu.rig.kit import Kit
 from benchmarks.gpu.rig.nixl_pair import protocols
+from benchmarks.gpu.rig.prompts import text
 from demo.client import first_logprobs, metric
 
 GET = {"UCX_CUDA_IPC_ENABLE_GET_ZCOPY": "on"}
@@ -72,11 +71,6 @@ def _router(kit: Kit, name: str, prefill: Line, decode: Line) -> Line:
     return Line(name=f"{name}-router", argv=tuple(argv), port=port, env=kit.env)
 
 
-def _text(length: int, seed: str) -> str:
-    """Give a text of `length` tokens: the model's tokenizer has one for each letter."""
-    return "".join(Random(seed).choices(string.ascii_letters, k=length))
-
-
 def _examine(name: str, engines: dict[str, Running]) -> dict[str, Any]:
     prefill, decode = engines.get(f"{name}-prefill"), engines.get(f"{name}-decode")
     router = engines.get(f"{name}-router")
@@ -84,7 +78,7 @@ def _examine(name: str, engines: dict[str, Running]) -> dict[str, Any]:
         return {"error": "not all of it became ready"}
     rows = []
     for length in LENGTHS:
-        prompt = _text(length, f"{name}-{length}")
+        prompt = text(length, f"{name}-{length}")
         try:
             asked = {
                 "alone": _ask(decode, prompt),

@@ -1,8 +1,9 @@
-"""Prompts of token ids: exact lengths, no shared prefix, the same on every run."""
+"""Prompts of exact lengths that share no prefix, the same on every run."""
 
 from __future__ import annotations
 
 import random
+import string
 
 VOCABULARY = range(3, 250)
 
@@ -15,3 +16,8 @@ def unique(length: int, seed: str) -> list[int]:
 def shared(prefix: list[int], length: int, seed: str) -> list[int]:
     """Give a prompt of `length` tokens that starts with `prefix`."""
     return prefix + unique(length - len(prefix), seed)
+
+
+def text(length: int, seed: str) -> str:
+    """Give a text of `length` tokens: the made models' tokenizer has one for each letter."""
+    return "".join(random.Random(seed).choices(string.ascii_letters, k=length))
