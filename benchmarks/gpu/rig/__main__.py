@@ -44,7 +44,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
     kit = Kit.read()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "logs").mkdir(parents=True, exist_ok=True)
     for model, shape in SHAPES.items():
         make = ["demo/make_model.py", kit.models[model], "--random", "--shape", shape]
         subprocess.run([kit.python, *make], check=True, cwd=KIT)
