@@ -1,6 +1,7 @@
 """One aggregated worker is its own frontend.
 
-Without a second worker there is nothing to route, so the worker listens on frontend.port.
+Without a second worker there is nothing to route, so the worker listens on frontend.port, unless
+the stack's own frontend stands before every worker.
 
 Accepted:
     name: one
@@ -26,21 +27,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.layout import needs_frontend
 from compiler.rules.report import finding
-from compiler.topology import Arrangement, Topology
+from compiler.stacks.stack import Stack
+from compiler.topology import Topology
 
 ID = "worker-port"
 SEVERITY = Severity.ERROR
 WHY = "a single aggregated worker has no router before it: it listens on frontend.port itself"
 
 
-def check(topology: Topology) -> Iterator[Diagnostic]:
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report a port of the only worker that is not the frontend's."""
-    if topology.arrangement is not Arrangement.AGG or len(topology.workers) != 1:
+    if needs_frontend(topology, stack):
         return
     group = topology.workers[0]
     is_written = topology.frontend.origin.wrote("port")
-    if group.replicas == 1 and group.port not in (None, topology.frontend.port):
+    if group.port not in (None, topology.frontend.port):
         yield finding(
             ID,
             SEVERITY,

@@ -119,6 +119,7 @@ class Bundle:
                 ready_host="127.0.0.1",
                 ready_port=port,
                 ready_path="/health",
+                ready_body=shlex.quote(view.pop("ready_body", "")),
                 after=shlex.quote(after),
                 only_with_lmcache=lmcache_only,
                 **launch,

@@ -9,11 +9,11 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 . lib/built.sh
 
 dync_bundle agg-key http://127.0.0.1:9000/v1
-#        name, ready at host port path, within s, stops within s, after, listens
-dync_add lmcache 127.0.0.1 8103 /healthcheck 180 30 '' '127.0.0.1:8102 127.0.0.1:8103'
+#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready
+dync_add lmcache 127.0.0.1 8103 /healthcheck 180 30 '' '127.0.0.1:8102 127.0.0.1:8103' ''
 dync_add_lmcache_only lmcache
-dync_add aggregated-0 127.0.0.1 8100 /health 1200 30 lmcache 127.0.0.1:8100
-dync_add aggregated-1 127.0.0.1 8101 /health 1200 30 lmcache 127.0.0.1:8101
-dync_add router 127.0.0.1 9000 /health 120 15 'aggregated-0 aggregated-1' '0.0.0.0:9000 127.0.0.1:8104'
+dync_add aggregated-0 127.0.0.1 8100 /health 1200 30 lmcache 127.0.0.1:8100 ''
+dync_add aggregated-1 127.0.0.1 8101 /health 1200 30 lmcache 127.0.0.1:8101 ''
+dync_add router 127.0.0.1 9000 /health 120 15 'aggregated-0 aggregated-1' '0.0.0.0:9000 127.0.0.1:8104' ''
 
 dync_launch "$@"

@@ -9,14 +9,14 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 . lib/built.sh
 
 dync_bundle disagg-ports 'http://[::1]:8103/v1'
-#        name, ready at host port path, within s, stops within s, after, listens
-dync_add lmcache-prefill-0 127.0.0.1 8107 /healthcheck 180 30 '' '127.0.0.1:8106 127.0.0.1:8107'
+#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready
+dync_add lmcache-prefill-0 127.0.0.1 8107 /healthcheck 180 30 '' '127.0.0.1:8106 127.0.0.1:8107' ''
 dync_add_lmcache_only lmcache-prefill-0
-dync_add lmcache-prefill-1 127.0.0.1 8109 /healthcheck 180 30 '' '127.0.0.1:8108 127.0.0.1:8109'
+dync_add lmcache-prefill-1 127.0.0.1 8109 /healthcheck 180 30 '' '127.0.0.1:8108 127.0.0.1:8109' ''
 dync_add_lmcache_only lmcache-prefill-1
-dync_add prefill-0 127.0.0.1 8100 /health 900 60 lmcache-prefill-0 '127.0.0.1:8100 127.0.0.1:8102'
-dync_add prefill-1 127.0.0.1 8101 /health 900 60 lmcache-prefill-1 '127.0.0.1:8101 127.0.0.1:8104'
-dync_add decode-0 127.0.0.1 9100 /health 900 60 '' '127.0.0.1:9100 127.0.0.1:8105'
-dync_add router ::1 8103 /health 120 15 'prefill-0 prefill-1 decode-0' '[::1]:8103 127.0.0.1:8110'
+dync_add prefill-0 127.0.0.1 8100 /health 900 60 lmcache-prefill-0 '127.0.0.1:8100 127.0.0.1:8102' ''
+dync_add prefill-1 127.0.0.1 8101 /health 900 60 lmcache-prefill-1 '127.0.0.1:8101 127.0.0.1:8104' ''
+dync_add decode-0 127.0.0.1 9100 /health 900 60 '' '127.0.0.1:9100 127.0.0.1:8105' ''
+dync_add router ::1 8103 /health 120 15 'prefill-0 prefill-1 decode-0' '[::1]:8103 127.0.0.1:8110' ''
 
 dync_launch "$@"
