@@ -120,7 +120,8 @@ class WorkerForms:
         given: dict[str, Json] = {}
         for name, value in group.engine_args.items():
             option = self.stack.engine_options[name]
-            if option.json == "array" and isinstance(value, list):
+            is_text = isinstance(value, dict) and not self.stack.nested_engine_file
+            if is_text or (option.json == "array" and isinstance(value, list)):
                 given[name] = json.dumps(value, ensure_ascii=False)
             elif value is not False or option.negatable:
                 given[name] = value

@@ -12,10 +12,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One completion: seconds to the first token, prompt tokens, text."""
+    """One completion: seconds to the first token, prompt tokens and those from a cache, text."""
 
     first_token_s: float
     prompt_tokens: int
+    cached_tokens: int
     text: str
 
 
@@ -29,16 +30,18 @@ def ask(url: str, model: str, prompt: str, max_tokens: int = 24, timeout_s: floa
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    begun, first_token_s, tokens, text = time.monotonic(), 0.0, 0, ""
+    begun, first_token_s, tokens, cached, text = time.monotonic(), 0.0, 0, 0, ""
     with _post(f"{url}/completions", body, timeout_s) as response:
         for line in response:
             if not line.startswith(b"data: {"):
                 continue
             event = json.loads(line[6:])
             first_token_s = first_token_s or time.monotonic() - begun
-            tokens = (event.get("usage") or {}).get("prompt_tokens", tokens)
+            usage = event.get("usage") or {}
+            tokens = usage.get("prompt_tokens", tokens)
+            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or cached
             text += "".join(choice.get("text") or "" for choice in event.get("choices", ()))
-    return Answer(first_token_s, tokens, text)
+    return Answer(first_token_s, tokens, cached, text)
 
 
 def first_logprobs(url: str, model: str, prompt: str, timeout_s: float = 300) -> dict[str, float]:

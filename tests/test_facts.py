@@ -14,8 +14,9 @@ import yaml
 
 from compiler import emit as emit_module
 from compiler.emit import emit
+from compiler.kv import connector_names
 from compiler.library import templates
-from compiler.plan import Kind, Launch, OffForm, Plan, Process
+from compiler.plan import Kind, KvSource, Launch, OffForm, Plan, Process
 from compiler.render import Renderer
 from tests.support import PROFILES, compile_file, plan_in, plan_of
 
@@ -47,11 +48,7 @@ def launches(plan: Plan) -> list[tuple[Process | Launch, str]]:
 
 
 def connectors(config: Mapping[str, Any]) -> list[str]:
-    """List the connectors that really move KV, in the order in which they are asked."""
-    if config.get("kv_connector") == "MultiConnector":
-        inner = config["kv_connector_extra_config"]["connectors"]
-        return [item["kv_connector"] for item in inner]
-    return [config["kv_connector"]] if config else []
+    return list(connector_names(dict(config)))
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
@@ -81,7 +78,8 @@ def test_engine_files_hold_the_plans_options(path: Path) -> None:
     files = {artifact.path: artifact.text for artifact in emit(plan, templates())}
     for launch, name in launches(plan):
         read = yaml.safe_load(files[f"engine/{name}.yaml"])
-        assert read.pop("kv-transfer-config", {}) == launch.kv_transfer_config
+        in_file = launch.kv_source is KvSource.ENGINE_FILE
+        assert read.pop("kv-transfer-config", {}) == (launch.kv_transfer_config if in_file else {})
         expected = {
             f"no-{key}" if value is False else key: True if value is False else value
             for key, value in launch.engine_args.items()
@@ -162,6 +160,7 @@ def test_scripts_are_valid_shell(path: Path, tmp_path: Path) -> None:
     assert result.stdout == ""
 
 
+STACKS = ("vllm-0.25", "vllm-0.32", "dynamo-1.3", "dynamo-1.6")
 ON_MODES = {"multiprocess": "LMCacheMPConnector", "in_process": "LMCacheConnectorV1"}
 
 
@@ -184,8 +183,13 @@ def config_of(role: str, mode: str, lmcache: bool, stack: str) -> dict[str, Any]
     return dict(found.kv_transfer_config)
 
 
-@pytest.mark.parametrize("stack", ["vllm-0.25", "vllm-0.32"])
-@pytest.mark.parametrize("mode", sorted(ON_MODES))
+@pytest.mark.parametrize(
+    ("stack", "mode"),
+    [
+        *((stack, mode) for stack in STACKS for mode in sorted(ON_MODES)),
+        ("dynamo-1.0", "in_process"),
+    ],
+)
 @pytest.mark.parametrize("lmcache", [True, False])
 @pytest.mark.parametrize("role", ["aggregated", "prefill", "decode"])
 def test_connector_table(role: str, lmcache: bool, mode: str, stack: str) -> None:
@@ -203,6 +207,17 @@ def test_connector_table(role: str, lmcache: bool, mode: str, stack: str) -> Non
         assert config["kv_role"] == {"prefill": "kv_producer", "decode": "kv_consumer"}[role]
 
 
+@pytest.mark.parametrize("lmcache", [True, False])
+@pytest.mark.parametrize("role", ["aggregated", "prefill", "decode"])
+def test_connector_table_of_the_oldest_form(role: str, lmcache: bool) -> None:
+    """The reference page's own connectors; its release wants the cache first in PdConnector."""
+    config = config_of(role, "in_process", lmcache, "dynamo-0.7")
+    cache = ["LMCacheConnectorV1"] if lmcache else []
+    nixl = [] if role == "aggregated" and lmcache else ["NixlConnector"]
+    assert connectors(config) == [*cache, *nixl]
+    assert config["kv_role"] == "kv_both"
+
+
 @every_profile
 def test_every_process_has_the_same_hash_seed(path: Path) -> None:
     plan = plan_at(path)
@@ -216,7 +231,8 @@ def test_workers_with_nixl_have_a_side_channel_of_their_own(path: Path) -> None:
     ports = []
     for launch, name in launches(plan):
         has_nixl = "NixlConnector" in connectors(launch.kv_transfer_config)
-        assert (f"{NIXL}_HOST" in launch.env) == (f"{NIXL}_PORT" in launch.env) == has_nixl
+        assert (f"{NIXL}_HOST" in launch.env) == (f"{NIXL}_PORT" in launch.env)
+        assert f"{NIXL}_HOST" in launch.env or not has_nixl
         if has_nixl and isinstance(launch, Process):
             assert launch.env[f"{NIXL}_HOST"] == "127.0.0.1"
             ports.append(launch.env[f"{NIXL}_PORT"])

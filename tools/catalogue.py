@@ -97,7 +97,7 @@ def generate(args: argparse.Namespace) -> bool:
         for script, names in DUMPS[args.stack.partition("-")[0]].items():
             paths = [Path(folder) / name for name in names]
             run_dump(script, paths, args.python, args.site)
-            for path in paths:
+            for path in filter(Path.exists, paths):
                 found = json.loads(path.read_text(encoding="utf-8"))
                 check_stack(args.stack, found)
                 text = finished(found, args.date)

@@ -152,6 +152,7 @@ class Stack:
     discovery: by role (backend, events) the ways in which processes find and tell each other, each
     with its environment, the default first; empty where the frontend is given its workers' URLs.
     engine_args: what every worker's engine file holds; an entry that fills to nothing is left out.
+    nested_engine_file: whether the engine reads mappings there, rather than JSON text.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Stack:
     lmcache_config: Mapping[str, Json]
     routing: Mapping[str, str]
     cases: tuple[Case, ...]
+    nested_engine_file: bool = True
     catalogue_text: Callable[[str], str]
 
     @cached_property

@@ -16,6 +16,6 @@ dync_add lmcache-decode-0 127.0.0.1 8109 /healthcheck 180 30 '' '127.0.0.1:8108 
 dync_add_lmcache_only lmcache-decode-0
 dync_add prefill-0 127.0.0.1 8100 /health 900 195 lmcache-prefill-0 '127.0.0.1:8100 127.0.0.1:8102 127.0.0.1:8104' ''
 dync_add decode-0 127.0.0.1 8101 /health 900 195 lmcache-decode-0 '127.0.0.1:8101 127.0.0.1:8103 127.0.0.1:8105' ''
-dync_add frontend 127.0.0.1 8000 /v1/completions 180 30 'prefill-0 decode-0' '127.0.0.1:8000 127.0.0.1:8110' '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}'
+dync_add frontend 127.0.0.1 8000 /v1/completions 600 30 'prefill-0 decode-0' '127.0.0.1:8000 127.0.0.1:8110' '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}'
 
 dync_launch "$@"

@@ -419,7 +419,7 @@ dync_check_ready() {
     if [[ -z ${dync_probe[$1]} ]] && ((dync_now >= dync_probe_at[$1])); then
         dync_reachable "${dync_host[$1]}"
         # A posted request may have to be computed, and the first one between two engines waits for their handshake.
-        dync_bounded $((${#dync_body[$1]} ? 60 : 5)) dync_answers "$REPLY" "${dync_port[$1]}" "${dync_path[$1]}" \
+        dync_bounded $((${#dync_body[$1]} ? 120 : 5)) dync_answers "$REPLY" "${dync_port[$1]}" "${dync_path[$1]}" \
             "${dync_body[$1]}" </dev/null &
         dync_probe[$1]=$! dync_probe_at[$1]=$((dync_now + 50))
     fi
