@@ -176,6 +176,7 @@ class Stack:
     routing: Mapping[str, str]
     cases: tuple[Case, ...]
     nested_engine_file: bool = True
+    worker_port_max: int = 65535
     catalogue_text: Callable[[str], str]
 
     @cached_property
