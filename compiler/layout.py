@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from compiler.facts import settings
+from compiler.kv import has_transfer
 from compiler.plan import ProcessName
+from compiler.stacks.stack import PortUse, Stack
 from compiler.topology import Arrangement, CacheMode, Origin, Role, Topology, WorkerGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A port allotted for what a stack asks, and the word that stands for it."""
+
+    word: str
+    use: PortUse
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +31,7 @@ class WorkerSeat:
     host: str
     port: int
     side_channel_port: int | None
+    ports: tuple[Port, ...]
     cache: ProcessName | None
     uses_lmcache: bool
     port_origin: Origin
@@ -36,23 +49,24 @@ class CacheSeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Who runs where; router_metrics_port is None where one worker is its own frontend."""
+    """Who runs where; frontend_ports is None where one worker is its own frontend."""
 
     caches: tuple[CacheSeat, ...]
     workers: tuple[WorkerSeat, ...]
-    router_metrics_port: int | None
+    frontend_ports: tuple[Port, ...] | None
 
 
-def lay_out(topology: Topology) -> Layout:
+def lay_out(topology: Topology, stack: Stack) -> Layout:
     """Give every process its name, GPUs and ports, in one fixed order.
 
     Ports: the profile's own first; then from deploy.first_port upwards the workers' HTTP ports,
-    their NIXL side channels, the cache servers' two ports each, the router's metrics.
+    their NIXL side channels, what else the stack asks for them, the cache servers' two ports each,
+    the frontend's own.
     """
     ports = _free_ports(topology)
     seats = list(_seats(topology))
-    has_router = topology.arrangement is Arrangement.DISAGG or len(seats) > 1
-    has_nixl = topology.arrangement is Arrangement.DISAGG
+    has_router = needs_frontend(topology, stack)
+    has_nixl = has_transfer(topology, stack)
     http = [
         topology.frontend.port if not has_router else given if given is not None else next(ports)
         for _, _, _, given in seats
@@ -66,6 +80,7 @@ def lay_out(topology: Topology) -> Layout:
             host="127.0.0.1" if has_router else topology.frontend.host,
             port=port,
             side_channel_port=side_port,
+            ports=_asked_ports(topology, stack, group, ports),
             cache=_cache_of(topology, group, name),
             uses_lmcache=topology.uses_lmcache(group),
             port_origin=group.origin if has_router else topology.frontend.origin,
@@ -85,8 +100,30 @@ def lay_out(topology: Topology) -> Layout:
     return Layout(
         caches=caches,
         workers=workers,
-        router_metrics_port=next(ports) if has_router else None,
+        frontend_ports=tuple(_allot(stack.starts["frontend"].ports, ports)) if has_router else None,
     )
+
+
+def needs_frontend(topology: Topology, stack: Stack) -> bool:
+    """Tell whether something stands between the clients and the workers."""
+    engines = sum(group.replicas for group in topology.workers)
+    several = topology.arrangement is Arrangement.DISAGG or engines > 1
+    return several or stack.frontend.for_one_worker
+
+
+def _asked_ports(
+    topology: Topology, stack: Stack, group: WorkerGroup, ports: Iterator[int]
+) -> tuple[Port, ...]:
+    uses: dict[str, PortUse] = {}
+    for lmcache in dict.fromkeys((topology.uses_lmcache(group), False)):
+        for setting in settings(topology, stack, group, lmcache=lmcache):
+            uses.update(setting.ports)
+    return tuple(_allot(uses, ports))
+
+
+def _allot(uses: Mapping[str, PortUse], ports: Iterator[int]) -> Iterator[Port]:
+    for word, use in uses.items():
+        yield Port(word=word, use=use, port=next(ports))
 
 
 def _seats(

@@ -30,6 +30,13 @@ class OffForm(str, Enum):
     NOT_STARTED = "not_started"
 
 
+class KvSource(str, Enum):
+    """Where a worker reads which connectors it has."""
+
+    ENGINE_FILE = "engine_file"
+    COMMAND = "command"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
     """A TCP port that a process opens."""
@@ -41,12 +48,18 @@ class Listen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """Where a process answers 200 once it is ready, and how long that may take."""
+    """Where a process answers 200 once it is ready, and how long that may take.
+
+    body: JSON to post there; empty where a GET is answered. key_file: a file with the key that the
+    request must carry; empty where none is asked for.
+    """
 
     url: str
     host: str
     port: int
     path: str
+    body: str = ""
+    key_file: str = ""
     timeout_s: int
 
 
@@ -63,13 +76,15 @@ class Launch:
     """How one form of a process starts; paths in argv and env are relative to the bundle.
 
     engine_args are the options written to the engine's own file, lmcache_config the keys of the
-    in-process cache's file; both are empty where a process has no such file.
+    in-process cache's file; both are empty where a process has no such file. kv_transfer_config is
+    written to the engine's file too, or says what the engine makes of its argv and env (kv_source).
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     engine_args: Mapping[str, Json] = field(default_factory=dict)
     kv_transfer_config: Mapping[str, Json] = field(default_factory=dict)
+    kv_source: KvSource = KvSource.ENGINE_FILE
     lmcache_config: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -89,6 +104,7 @@ class Process:
     env: Mapping[str, str]
     engine_args: Mapping[str, Json] = field(default_factory=dict)
     kv_transfer_config: Mapping[str, Json] = field(default_factory=dict)
+    kv_source: KvSource = KvSource.ENGINE_FILE
     lmcache_config: Mapping[str, Json] = field(default_factory=dict)
     without_lmcache: OffForm | Launch
     secrets: Mapping[str, str] = field(default_factory=dict)
@@ -100,6 +116,14 @@ class Process:
     metrics: str
     memory: Memory
     stop_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Something that must run already, such as etcd: its kind and where it answers."""
+
+    purpose: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +167,7 @@ class Plan:
     url: str
     user: str
     lmcache: CacheChoice
+    services: tuple[Service, ...] = ()
     source: Source
     processes: tuple[Process, ...]
 
@@ -189,6 +214,7 @@ def _plan(data: dict[str, Any]) -> Plan:
                 files=tuple(SourceFile(**item) for item in source["files"]),
                 overrides=source["overrides"],
             ),
+            "services": tuple(Service(**item) for item in data.get("services", ())),
             "processes": tuple(_process(item) for item in data["processes"]),
         }
     )
@@ -202,10 +228,10 @@ def _process(data: dict[str, Any]) -> Process:
             "kind": Kind(data["kind"]),
             "role": None if data["role"] is None else Role(data["role"]),
             "gpus": tuple(data["gpus"]),
-            "argv": tuple(data["argv"]),
+            **_launch(data),
             "without_lmcache": OffForm(off)
             if isinstance(off, str)
-            else Launch(**{**off, "argv": tuple(off["argv"])}),
+            else Launch(**{**off, **_launch(off)}),
             "switch_env": tuple(data["switch_env"]),
             "listens": tuple(Listen(**item) for item in data["listens"]),
             "after": tuple(data["after"]),
@@ -213,3 +239,8 @@ def _process(data: dict[str, Any]) -> Process:
             "memory": Memory(**data["memory"]),
         }
     )
+
+
+def _launch(data: dict[str, Any]) -> dict[str, Any]:
+    source = data.get("kv_source", KvSource.ENGINE_FILE)
+    return {"argv": tuple(data["argv"]), "kv_source": KvSource(source)}

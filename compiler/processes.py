@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+from compiler.discovery import discovery_env, discovery_words
 from compiler.document import Json
-from compiler.kv import cache_connector, kv_transfer_config, loses_hybrid_manager
-from compiler.layout import CacheSeat, Layout, WorkerSeat
+from compiler.facts import DEFAULT_ROUTING, settings
+from compiler.layout import CacheSeat, Layout, Port, WorkerSeat
 from compiler.plan import Kind, Launch, Listen, Memory, OffForm, Process, ProcessName, Ready
-from compiler.rules.stack_cases import case_env
-from compiler.skeleton import fill, fill_argv, text_of
+from compiler.skeleton import fill, fill_argv
 from compiler.stacks.stack import Platform, Stack, Start
-from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
+from compiler.topology import Accelerator, CacheMode, Topology
+from compiler.worker_forms import LOOPBACK, WorkerForms, process_env
 
 GIB = 1 << 30
-ENGINE_FOLDER = "engine"
-LMCACHE_FOLDER = "lmcache"
-LOOPBACK = "127.0.0.1"
+PROBE_TOKEN = 10  # every vocabulary has it
 _SWITCH_WORDS = {"chunk_size": "LMCACHE_CHUNK_SIZE", "cpu_cache_gb": "LMCACHE_MAX_LOCAL_CPU_SIZE"}
 
 
@@ -35,11 +34,18 @@ class ProcessBuilder:
         self.words: dict[str, Json] = {
             "bin": folder,
             "python": f"{folder}/python",
+            "name": topology.name,
             "model": topology.model.id,
+            "served_name": topology.model.served_name or topology.model.id,
+            "max_len": topology.model.max_len,
             "chunk_size": topology.lmcache.chunk_size,
+            "chunk_prompt": [PROBE_TOKEN] * topology.lmcache.chunk_size,
             "cpu_cache_gb": topology.lmcache.cpu_cache_gb,
+            "drain_s": topology.deploy.drain_s,
+            **discovery_words(topology),
         }
-        self.cache_ports = {seat.name: seat.port for seat in layout.caches}
+        cache_ports = {seat.name: seat.port for seat in layout.caches}
+        self.forms = WorkerForms(topology, stack, self.words, cache_ports)
 
     def processes(self) -> tuple[Process, ...]:
         """Give all processes in a start order: cache servers, workers, frontend."""
@@ -56,7 +62,7 @@ class ProcessBuilder:
             kind=Kind.CACHE_SERVER,
             gpus=seat.gpus,
             argv=fill_argv(skeleton, words),
-            env=self._env(start, seat.gpus),
+            env=process_env(self.topology, self.stack, start, seat.gpus, words),
             without_lmcache=OffForm.NOT_STARTED,
             switch_argv={
                 variable: skeleton.index(f"{{{word}}}") for word, variable in _SWITCH_WORDS.items()
@@ -65,8 +71,8 @@ class ProcessBuilder:
                 Listen(purpose="lmcache", host=LOOPBACK, port=seat.port),
                 Listen(purpose="http", host=LOOPBACK, port=seat.http_port),
             ),
-            ready=_ready(start, LOOPBACK, seat.http_port),
-            metrics=url_of(LOOPBACK, seat.http_port, start.metrics_path),
+            ready=_ready(start, LOOPBACK, seat.http_port, words),
+            metrics=_metrics(start, LOOPBACK, words),
             memory=Memory(
                 host_bytes=int(self.topology.lmcache.cpu_cache_gb * GIB), gpu_fraction=0.0
             ),
@@ -86,15 +92,15 @@ class ProcessBuilder:
     def _worker(self, seat: WorkerSeat, earlier: tuple[ProcessName, ...]) -> Process:
         topology, start = self.topology, self.stack.starts["worker"]
         in_process = seat.uses_lmcache and topology.lmcache.mode is CacheMode.IN_PROCESS
-        built = self._launch(seat, seat.uses_lmcache)
-        off = self._launch(seat, False) if seat.uses_lmcache else OffForm.SAME
+        built = self.forms.launch(seat, uses_lmcache=seat.uses_lmcache)
+        off = self.forms.launch(seat, uses_lmcache=False) if seat.uses_lmcache else OffForm.SAME
         listens = [Listen(purpose="http", host=seat.host, port=seat.port)]
         if seat.side_channel_port is not None:
             listens.append(
                 Listen(purpose="nixl_side_channel", host=LOOPBACK, port=seat.side_channel_port)
             )
+        listens += _listens(seat.ports)
         key_file = topology.frontend.api_key_file
-        timeout_s = topology.deploy.ready_timeout_s
         return Process(
             **_fields(built),
             name=seat.name,
@@ -106,11 +112,27 @@ class ProcessBuilder:
             switch_env=tuple(_SWITCH_WORDS.values()) if in_process else (),
             listens=tuple(listens),
             after=(*((seat.cache,) if seat.cache else ()), *earlier),
-            ready=_ready(start, reachable(seat.host), seat.port, timeout_s),
-            metrics=url_of(reachable(seat.host), seat.port, start.metrics_path),
+            ready=self._worker_ready(seat),
+            metrics=_metrics(start, reachable(seat.host), {"port": seat.port}),
             memory=self._memory(seat, in_process),
             stop_s=start.stop_s + topology.deploy.drain_s,
         )
+
+    def _worker_ready(self, seat: WorkerSeat) -> Ready:
+        topology, start = self.topology, self.stack.starts["worker"]
+        ready = _ready(
+            start, reachable(seat.host), seat.port, self.words, topology.deploy.ready_timeout_s
+        )
+        held = settings(topology, self.stack, seat.group, lmcache=seat.uses_lmcache)
+        for probe in (setting.ready for setting in held if setting.ready):
+            ready = replace(
+                ready,
+                url=url_of(ready.host, ready.port, probe.path),
+                path=probe.path,
+                body=json.dumps(fill(probe.body, self.words)),
+                key_file=topology.frontend.api_key_file or "",
+            )
+        return ready
 
     def _memory(self, seat: WorkerSeat, in_process: bool) -> Memory:
         cache = self.topology.lmcache.cpu_cache_gb * seat.group.tensor_parallel_size * GIB
@@ -121,73 +143,9 @@ class ProcessBuilder:
             gpu_fraction=0.0 if on_cpu else _gpu_fraction(seat, self.platform),
         )
 
-    def _launch(self, seat: WorkerSeat, uses_lmcache: bool) -> Launch:
-        """Give one form of a worker: with LMCache or without."""
-        stack, topology = self.stack, self.topology
-        start = stack.starts["worker"]
-        in_process = uses_lmcache and topology.lmcache.mode is CacheMode.IN_PROCESS
-        off = seat.uses_lmcache and not uses_lmcache
-        engine_file = f"{ENGINE_FOLDER}/{seat.name}{'.no-lmcache' if off else ''}.yaml"
-        cache = None
-        if uses_lmcache:
-            port = self.cache_ports[seat.cache] if seat.cache else 0
-            cache = cache_connector(
-                stack, topology.lmcache.mode, {**self.words, "cache_port": port}
-            )
-        env = self._env(start, seat.gpus)
-        if seat.side_channel_port is not None:
-            env[stack.side_channel["host_variable"]] = LOOPBACK
-            env[stack.side_channel["port_variable"]] = str(seat.side_channel_port)
-            env.update(self.platform.transfer_env)
-        if in_process:
-            env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{seat.name}.yaml"
-        if uses_lmcache:
-            env.update(case_env(topology, seat.group, stack))
-        env.update(seat.group.env)
-        config = fill(dict(stack.lmcache_config), self.words) if in_process else {}
-        return Launch(
-            argv=fill_argv(
-                (*self.platform.worker_argv, *start.argv),
-                {**self.words, "engine_file": engine_file},
-            ),
-            env=dict(sorted(env.items())),
-            engine_args=self._engine_args(seat),
-            kv_transfer_config=kv_transfer_config(topology, stack, seat.group.role, cache),
-            lmcache_config=config if isinstance(config, dict) else {},
-        )
-
-    def _engine_args(self, seat: WorkerSeat) -> dict[str, Json]:
-        topology = self.topology
-        served = topology.model.served_name or topology.model.id
-        arguments: dict[str, Json] = {
-            "served_model_name": [served],
-            "host": seat.host,
-            "port": seat.port,
-            "tensor_parallel_size": seat.group.tensor_parallel_size,
-            "shutdown_timeout": topology.deploy.drain_s,
-        }
-        if topology.model.max_len is not None:
-            arguments["max_model_len"] = topology.model.max_len
-        if loses_hybrid_manager(topology, self.stack):
-            arguments["disable_hybrid_kv_cache_manager"] = True
-        arguments.update(self.stack.engine_args)
-        arguments.update(self._given_engine_args(seat.group))
-        return arguments
-
-    def _given_engine_args(self, group: WorkerGroup) -> dict[str, Json]:
-        """Give the profile's engine_args in the form that the engine's file can hold."""
-        given: dict[str, Json] = {}
-        for name, value in group.engine_args.items():
-            option = self.stack.engine_options[name]
-            if option.json == "array" and isinstance(value, list):
-                given[name] = json.dumps(value, ensure_ascii=False)
-            elif value is not False or option.negatable:
-                given[name] = value
-        return given
-
     def _frontend(self, workers: tuple[Process, ...]) -> tuple[Process, ...]:
-        topology, metrics_port = self.topology, self.layout.router_metrics_port
-        if metrics_port is None:
+        topology, ports = self.topology, self.layout.frontend_ports
+        if ports is None:
             return ()
         start, frontend = self.stack.starts["frontend"], topology.frontend
         each: dict[str, tuple[Mapping[str, Json], ...]] = {
@@ -202,35 +160,30 @@ class ProcessBuilder:
             **self.words,
             "host": frontend.host,
             "port": frontend.port,
-            "metrics_port": metrics_port,
-            "policy": self.stack.routing[frontend.routing or "round_robin"],
+            "policy": self.stack.routing[frontend.routing or DEFAULT_ROUTING],
+            **{port.word: port.port for port in ports},
         }
-        shape = self.stack.frontend_argv[topology.arrangement.value]
+        shape = self.stack.frontend.argv[topology.arrangement.value]
+        env = process_env(topology, self.stack, start, (), words)
+        env.update(discovery_env(topology, self.stack, words))
         return (
             Process(
-                name=ProcessName("router"),
+                name=ProcessName(self.stack.frontend.name),
                 kind=Kind.FRONTEND,
                 argv=fill_argv((*start.argv, *shape), words, each),
-                env=self._env(start, ()),
+                env=dict(sorted(env.items())),
                 without_lmcache=OffForm.SAME,
                 listens=(
                     Listen(purpose="http", host=frontend.host, port=frontend.port),
-                    Listen(purpose="metrics", host=LOOPBACK, port=metrics_port),
+                    *_listens(ports),
                 ),
                 after=tuple(worker.name for worker in workers),
-                ready=_ready(start, reachable(frontend.host), frontend.port),
-                metrics=url_of(LOOPBACK, metrics_port, start.metrics_path),
+                ready=_ready(start, reachable(frontend.host), frontend.port, words),
+                metrics=_metrics(start, reachable(frontend.host), words),
                 memory=Memory(host_bytes=0, gpu_fraction=0.0),
                 stop_s=start.stop_s,
             ),
         )
-
-    def _env(self, start: Start, gpus: tuple[str, ...]) -> dict[str, str]:
-        skeleton = {**self.stack.env, **self.platform.env, **start.env}
-        env = {name: text_of(fill(value, self.words)) for name, value in skeleton.items()}
-        if self.topology.accelerator is Accelerator.CUDA:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        return dict(sorted(env.items()))
 
 
 def reachable(host: str) -> str:
@@ -250,14 +203,27 @@ def _gpu_fraction(seat: WorkerSeat, platform: Platform) -> float:
     return float(given) if isinstance(given, (int, float)) else platform.gpu_memory_utilization
 
 
-def _ready(start: Start, host: str, port: int, timeout_s: int | None = None) -> Ready:
+def _ready(
+    start: Start, host: str, port: int, words: Mapping[str, Json], timeout_s: int | None = None
+) -> Ready:
+    body = fill(start.ready_body, words)
     return Ready(
         url=url_of(host, port, start.ready_path),
         host=host,
         port=port,
         path=start.ready_path,
+        body="" if body is None else json.dumps(body),
         timeout_s=timeout_s or start.ready_timeout_s,
     )
+
+
+def _metrics(start: Start, host: str, words: Mapping[str, Json]) -> str:
+    port = words[start.metrics_port]
+    return url_of(host, port if isinstance(port, int) else 0, start.metrics_path)
+
+
+def _listens(ports: tuple[Port, ...]) -> list[Listen]:
+    return [Listen(purpose=item.use.purpose, host=item.use.host, port=item.port) for item in ports]
 
 
 def url_of(host: str, port: int, path: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compiler.diagnostic import Diagnostic, Outcome, has_errors
+from compiler.discovery import services
 from compiler.layout import Layout, lay_out
 from compiler.plan import FORMAT, CacheChoice, Plan, ProcessName, Source
 from compiler.processes import ProcessBuilder, reachable, url_of
@@ -32,8 +33,8 @@ def resolve(topology: Topology, stack: Stack, source: Source) -> Outcome[Resolve
     found: list[Diagnostic] = [d for rule in STACK_RULES for d in rule.check(topology, stack)]
     if has_errors(found):
         return Outcome(None, tuple(found))
-    layout = lay_out(topology)
-    resolved = Resolved(_plan(topology, stack, layout, source), _origins(topology, layout))
+    layout = lay_out(topology, stack)
+    resolved = Resolved(_plan(topology, stack, layout, source), _origins(topology, stack, layout))
     listening = [(resolved.plan, resolved.origins)]
     found.extend(d for rule in PLAN_RULES for d in rule.check(listening))
     return Outcome(None if has_errors(found) else resolved, tuple(found))
@@ -61,13 +62,14 @@ def _plan(topology: Topology, stack: Stack, layout: Layout, source: Source) -> P
             ),
             cpu_cache_gb=cache.cpu_cache_gb,
         ),
+        services=services(topology, stack),
         source=source,
         processes=ProcessBuilder(topology, stack, layout).processes(),
     )
 
 
-def _origins(topology: Topology, layout: Layout) -> dict[ProcessName, Origin]:
+def _origins(topology: Topology, stack: Stack, layout: Layout) -> dict[ProcessName, Origin]:
     origins = {seat.name: seat.port_origin for seat in layout.workers}
     origins.update({seat.name: topology.lmcache.origin for seat in layout.caches})
-    origins[ProcessName("router")] = topology.frontend.origin
+    origins[ProcessName(stack.frontend.name)] = topology.frontend.origin
     return origins

@@ -87,6 +87,17 @@ class Frontend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """How processes find each other, where the stack's frontend is not told; None: its default."""
+
+    backend: str | None
+    etcd_endpoints: tuple[str, ...]
+    events: str | None
+    nats_server: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LMCache:
     """The cache that outlives the engine's own; cpu_cache_gb is GiB, as LMCache counts."""
 
@@ -134,6 +145,7 @@ class Topology:
     accelerator: Accelerator
     model: Model
     frontend: Frontend
+    discovery: Discovery
     lmcache: LMCache
     workers: tuple[WorkerGroup, ...]
     deploy: Deploy

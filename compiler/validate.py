@@ -14,6 +14,7 @@ from compiler.topology import (
     Arrangement,
     CacheMode,
     Deploy,
+    Discovery,
     Frontend,
     LMCache,
     Model,
@@ -58,6 +59,7 @@ def _topology(data: dict[str, Any], document: Document) -> Topology:
             allow_unauthenticated=frontend["allow_unauthenticated"],
             origin=Origin(document, ("frontend",)),
         ),
+        discovery=_discovery(data["discovery"], Origin(document, ("discovery",))),
         lmcache=LMCache(
             enabled=lmcache["enabled"],
             mode=CacheMode(lmcache["mode"]),
@@ -84,6 +86,16 @@ def _group(data: dict[str, Any], origin: Origin) -> WorkerGroup:
         lmcache=data["lmcache"],
         engine_args=data["engine_args"],
         env={key: str(value) for key, value in data["env"].items()},
+        origin=origin,
+    )
+
+
+def _discovery(data: dict[str, Any], origin: Origin) -> Discovery:
+    return Discovery(
+        backend=data["backend"],
+        etcd_endpoints=tuple(data["etcd_endpoints"]),
+        events=data["events"],
+        nats_server=data["nats_server"],
         origin=origin,
     )
 

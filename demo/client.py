@@ -14,10 +14,11 @@ Prompt = str | list[int]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One completion: seconds to the first token and to the last, tokens in and out, text."""
+    """One completion: seconds to the first and last token, tokens in, cached and out, text."""
 
     first_token_s: float
     prompt_tokens: int
+    cached_tokens: int
     text: str
     total_s: float
     output_tokens: int
@@ -42,7 +43,7 @@ def ask(
         **more,
     }
     begun, first_token_s, text = time.monotonic(), 0.0, ""
-    usage: dict[str, int] = {}
+    usage: dict[str, Any] = {}
     with _post(f"{url}/completions", body, timeout_s) as response:
         for line in response:
             if not line.startswith(b"data: {"):
@@ -51,9 +52,11 @@ def ask(
             first_token_s = first_token_s or time.monotonic() - begun
             usage = event.get("usage") or usage
             text += "".join(choice.get("text") or "" for choice in event.get("choices", ()))
+    details = usage.get("prompt_tokens_details") or {}
     return Answer(
         first_token_s,
         usage.get("prompt_tokens", 0),
+        details.get("cached_tokens") or 0,
         text,
         time.monotonic() - begun,
         usage.get("completion_tokens", 0),

@@ -23,10 +23,10 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(base) / "dync"
 
 
-def stack_prefix() -> Path:
-    """Install the CPU stack if it is not there, and give its prefix."""
+def stack_prefix(stack: str = STACK) -> Path:
+    """Install a CPU stack if it is not there, and give its prefix."""
     prefix = cache_folder()
-    dync("stack", "install", STACK, "--accelerator", "cpu", "--prefix", str(prefix))
+    dync("stack", "install", stack, "--accelerator", "cpu", "--prefix", str(prefix))
     return prefix
 
 

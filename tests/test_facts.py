@@ -15,8 +15,9 @@ import yaml
 from compiler import emit as emit_module
 from compiler.diagnostic import Severity
 from compiler.emit import emit
+from compiler.kv import connector_names
 from compiler.library import templates
-from compiler.plan import Kind, Launch, OffForm, Plan, Process
+from compiler.plan import Kind, KvSource, Launch, OffForm, Plan, Process
 from compiler.render import Renderer
 from tests.support import PROFILES, compile_file, plan_in, plan_of
 
@@ -48,11 +49,7 @@ def launches(plan: Plan) -> list[tuple[Process | Launch, str]]:
 
 
 def connectors(config: Mapping[str, Any]) -> list[str]:
-    """List the connectors that really move KV, in the order in which they are asked."""
-    if config.get("kv_connector") == "MultiConnector":
-        inner = config["kv_connector_extra_config"]["connectors"]
-        return [item["kv_connector"] for item in inner]
-    return [config["kv_connector"]] if config else []
+    return list(connector_names(dict(config)))
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
@@ -82,7 +79,8 @@ def test_engine_files_hold_the_plans_options(path: Path) -> None:
     files = {artifact.path: artifact.text for artifact in emit(plan, templates())}
     for launch, name in launches(plan):
         read = yaml.safe_load(files[f"engine/{name}.yaml"])
-        assert read.pop("kv-transfer-config", {}) == launch.kv_transfer_config
+        in_file = launch.kv_source is KvSource.ENGINE_FILE
+        assert read.pop("kv-transfer-config", {}) == (launch.kv_transfer_config if in_file else {})
         expected = {
             f"no-{key}" if value is False else key: True if value is False else value
             for key, value in launch.engine_args.items()
@@ -163,6 +161,8 @@ def test_scripts_are_valid_shell(path: Path, tmp_path: Path) -> None:
     assert result.stdout == ""
 
 
+STACKS = ("vllm-0.25", "vllm-0.32", "dynamo-1.3", "dynamo-1.6")
+KV_BOTH = ("dynamo-1.0", "dynamo-1.3")  # as these releases ask in their own messages
 ON_MODES = {"multiprocess": "LMCacheMPConnector", "in_process": "LMCacheConnectorV1"}
 
 
@@ -185,13 +185,21 @@ def config_of(role: str, mode: str, lmcache: bool, stack: str) -> dict[str, Any]
     return dict(found.kv_transfer_config)
 
 
-@pytest.mark.parametrize("stack", ["vllm-0.25", "vllm-0.32"])
-@pytest.mark.parametrize("mode", sorted(ON_MODES))
+WRONG_BLOCKS = {"vllm-0.25", "dynamo-1.3"}
+
+
+@pytest.mark.parametrize(
+    ("stack", "mode"),
+    [
+        *((stack, mode) for stack in STACKS for mode in sorted(ON_MODES)),
+        ("dynamo-1.0", "in_process"),
+    ],
+)
 @pytest.mark.parametrize("lmcache", [True, False])
 @pytest.mark.parametrize("role", ["aggregated", "prefill", "decode"])
 def test_connector_table(role: str, lmcache: bool, mode: str, stack: str) -> None:
     """The connectors of each role, with LMCache and without, as the reference deployments have."""
-    if stack == "vllm-0.25" and mode == "multiprocess" and role != "aggregated":
+    if stack in WRONG_BLOCKS and mode == "multiprocess" and role != "aggregated":
         pytest.skip("refused: multi-connector-wrong-blocks")
     config = config_of(role, mode, lmcache, stack)
     cache = [ON_MODES[mode]] if lmcache else []
@@ -203,7 +211,19 @@ def test_connector_table(role: str, lmcache: bool, mode: str, stack: str) -> Non
     elif cache:
         assert config["kv_role"] == "kv_both"
     if nixl:
-        assert config["kv_role"] == {"prefill": "kv_producer", "decode": "kv_consumer"}[role]
+        roles = {"prefill": "kv_producer", "decode": "kv_consumer"}
+        assert config["kv_role"] == ("kv_both" if stack in KV_BOTH else roles[role])
+
+
+@pytest.mark.parametrize("lmcache", [True, False])
+@pytest.mark.parametrize("role", ["aggregated", "prefill", "decode"])
+def test_connector_table_of_the_oldest_form(role: str, lmcache: bool) -> None:
+    """The reference page's own connectors; its release wants the cache first in PdConnector."""
+    config = config_of(role, "in_process", lmcache, "dynamo-0.7")
+    cache = ["LMCacheConnectorV1"] if lmcache else []
+    nixl = [] if role == "aggregated" and lmcache else ["NixlConnector"]
+    assert connectors(config) == [*cache, *nixl]
+    assert config["kv_role"] == "kv_both"
 
 
 @every_profile
@@ -219,7 +239,8 @@ def test_workers_with_nixl_have_a_side_channel_of_their_own(path: Path) -> None:
     ports = []
     for launch, name in launches(plan):
         has_nixl = "NixlConnector" in connectors(launch.kv_transfer_config)
-        assert (f"{NIXL}_HOST" in launch.env) == (f"{NIXL}_PORT" in launch.env) == has_nixl
+        assert (f"{NIXL}_HOST" in launch.env) == (f"{NIXL}_PORT" in launch.env)
+        assert f"{NIXL}_HOST" in launch.env or not has_nixl
         if has_nixl and isinstance(launch, Process):
             assert launch.env[f"{NIXL}_HOST"] == "127.0.0.1"
             ports.append(launch.env[f"{NIXL}_PORT"])
@@ -236,8 +257,8 @@ def test_nixl_on_a_gpu_reads_over_cuda_ipc(path: Path) -> None:
     plan = plan_at(path)
     on_gpu = plan.accelerator.value == "cuda"
     for launch, name in launches(plan):
-        has_nixl = "NixlConnector" in connectors(launch.kv_transfer_config)
-        wanted = "on" if has_nixl and on_gpu else None
+        transfers = f"{NIXL}_HOST" in launch.env
+        wanted = "on" if transfers and on_gpu else None
         assert launch.env.get("UCX_CUDA_IPC_ENABLE_GET_ZCOPY") == wanted, name
 
 
@@ -298,6 +319,21 @@ def test_in_process_sets_what_its_releases_need() -> None:
     assert worker.memory.host_bytes == int(4.5 * 2**30)
 
 
+@every_profile
+def test_a_worker_is_ready_when_its_cache_server_has_a_chunk_of_it(path: Path) -> None:
+    """One that has not stored is forgotten after the server's grace, and never hits again."""
+    plan = plan_at(path)
+    for worker in workers(plan):
+        cached = "LMCacheMPConnector" in connectors(worker.kv_transfer_config)
+        if plan.stack.startswith("vllm-"):
+            assert (worker.ready.path == "/v1/completions") == cached == bool(worker.ready.body)
+        if cached and worker.ready.body:
+            asked = json.loads(worker.ready.body)
+            assert asked["model"] == plan.served_name
+            assert len(asked["prompt"]) == plan.lmcache.chunk_size
+            assert worker.ready.key_file == worker.secrets.get("VLLM_API_KEY", "")
+
+
 def test_in_process_on_a_gpu_never_replays_a_full_graph_in_the_new_runner() -> None:
     """There LMCacheConnectorV1 counts a hit, loads nothing, and the answer is wrong."""
     for path in ALL:
@@ -305,8 +341,11 @@ def test_in_process_on_a_gpu_never_replays_a_full_graph_in_the_new_runner() -> N
         for launch, name in launches(plan):
             in_process = "LMCacheConnectorV1" in connectors(launch.kv_transfer_config)
             eager = launch.engine_args.get("enforce_eager") is True
-            wanted = "0" if in_process and not eager else None
+            wanted = "0" if in_process and not eager and plan.stack in NEW_RUNNER else None
             assert launch.env.get("VLLM_USE_V2_MODEL_RUNNER") == wanted, (path, name)
+
+
+NEW_RUNNER = {"vllm-0.25", "vllm-0.32", "dynamo-1.3", "dynamo-1.6"}  # by default, since vLLM 0.23
 
 
 def test_cache_server_on_a_gpu_lets_a_dead_worker_go_in_half_a_minute() -> None:

@@ -26,11 +26,25 @@ from typing import Any
 
 TOOLS = Path(__file__).resolve().parent
 
-DUMPS: dict[str, list[str]] = {
-    "dump_vllm.py": ["vllm.json", "vllm-env.json"],
-    "dump_lmcache.py": ["lmcache-config.json", "lmcache-server.json"],
-    "dump_vllm_router.py": ["vllm-router.json"],
+LMCACHE = {"dump_lmcache.py": ["lmcache-config.json", "lmcache-server.json"]}
+# By what starts a stack's workers, the first word of its name.
+DUMPS: dict[str, dict[str, list[str]]] = {
+    "vllm": {
+        "dump_vllm.py": ["vllm.json", "vllm-env.json"],
+        **LMCACHE,
+        "dump_vllm_router.py": ["vllm-router.json"],
+    },
+    "dynamo": {
+        "dump_dynamo.py": [
+            "vllm.json",
+            "vllm-env.json",
+            "dynamo-worker.json",
+            "dynamo-frontend.json",
+        ],
+        **LMCACHE,
+    },
 }
+PACKAGES = {"vllm": "vllm", "dynamo": "ai-dynamo"}
 
 
 def run_dump(script: str, outputs: list[Path], python: str, site: Path | None) -> None:
@@ -67,9 +81,12 @@ def summary(name: str, found: dict[str, Any]) -> str:
 
 def check_stack(stack: str, found: dict[str, Any]) -> None:
     """Refuse to file one release's options under another's name."""
-    version = found["version"]
-    if found["package"] == "vllm" and not f"vllm-{version}.".startswith(f"{stack}."):
-        raise SystemExit(f"stack {stack} was asked for, but the interpreter has vllm {version}")
+    package, version = found["package"], found["version"]
+    kind = stack.partition("-")[0]
+    if package == PACKAGES[kind] and not f"{kind}-{version}.".startswith(f"{stack}."):
+        raise SystemExit(
+            f"stack {stack} was asked for, but the interpreter has {package} {version}"
+        )
 
 
 def generate(args: argparse.Namespace) -> bool:
@@ -77,10 +94,10 @@ def generate(args: argparse.Namespace) -> bool:
     complete = True
     args.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        for script, names in DUMPS.items():
+        for script, names in DUMPS[args.stack.partition("-")[0]].items():
             paths = [Path(folder) / name for name in names]
             run_dump(script, paths, args.python, args.site)
-            for path in paths:
+            for path in filter(Path.exists, paths):
                 found = json.loads(path.read_text(encoding="utf-8"))
                 check_stack(args.stack, found)
                 text = finished(found, args.date)

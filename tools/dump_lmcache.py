@@ -1,7 +1,7 @@
 """Write LMCache's configuration keys, and the options of ``lmcache server``, as JSON.
 
 Run by ``catalogue.py`` under an interpreter that can import LMCache: ``dump_lmcache.py
-OUT-config.json OUT-server.json``. Reads lmcache 0.5.3 and 0.5.6: lmcache/v1/config.py
+OUT-config.json OUT-server.json``. Reads lmcache 0.3.7 to 0.5.6: lmcache/v1/config.py
 (``_CONFIG_DEFINITIONS``, ``_CONFIG_ALIASES``, ``_DEPRECATED_CONFIGS``) and
 lmcache/cli/commands/server.py (``ServerCommand.add_arguments``).
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import importlib.util
 import sys
 import types
 from collections.abc import Iterator
@@ -99,8 +100,10 @@ def config_catalogue() -> dict[str, Any]:
     }
 
 
-def server_catalogue() -> dict[str, Any]:
-    """Give every option of ``lmcache server``."""
+def server_catalogue() -> dict[str, Any] | None:
+    """Give every option of ``lmcache server``; None for releases before 0.5, which have it not."""
+    if importlib.util.find_spec("lmcache.cli") is None:
+        return None
     command: Any = importlib.import_module("lmcache.cli.commands.server")
     parser = argparse.ArgumentParser()
     command.ServerCommand().add_arguments(parser)
@@ -121,7 +124,9 @@ def main(config_path: str, server_path: str) -> None:
     native_stubs.install(*NATIVE_MODULES)
     header = {"package": "lmcache", "version": importlib.metadata.version("lmcache")}
     write_catalogue(config_path, {**header, **config_catalogue()})
-    write_catalogue(server_path, {**header, **server_catalogue()})
+    server = server_catalogue()
+    if server is not None:
+        write_catalogue(server_path, {**header, **server})
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def install(stack: Stack, accelerator: str, prefix: Path, python: str) -> Path:
         (folder / LOCK).write_text(json.dumps({"stack": stack.name, "state": "unfinished"}))
         _run([python, "-m", "venv", str(folder)], "make a virtual environment")
         pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
-        _run([*pip, "install", *form.requirements], "install the pinned packages")
+        for step in form.install or (form.requirements,):
+            _run([*pip, "install", *step], "install the pinned packages")
         if form.without:
             _run([*pip, "uninstall", "-y", *form.without], "remove what does not fit")
         wrong = [item for item in check(stack, accelerator, prefix) if not item.holds]

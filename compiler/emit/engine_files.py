@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from compiler.document import Json
 from compiler.emit.artifact import Artifact, header
-from compiler.plan import Kind, Launch, Plan, Process
+from compiler.plan import Kind, KvSource, Launch, Plan, Process
 from compiler.quoting import yaml_lines
 from compiler.render import Renderer
 
@@ -36,7 +36,7 @@ def option_lines(launch: Process | Launch) -> dict[str, Json]:
     for name, value in launch.engine_args.items():
         flag = name.replace("_", "-")
         options.update({f"no-{flag}": True} if value is False else {flag: value})
-    if launch.kv_transfer_config:
+    if launch.kv_transfer_config and launch.kv_source is KvSource.ENGINE_FILE:
         options["kv-transfer-config"] = dict(launch.kv_transfer_config)
     return options
 

@@ -38,6 +38,7 @@ class ReadmeView:
     authorization: str
     request: str
     rows: tuple[RowView, ...]
+    needs: tuple[str, ...]
 
 
 def emit_readme(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
@@ -57,8 +58,17 @@ def emit_readme(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         authorization=_authorization(plan),
         request=shell_word(json.dumps(body)),
         rows=tuple(_row(process) for process in plan.processes),
+        needs=_needs(plan),
     )
     yield Artifact(path="README.md", text=renderer.render("bundle_readme.md.j2", view))
+
+
+def _needs(plan: Plan) -> tuple[str, ...]:
+    """Say what must run before the deployment starts; no line where nothing must."""
+    if not plan.services:
+        return ()
+    listed = ", ".join(f"{service.purpose} at {service.url}" for service in plan.services)
+    return (f"Must run already: {listed}.", "")
 
 
 def _authorization(plan: Plan) -> str:

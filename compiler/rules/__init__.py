@@ -9,6 +9,7 @@ from __future__ import annotations
 from compiler.rules import (
     chunk_alignment,
     chunk_larger_than_prompt,
+    discovery,
     engine_args,
     environment,
     frontend_exposed,
@@ -31,13 +32,14 @@ TOPOLOGY_RULES = (
     frontend_exposed,
     lmcache_unused,
     chunk_larger_than_prompt,
-    worker_port,
 )
 """check(topology): relations inside a profile, run by `validate`."""
 
 STACK_RULES = (
     stack_cases,
     routing,
+    discovery,
+    worker_port,
     chunk_alignment,
     engine_args,
     environment,

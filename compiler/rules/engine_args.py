@@ -65,7 +65,7 @@ def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iter
             SEVERITY,
             WHY,
             key,
-            f"{vllm} has no option {name!r}",
+            f"stack {stack.name} ({vllm}) has no engine option {name!r}",
             f"write {near}" if near else f"remove it (dync stack show {stack.name} lists them)",
             label=f"did you mean {near}?" if near else "",
         )

@@ -58,7 +58,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
                 f"write gpu_memory_utilization: {platform.gpu_memory_utilization}",
             )
     shares: dict[str, list[tuple[WorkerGroup, float]]] = {}
-    for seat in lay_out(topology).workers:
+    for seat in lay_out(topology, stack).workers:
         given = seat.group.engine_args.get("gpu_memory_utilization")
         share = platform.gpu_memory_utilization if not isinstance(given, (int, float)) else given
         for gpu in seat.gpus:

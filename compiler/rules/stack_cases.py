@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Severity
 from compiler.document import Json
+from compiler.facts import holds
 from compiler.rules.report import finding
 from compiler.skeleton import text_of
 from compiler.stacks.stack import Case, Stack
@@ -102,16 +103,4 @@ def case_env(topology: Topology, group: WorkerGroup, stack: Stack) -> dict[str, 
 
 
 def _holds(case: Case, topology: Topology, group: WorkerGroup) -> bool:
-    return all(_fact(name, topology, group) in values for name, values in case.when.items())
-
-
-def _fact(name: str, topology: Topology, group: WorkerGroup) -> Json:
-    facts: dict[str, Json] = {
-        "accelerator": topology.accelerator.value,
-        "topology": topology.arrangement.value,
-        "mode": topology.lmcache.mode.value,
-        "role": group.role.value,
-        "lmcache": topology.uses_lmcache(group),
-        "api_key": topology.frontend.api_key_file is not None,
-    }
-    return facts[name] if name in facts else group.engine_args.get(name)
+    return holds(case.when, topology, group, lmcache=topology.uses_lmcache(group))

@@ -1,6 +1,7 @@
-"""One aggregated worker is its own frontend.
+"""A worker listens where its stack lets it.
 
-Without a second worker there is nothing to route, so the worker listens on frontend.port.
+Without a second worker there is nothing to route, so the worker listens on frontend.port, unless
+the stack's own frontend stands before every worker. Some workers cannot listen on every port.
 
 Accepted:
     name: one
@@ -18,7 +19,7 @@ Rejected:
     frontend: {port: 9000}
     workers: [{role: aggregated, gpus: [0], port: 9001}]
 
-Source: this compiler's own choice of frontend, ARCHITECTURE.md.
+Source: this compiler's own choice of frontend, ARCHITECTURE.md; worker_port_max of the stacks.
 """
 
 from __future__ import annotations
@@ -26,21 +27,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.layout import lay_out, needs_frontend
 from compiler.rules.report import finding
-from compiler.topology import Arrangement, Topology
+from compiler.stacks.stack import Stack
+from compiler.topology import Topology
 
 ID = "worker-port"
 SEVERITY = Severity.ERROR
 WHY = "a single aggregated worker has no router before it: it listens on frontend.port itself"
 
 
-def check(topology: Topology) -> Iterator[Diagnostic]:
-    """Report a port of the only worker that is not the frontend's."""
-    if topology.arrangement is not Arrangement.AGG or len(topology.workers) != 1:
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report a port that the stack's workers cannot have, or a lone worker's that clients miss."""
+    if needs_frontend(topology, stack):
+        yield from _too_high(topology, stack)
         return
     group = topology.workers[0]
     is_written = topology.frontend.origin.wrote("port")
-    if group.replicas == 1 and group.port not in (None, topology.frontend.port):
+    if group.port not in (None, topology.frontend.port):
         yield finding(
             ID,
             SEVERITY,
@@ -53,3 +57,18 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
             if is_written
             else (),
         )
+
+
+def _too_high(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    limit = stack.worker_port_max
+    for seat in lay_out(topology, stack).workers:
+        if limit < seat.port < 65536:  # rule port-conflict reports what no process can have
+            yield finding(
+                ID,
+                SEVERITY,
+                f"the workers of stack {stack.name} start on no port above {limit}",
+                seat.group.origin.of("port"),
+                f"{seat.name} would listen on port {seat.port}",
+                f"write a port, or a deploy.first_port, of at most {limit}",
+            )
+            return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -32,31 +32,106 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """How a kind of process starts: argv items with {placeholders}, and what is watched."""
+    """How a kind of process starts: argv items with {placeholders}, and what is watched.
+
+    ports: words for ports allotted to the process, and what each is for. ready_body: JSON to post
+    to ready_path; without it a GET must answer 200. metrics_port: the word of its port.
+    """
 
     argv: tuple[Any, ...]
     env: Mapping[str, str]
+    ports: Mapping[str, PortUse]
     ready_path: str
+    ready_body: Json = None
     ready_timeout_s: int
     metrics_path: str
+    metrics_port: str
     stop_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortUse:
+    """What a process listens for at a port allotted to it, and on which address."""
+
+    purpose: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorCommand:
+    """A worker's option that names its connectors, and the words it has for them."""
+
+    flag: str
+    words: Mapping[str, str]
+    none: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connectors:
+    """Which KV connectors a worker has: by LMCache mode, by role for the transfer, and for both.
+
+    cache_first: the order in `several`. without_hybrid_manager: connectors that lack the hybrid KV
+    cache manager. command: None where the engine's file holds kv_transfer_config.
+    """
+
+    cache: Mapping[str, Mapping[str, Json]]
+    transfer: Mapping[str, Mapping[str, Json]]
+    several: Mapping[str, Json]
+    cache_first: bool = False
+    without_hybrid_manager: tuple[str, ...]
+    command: ConnectorCommand | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What says that a worker is ready, instead of its Start's: JSON posted, answered with 200."""
+
+    path: str
+    body: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a worker gets where facts about it hold; `when` as in a Case, ports as in a Start."""
+
+    when: Mapping[str, tuple[Json, ...]]
+    ports: Mapping[str, PortUse]
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    engine_args: Mapping[str, Json]
+    ready: Probe | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """The process that clients reach: its name, its argv by topology.
+
+    for_one_worker: false where a single aggregated worker serves clients itself.
+    """
+
+    name: str
+    for_one_worker: bool
+    argv: Mapping[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
     """What differs between accelerators: packages, the engine's defaults, how things start.
 
+    requirements are the pins that an environment is held against. install lists what pip is asked
+    for, one step after another, where asking for all pins at once does not give a working set.
     transfer_env: what a worker with a NIXL side channel needs for transfers on one host.
     """
 
     proof: str
     requirements: tuple[str, ...]
+    install: tuple[tuple[str, ...], ...] = ()
     without: tuple[str, ...]
     imports: tuple[str, ...]
     block_size: int
     gpu_memory_utilization: float
     env: Mapping[str, str]
-    transfer_env: Mapping[str, str]
+    transfer_env: Mapping[str, str] = field(default_factory=dict)
     worker_argv: tuple[str, ...]
     cache_server_argv: tuple[str, ...]
 
@@ -83,7 +158,13 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """One released set of engine versions."""
+    """One released set of engine versions.
+
+    discovery: by role (backend, events) the ways in which processes find and tell each other, each
+    with its environment, the default first; empty where the frontend is given its workers' URLs.
+    engine_args: what every worker's engine file holds; an entry that fills to nothing is left out.
+    nested_engine_file: whether the engine reads mappings there, rather than JSON text.
+    """
 
     name: str
     summary: str
@@ -92,17 +173,21 @@ class Stack:
     architectures: tuple[str, ...]
     platforms: Mapping[str, Platform]
     starts: Mapping[str, Start]
+    frontend: Entry
+    discovery: Mapping[str, Mapping[str, Mapping[str, str]]]
+    settings: tuple[Setting, ...]
     engine_args: Mapping[str, Json]
     owned_engine_args: Mapping[str, str]
     paired_engine_args: tuple[str, ...]
     env: Mapping[str, str]
     owned_env: Mapping[str, str]
     side_channel: Mapping[str, str]
-    connectors: Mapping[str, Any]
+    connectors: Connectors
     lmcache_config: Mapping[str, Json]
     routing: Mapping[str, str]
-    frontend_argv: Mapping[str, tuple[Any, ...]]
     cases: tuple[Case, ...]
+    nested_engine_file: bool = True
+    worker_port_max: int = 65535
     catalogue_text: Callable[[str], str]
 
     @cached_property
@@ -129,7 +214,9 @@ def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
             "paired_engine_args": tuple(data["paired_engine_args"]),
             "platforms": {key: _platform(item) for key, item in data["platforms"].items()},
             "starts": {key: _start(item) for key, item in starts.items()},
-            "frontend_argv": {key: tuple(item) for key, item in data["frontend_argv"].items()},
+            "frontend": _entry(data["frontend"]),
+            "settings": tuple(_setting(item) for item in data["settings"]),
+            "connectors": _connectors(data["connectors"]),
             "cases": tuple(_case(item) for item in data["cases"]),
             "catalogue_text": catalogue_text,
         }
@@ -138,19 +225,54 @@ def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
 
 def _platform(data: dict[str, Any]) -> Platform:
     lists = ("requirements", "without", "imports", "worker_argv", "cache_server_argv")
-    return Platform(**{**data, **{key: tuple(data[key]) for key in lists}})
+    steps = tuple(tuple(step) for step in data.get("install", ()))
+    return Platform(**{**data, "install": steps, **{key: tuple(data[key]) for key in lists}})
 
 
 def _start(data: dict[str, Any]) -> Start:
-    return Start(**{**data, "argv": tuple(data["argv"])})
+    return Start(**{**data, "ports": _ports(data), "argv": tuple(data["argv"])})
+
+
+def _ports(data: dict[str, Any]) -> dict[str, PortUse]:
+    return {word: PortUse(**use) for word, use in data.get("ports", {}).items()}
+
+
+def _connectors(data: dict[str, Any]) -> Connectors:
+    command = data.get("command")
+    return Connectors(
+        **{
+            **data,
+            "without_hybrid_manager": tuple(data["without_hybrid_manager"]),
+            "command": ConnectorCommand(**command) if command else None,
+        }
+    )
+
+
+def _entry(data: dict[str, Any]) -> Entry:
+    argv = {key: tuple(item) for key, item in data["argv"].items()}
+    return Entry(**{**data, "argv": argv})
+
+
+def _setting(data: dict[str, Any]) -> Setting:
+    return Setting(
+        when=_when(data["when"]),
+        ports=_ports(data),
+        argv=tuple(data.get("argv", ())),
+        env=data.get("env", {}),
+        engine_args=data.get("engine_args", {}),
+        ready=Probe(**data["ready"]) if "ready" in data else None,
+    )
 
 
 def _case(data: dict[str, Any]) -> Case:
-    when = {
-        key: tuple(value) if isinstance(value, list) else (value,)
-        for key, value in data["when"].items()
-    }
+    when = _when(data["when"])
     return Case(**{"env": {}, **data, "when": when, "at": tuple(data["at"])})
+
+
+def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:
+    return {
+        key: tuple(value) if isinstance(value, list) else (value,) for key, value in data.items()
+    }
 
 
 def _option(data: dict[str, Any]) -> Option:

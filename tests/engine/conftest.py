@@ -41,6 +41,12 @@ def prefix() -> Path:
 
 
 @pytest.fixture(scope="session")
+def dynamo_prefix() -> Path:
+    with alone():
+        return stack_prefix("dynamo-1.6")
+
+
+@pytest.fixture(scope="session")
 def real_model(prefix: Path) -> Path:
     with alone():
         return model(prefix)

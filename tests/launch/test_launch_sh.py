@@ -536,6 +536,42 @@ def test_an_end_with_status_0_or_a_missing_program_is_an_end_too(bundle: Bundle)
     assert re.search(r"^    env: .*no-such-program", launch.stderr, re.MULTILINE)
 
 
+READY_BODY = json.dumps(
+    {"model": "it's 模型", "prompt": "Hello $HOME \\", "max_tokens": 1}, ensure_ascii=False
+)
+
+
+def test_ready_when_a_posted_request_is_answered(bundle: Bundle) -> None:
+    bundle.add("fe", f"--answer-to=POST {READY_BODY}", ready_body=READY_BODY)
+    bundle.write()
+    launch = bundle.start(LC_ALL="C.UTF-8")
+    launch.until("fe ready after")
+    assert launch.stop() == 0
+
+
+def test_the_posted_request_carries_the_key_and_no_command_line_shows_it(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    key = tmp_path / "a key's file"
+    key.write_text("s3cret %s $(x)\n")
+    asked = {"ready_body": READY_BODY, "ready_key_file": str(key)}
+    bundle.add("fe", "--ready-after=1", "--key=s3cret %s $(x)", **asked)
+    bundle.write()
+    launch = bundle.start()
+    launch.until("fe ready after ")
+    assert launch.stop() == 0
+    assert "s3cret" not in (bundle.root / "launch.sh").read_text()
+
+
+@pytest.mark.parametrize("ready_body", ["", '{"model": "other"}'])
+def test_not_ready_when_only_another_request_is_answered(bundle: Bundle, ready_body: str) -> None:
+    bundle.add("fe", f"--answer-to=POST {READY_BODY}", ready_body=ready_body, ready_timeout_s=1)
+    bundle.write()
+    status, launch = bundle.run()
+    assert status == 5
+    assert "fe is not ready after 1 s" in launch.stderr
+
+
 @pytest.mark.parametrize("option", ["--silent", "--answer=503 Starting"])
 def test_not_ready_in_time_is_status_5(bundle: Bundle, option: str) -> None:
     bundle.add("other", stop_s=1)

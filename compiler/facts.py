@@ -1,0 +1,44 @@
+"""Tell which facts of a worker hold: what a stack's cases and settings are conditioned on.
+
+The facts: accelerator, topology, mode, role, routing, lmcache, api_key; any other name is one of
+the worker's engine_args.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from compiler.document import Json
+from compiler.stacks.stack import Setting, Stack
+from compiler.topology import Topology, WorkerGroup
+
+DEFAULT_ROUTING = "round_robin"
+
+
+def holds(
+    when: Mapping[str, tuple[Json, ...]], topology: Topology, group: WorkerGroup, *, lmcache: bool
+) -> bool:
+    """Tell whether every fact has one of its values; lmcache: in the form with LMCache."""
+    return all(_fact(name, topology, group, lmcache) in values for name, values in when.items())
+
+
+def settings(
+    topology: Topology, stack: Stack, group: WorkerGroup, *, lmcache: bool
+) -> Iterator[Setting]:
+    """Give the stack's settings that hold for a worker, in the stack's order."""
+    for setting in stack.settings:
+        if holds(setting.when, topology, group, lmcache=lmcache):
+            yield setting
+
+
+def _fact(name: str, topology: Topology, group: WorkerGroup, lmcache: bool) -> Json:
+    facts: dict[str, Json] = {
+        "accelerator": topology.accelerator.value,
+        "topology": topology.arrangement.value,
+        "mode": topology.lmcache.mode.value,
+        "role": group.role.value,
+        "routing": topology.frontend.routing or DEFAULT_ROUTING,
+        "lmcache": lmcache,
+        "api_key": topology.frontend.api_key_file is not None,
+    }
+    return facts[name] if name in facts else group.engine_args.get(name)

@@ -1,0 +1,111 @@
+"""Dynamo's frontend and workers on the CPU, started by the launch.sh that was built.
+
+Nothing but the bundle's own processes runs: workers and frontend find each other through a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compiler.plan import Kind, Plan, Process
+from demo.client import ask, first_logprobs, long_prompt, metric
+from demo.workshop import launched
+from tests.engine.conftest import Build
+from tests.engine.test_deployments import HITS, metrics_of, nothing_left
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("dynamo_prefix")]
+
+OWN_CACHE_OFF = "engine_args.enable_prefix_caching=false"
+EXACT = "engine_args.dtype=float32"
+
+
+def workers_of(plan: Plan) -> Iterator[Process]:
+    return (process for process in plan.processes if process.kind is Kind.WORKER)
+
+
+def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_model: Path) -> None:
+    exact = [f"workers[{index}].{EXACT}" for index in (0, 1)]
+    bundle, plan = build("dynamo-disagg-cpu", real_model, *exact, f"workers[1].{OWN_CACHE_OFF}")
+    prompt = long_prompt("dynamo-disagg", 40)
+    with launched(bundle) as launch:
+        cold = first_logprobs(plan.url, plan.served_name, prompt)
+        assert metric(metrics_of(plan, "prefill-0"), HITS) == 0
+        moved = metric(metrics_of(plan, "decode-0"), "vllm:nixl_bytes_transferred_sum")
+        assert moved > 0
+        warm = ask(plan.url, plan.served_name, prompt, max_tokens=1)
+        assert warm.cached_tokens > 0
+        again = first_logprobs(plan.url, plan.served_name, prompt)
+        assert metric(metrics_of(plan, "prefill-0"), HITS) > 0
+        assert metric(metrics_of(plan, "decode-0"), "vllm:nixl_bytes_transferred_sum") > moved
+        assert cold.keys() == again.keys()
+        assert max(abs(cold[token] - again[token]) for token in cold) < 1e-3
+        launch.send_signal(signal.SIGTERM)
+        assert launch.wait(timeout=240) == 0
+    assert nothing_left(bundle)
+    assert not [path for path in (bundle / "run" / "discovery").rglob("*") if path.is_file()]
+
+
+def test_aggregated_caches(build: Build, random_model: Path) -> None:
+    # The frontend serves no model without a chat template, and this one has none, unless it is
+    # told that the model only completes.
+    completes = "workers[0].env.DYN_ENDPOINT_TYPES=completions"
+    bundle, plan = build("dynamo-agg-cpu", random_model, f"workers[0].{OWN_CACHE_OFF}", completes)
+    prompt = long_prompt("dynamo-agg", 20)
+    with launched(bundle):
+        assert ask(plan.url, plan.served_name, prompt).cached_tokens == 0
+        warm = ask(plan.url, plan.served_name, prompt)
+        assert 0 < warm.cached_tokens < warm.prompt_tokens
+        assert metric(metrics_of(plan, "aggregated-0"), HITS) == warm.cached_tokens
+    assert nothing_left(bundle)
+
+
+PARSED = """
+import json, sys
+from dynamo.vllm.args import parse_args
+found = parse_args(sys.argv[1:])
+engine = found.engine_args
+print(json.dumps([found.disaggregation_mode.value, found.namespace, found.discovery_backend,
+                  found.served_model_name, engine.kv_transfer_config.kv_connector,
+                  found.use_kv_events, engine.shutdown_timeout]))
+"""
+FRONTEND_PARSED = """
+import json, sys
+from dynamo.frontend.main import parse_args
+found = parse_args()[0]
+print(json.dumps([found.http_host, found.http_port, found.router_mode, found.namespace]))
+"""
+
+
+def parsed(code: str, process: Process, bundle: Path) -> list[object]:
+    """Give what a release's own parser makes of a process's argv, environment and engine file."""
+    module = next(index for index, word in enumerate(process.argv) if word.startswith("dynamo."))
+    done = subprocess.run(
+        [process.argv[0], "-c", code, *process.argv[module + 1 :]],
+        cwd=bundle,
+        env=dict(process.env),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: list[object] = json.loads(done.stdout.strip().split("\n")[-1])
+    return found
+
+
+def test_dynamos_own_parsers_take_what_is_built(build: Build, random_model: Path) -> None:
+    name = "it's 100% $HOME \\ ö"
+    bundle, plan = build(
+        "dynamo-disagg-cpu", random_model, f'model.served_name="{name}"', "frontend.routing=kv"
+    )
+    prefill = next(worker for worker in workers_of(plan) if worker.name == "prefill-0")
+    decode = next(worker for worker in workers_of(plan) if worker.name == "decode-0")
+    frontend = next(process for process in plan.processes if process.kind is Kind.FRONTEND)
+    common = [plan.name, "file", name]
+    assert parsed(PARSED, prefill, bundle) == ["prefill", *common, "MultiConnector", True, 30]
+    assert parsed(PARSED, decode, bundle) == ["decode", *common, "NixlConnector", False, 30]
+    assert parsed(FRONTEND_PARSED, frontend, bundle) == ["127.0.0.1", 8000, "kv", plan.name]
