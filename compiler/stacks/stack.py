@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -99,6 +99,7 @@ class Stack:
     routing: Mapping[str, str]
     frontend_argv: Mapping[str, tuple[Any, ...]]
     cases: tuple[Case, ...]
+    status_metrics: Mapping[str, str] = field(default_factory=dict)
     catalogue_text: Callable[[str], str]
 
     @cached_property
