@@ -61,7 +61,7 @@ def remove_units(deployment: Deployment, units: set[str]) -> None:
     for unit in units:
         with suppress(FileNotFoundError):
             (folder / unit).unlink()
-    if units:
+    if folder.is_dir():
         sync(folder)
 
 

@@ -4,6 +4,7 @@
 set -uo pipefail
 # shellcheck source=/dev/null
 . lib/dync.sh
+# shellcheck disable=SC2034  # dync_secret names it
 dync_process=service
 
 # Become a process that a unit cannot start as it stands: with a secret in its environment, or with text that systemd

@@ -35,6 +35,7 @@ if [[ ! -d $units ]]; then
         sed '/^Conflicts=\|^Before=/d' "/lib/systemd/system/$unit" >"$units/$unit"
     done
 fi
+mount --make-rshared / # as a booted host's; credentials reach a service by propagation
 cd "$root"
 exec chroot . /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin container=dync-test \
     SYSTEMD_UNIT_PATH="$UNIT_PATH" /lib/systemd/systemd --system --unit=multi-user.target --show-status=no

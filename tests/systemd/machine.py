@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 BOOT = Path(__file__).with_name("boot.sh")
-UNIT_PATH = "/etc/systemd/system:/usr/local/lib/systemd/system:/usr/lib/dync-test-units"
+UNIT_PATH = (
+    "/etc/systemd/system:/run/systemd/system:/usr/local/lib/systemd/system:/usr/lib/dync-test-units"
+)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -85,7 +87,9 @@ class Machine:
     def run(self, *command: str, **environment: str) -> str:
         """Run a command that must succeed there; give what it printed."""
         done = self.try_run(*command, **environment)
-        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        if done.returncode:
+            said = self.try_run("journalctl", "--no-pager", "-n", "60", "-o", "cat").stdout
+            raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}\n{said}")
         return done.stdout
 
     def at(self, path: str) -> Path:
