@@ -27,11 +27,11 @@ def refuse_unfit(host: Host, plan: Plan) -> None:
 
 
 def refuse_other_user(host: Host) -> None:
-    """Refuse a system installation by an ordinary user.
+    """Refuse a system installation by an ordinary user; an image is a folder as any other.
 
     Errors: Refused.
     """
-    if host.is_system and os.geteuid() != 0:
+    if host.is_system and host.is_here and os.geteuid() != 0:
         raise Refused(
             "the system's units are root's: run this with sudo, or give --user to install for "
             "your own systemd manager"

@@ -89,7 +89,9 @@ class Machine:
         done = self.try_run(*command, **environment)
         if done.returncode:
             said = self.try_run("journalctl", "--no-pager", "-n", "60", "-o", "cat").stdout
-            raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}\n{said}")
+            raise AssertionError(
+                f"{command}: {done.returncode}\n{done.stdout}{done.stderr}\n{said}"
+            )
         return done.stdout
 
     def at(self, path: str) -> Path:
