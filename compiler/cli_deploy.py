@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,10 +46,20 @@ class _OneForErrors(click.Command):
     """A command whose status 2 means changes: wrong usage ends with 1."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        try:
+        with _usage_ends_with_1():
             return super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            raise _Misused(error.message, error.ctx) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _usage_ends_with_1():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_ends_with_1() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        raise _Misused(error.message, error.ctx) from error
 
 
 def _refusing(function: F) -> F:
@@ -234,10 +245,7 @@ def diff(
     from compiler.emit import emit
     from compiler.library import templates
 
-    try:
-        compiled = compile_named(profile, overrides)
-    except click.UsageError as error:
-        raise click.ClickException(str(error)) from error
+    compiled = compile_named(profile, overrides)
     if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
         sys.exit(FAILED)
     plan = compiled.resolved.plan

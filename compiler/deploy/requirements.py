@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from compiler.deploy.host import Host, Refused
 from compiler.deploy.systemd import Systemd
@@ -102,7 +103,7 @@ def _stack(host: Host, plan: Plan) -> Iterator[str]:
     if not os.path.lexists(host.at(program)):
         yield f"there is no stack at {program}: {make} --prefix {prefix}"
         return
-    if host.is_here and not _may(host, plan, str(program), "-c", "pass"):
+    if host.is_here and _said(host, plan, str(program), "-c", "pass") is None:
         yield (
             f"{_who(host, plan)} cannot run {program}: every folder above it must be open to that "
             "account (chmod o+x), or install the stack elsewhere and set deploy.prefix"
@@ -111,39 +112,44 @@ def _stack(host: Host, plan: Plan) -> Iterator[str]:
 
 def _files(host: Host, plan: Plan) -> Iterator[str]:
     if plan.model.startswith("/"):
-        if not host.at(Path(plan.model)).is_dir():
-            yield f"there is no model folder {plan.model} (model.id)"
-        elif host.is_here and not _may(
-            host, plan, "test", "-r", plan.model, "-a", "-x", plan.model
-        ):
-            yield f"{_who(host, plan)} cannot read {plan.model}: open it to that account"
+        yield from _model(host, plan)
     for file in {file for process in plan.processes for file in process.secrets.values()}:
         if not host.at(Path(file)).is_file():
             yield f"there is no file {file} (frontend.api_key_file): write the key there, mode 600"
+
+
+def _model(host: Host, plan: Plan) -> Iterator[str]:
+    """Look for what would otherwise be found after a minute of loading."""
+    if not host.at(Path(plan.model)).is_dir():
+        yield f"there is no model folder {plan.model} (model.id)"
+    elif host.is_here:
+        closed = _said(host, plan, "find", "-L", plan.model, "!", "-readable", "-print", "-quit")
+        if closed is None or closed:
+            yield (
+                f"{_who(host, plan)} cannot read {(closed or plan.model).strip()} (model.id): "
+                f"chmod -R a+rX {plan.model}, and the folders above it"
+            )
 
 
 def _who(host: Host, plan: Plan) -> str:
     return f"the account {plan.user}" if host.is_system else "you"
 
 
-def _may(host: Host, plan: Plan, *command: str) -> bool:
-    """Try a command as the account that the processes run as; not where that is missing."""
-    account: dict[str, object] = {}
+def _said(host: Host, plan: Plan, *command: str) -> str | None:
+    """Run a command as the processes' account; None where it fails.
+
+    Without the account, which is reported by itself, nothing is tried.
+    """
+    account: dict[str, Any] = {}
     if host.is_system:
-        try:
-            entry = pwd.getpwnam(plan.user)
-        except KeyError:
-            return True
+        if not _has_account(host, plan.user):
+            return ""
+        entry = pwd.getpwnam(plan.user)
         account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
     try:
         done = subprocess.run(
-            command,
-            cwd="/",
-            check=False,
-            capture_output=True,
-            timeout=60,
-            **account,  # type: ignore[call-overload]
+            command, cwd="/", check=False, capture_output=True, text=True, timeout=60, **account
         )
     except (OSError, subprocess.SubprocessError):
-        return False
-    return bool(done.returncode == 0)
+        return None
+    return None if done.returncode else done.stdout

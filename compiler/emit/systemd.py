@@ -75,6 +75,7 @@ class ServiceView:
     before: tuple[str, ...]
     command: str
     ready: str
+    afterwards: tuple[str, ...]
     start_timeout_s: int
     stop_timeout_s: int
     restart_s: int
@@ -149,6 +150,7 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
         before=_before(process, manager),
         command=_command(process),
         ready=_library(*words),
+        afterwards=() if process.kind is Kind.FRONTEND else (_library("sweep"),),
         start_timeout_s=ready.timeout_s + START_MARGIN_S,
         stop_timeout_s=process.stop_s,
         restart_s=restart_s,
@@ -213,6 +215,7 @@ def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, .
         host["TRITON_CACHE_DIR"] = f"{cache}/{process.name}/triton"
         host["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/{process.name}/inductor"
         host["PROMETHEUS_MULTIPROC_DIR"] = f"%t/dync-{plan.name}/{process.name}"
+        host["VLLM_RPC_BASE_PATH"] = f"%t/dync-{plan.name}/{process.name}"
     if process.kind is Kind.WORKER and process.gpus:
         host["CUDA_CACHE_PATH"] = f"{cache}/{process.name}/cuda"
         host["MAX_JOBS"] = "4"

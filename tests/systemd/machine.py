@@ -17,6 +17,10 @@ BOOT = Path(__file__).with_name("boot.sh")
 UNIT_PATH = (
     "/etc/systemd/system:/run/systemd/system:/usr/local/lib/systemd/system:/usr/lib/dync-test-units"
 )
+UNSHARE = (
+    *("unshare", "--fork", "--kill-child"),
+    *("--pid", "--mount", "--cgroup", "--uts", "--ipc"),
+)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -24,7 +28,7 @@ class Machine:
     """One machine; `places` are folders of this one and where they appear there."""
 
     def __init__(self, places: dict[Path, str] | None = None) -> None:
-        # A tmpfs can be the upper layer of an overlay wherever this runs, a container's root cannot.
+        # A tmpfs can be the upper layer of an overlay also where a container's root cannot.
         self.state = Path(tempfile.mkdtemp(prefix="dync-machine-", dir="/dev/shm"))
         self.places = places or {}
         self._boot: subprocess.Popen[bytes] | None = None
@@ -34,8 +38,7 @@ class Machine:
         words = [word for source, place in self.places.items() for word in (str(source), place)]
         with open(self.state / "console", "ab") as console:
             self._boot = subprocess.Popen(
-                ["unshare", "--fork", "--pid", "--mount", "--cgroup", "--uts", "--ipc"]
-                + ["--kill-child", "bash", str(BOOT), str(self.state), *words],
+                [*UNSHARE, "bash", str(BOOT), str(self.state), *words],
                 env={"PATH": PATH, "UNIT_PATH": UNIT_PATH},
                 stdin=subprocess.DEVNULL,
                 stdout=console,

@@ -33,7 +33,7 @@ SYSTEMDS_OWN = {
     *("INVOCATION_ID", "JOURNAL_STREAM", "LOGNAME", "SHELL", "SYSTEMD_EXEC_PID", "USER"),
 }
 # Only what a program prints on its way is wanted: it is no server, and ends at once.
-ONCE = "[Service]\nType=oneshot\nRestart=no\nExecStartPost=\nStandardOutput=truncate:{out}\n"
+ONCE = "[Service]\nType=oneshot\nRestart=no\nExecStartPost=\nExecStopPost=\nStandardOutput=truncate:{out}\n"
 
 
 def stand_in(plan: Plan) -> None:
@@ -57,6 +57,7 @@ def host_environment(plan: Plan, process: Process) -> dict[str, str]:
         found["TRITON_CACHE_DIR"] = f"{own}/triton"
         found["TORCHINDUCTOR_CACHE_DIR"] = f"{own}/inductor"
         found["PROMETHEUS_MULTIPROC_DIR"] = f"/run/dync-{plan.name}/{process.name}"
+        found["VLLM_RPC_BASE_PATH"] = f"/run/dync-{plan.name}/{process.name}"
     return found
 
 

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # What the systemd units run beside the deployment's own processes. Works in the installed generation.
-# usage: bash lib/service.sh run|gpus|ready|serving ARGUMENT...
+# usage: bash lib/service.sh run|gpus|ready|serving|sweep ARGUMENT...
 set -uo pipefail
 # shellcheck source=/dev/null
 . lib/dync.sh
+# shellcheck disable=SC2034  # dync_secret names it
 dync_process=service
 
 # Become a process that a unit cannot start as it stands: with a secret in its environment, or with text that systemd
@@ -97,6 +98,19 @@ service_given_up() { # UNIT...: put in REPLY one that systemd has stopped restar
         ! systemctl "${manager[@]}" is-failed --quiet "$REPLY" 2>/dev/null || return 0
     done
     return 1
+}
+
+# Free the shared memory of a killed process: Python's resource tracker, which would have, was killed with it, and
+# RemoveIPC= acts only when the account's last unit stops. What no process has mapped or open is nobody's.
+service_sweep() {
+    local segment used
+    used=$'\n'$({
+        cut -s -d/ -f2- /proc/[0-9]*/maps
+        readlink /proc/[0-9]*/fd/* | cut -c2-
+    } 2>/dev/null | grep ^dev/shm/ | sort -u)$'\n'
+    for segment in /dev/shm/{psm_,sem.mp-,lmcache}*; do
+        [[ ! -f $segment || ! -O $segment || $used == *$'\n'"${segment#/}"$'\n'* ]] || rm -f -- "$segment"
+    done
 }
 
 service_deadline() { # SECONDS: put in REPLY the time since boot at which they have passed
