@@ -33,7 +33,10 @@ SYSTEMDS_OWN = {
     *("INVOCATION_ID", "JOURNAL_STREAM", "LOGNAME", "SHELL", "SYSTEMD_EXEC_PID", "USER"),
 }
 # Only what a program prints on its way is wanted: it is no server, and ends at once.
-ONCE = "[Service]\nType=oneshot\nRestart=no\nExecStartPost=\nExecStopPost=\nStandardOutput=truncate:{out}\n"
+ONCE = (
+    "[Service]\nType=oneshot\nRestart=no\nExecStartPost=\nExecStopPost=\n"
+    "StandardOutput=truncate:{out}\n"
+)
 
 
 def stand_in(plan: Plan) -> None:
