@@ -136,7 +136,7 @@ def install(
 def rollback(
     deployment: str, to: int | None, root: str, for_user: bool, no_start: bool, overwrite: bool
 ) -> None:
-    """Go back to the generation before the current one.
+    """Go back to the generation that was current before this one.
 
     DEPLOYMENT is a bundle's folder, or the name of what is installed.
     """

@@ -15,7 +15,7 @@ from compiler.units import process_unit, restarted_with, serving_unit, target_un
 FAILED_STARTS = 3
 """So often a process may end before it is ready until it is given up."""
 MARGIN_S = 60
-_POLL_S = 0.5
+_POLL_S = 0.2
 
 Say = Callable[[str], None]
 
@@ -83,7 +83,6 @@ def _until_ready(systemd: Systemd, plan: Plan, process: Process, verb: str, say:
     if verb == "restart":
         say(f"restarting {unit}")
     command = systemd.begin(verb, unit)
-    seen = 0
     first: int | None = None
     try:
         while True:
@@ -91,10 +90,10 @@ def _until_ready(systemd: Systemd, plan: Plan, process: Process, verb: str, say:
             if command.poll() is not None:
                 if state.active == "active":
                     break
-                first = state.restarts if first is None else min(first, state.restarts)
-                seen = state.restarts - first
-                if state.active == "failed" or seen >= FAILED_STARTS:
-                    raise NotReady(unit, f"ended {seen + 1} times before it was ready")
+                first = state.restarts if first is None else first
+                ended = state.restarts - first + (state.sub in ("auto-restart", "failed"))
+                if state.active == "failed" or ended >= FAILED_STARTS:
+                    raise NotReady(unit, f"ended {ended} times before it was ready")
             if time.monotonic() - begun > within_s:
                 raise NotReady(unit, f"is not ready after {within_s} s")
             time.sleep(_POLL_S)
@@ -103,7 +102,7 @@ def _until_ready(systemd: Systemd, plan: Plan, process: Process, verb: str, say:
             command.kill()
         command.wait()
     took = time.monotonic() - begun
-    if took > 2 * _POLL_S:
+    if took > 1:
         say(f"{unit} ready after {took:.0f} s")
 
 

@@ -92,13 +92,20 @@ def add(deployment: Deployment, source: Path) -> int:
 
 
 def switch(deployment: Deployment, number: int) -> None:
-    """Make a generation the current one, by one rename."""
-    fresh = deployment.home / ".current.dync-new"
+    """Make a generation the current one, by one rename; note which one was before."""
+    old = deployment.current
+    if old is not None and old != number:
+        _point(deployment.home / "previous", old)
+    _point(deployment.link, number)
+    sync(deployment.home)
+
+
+def _point(link: Path, number: int) -> None:
+    fresh = link.with_name(f".{link.name}.dync-new")
     with suppress(FileNotFoundError):
         fresh.unlink()
     os.symlink(f"generations/{number}", fresh)
-    os.replace(fresh, deployment.link)
-    sync(deployment.home)
+    os.replace(fresh, link)
 
 
 def drop(deployment: Deployment, number: int) -> None:
@@ -108,7 +115,7 @@ def drop(deployment: Deployment, number: int) -> None:
 
 def prune(deployment: Deployment, running: set[int]) -> None:
     """Remove generations beyond the newest few, but none that still runs."""
-    kept = {*deployment.numbers[-KEPT:], *running, deployment.current}
+    kept = {*deployment.numbers[-KEPT:], *running, deployment.current, deployment.previous}
     for number in deployment.numbers:
         if number not in kept:
             drop(deployment, number)

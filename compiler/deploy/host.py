@@ -112,11 +112,15 @@ class Deployment:
     @property
     def current(self) -> int | None:
         """Give the current generation's number, or None where nothing is installed."""
-        try:
-            found = _GENERATION.match(os.readlink(self.link))
-        except FileNotFoundError:
-            return None
-        return int(found[1]) if found else None
+        return _number(self.link)
+
+    @property
+    def previous(self) -> int | None:
+        """Give the generation that was current before, or else the newest older one."""
+        number, current = _number(self.home / "previous"), self.current or 0
+        if number in self.numbers and number != current:
+            return number
+        return max((older for older in self.numbers if older < current), default=None)
 
     def folder(self, number: int) -> Path:
         """Give a generation's folder on this machine."""
@@ -132,6 +136,14 @@ class Deployment:
     def unit_target(self, unit: str) -> Path:
         """Give what the link of a unit names, as the manager sees it."""
         return self.host.config / self.name / "current" / self.host.units_folder / unit
+
+
+def _number(link: Path) -> int | None:
+    try:
+        found = _GENERATION.match(os.readlink(link))
+    except FileNotFoundError:
+        return None
+    return int(found[1]) if found else None
 
 
 def read_plan(bundle: Path) -> Plan:

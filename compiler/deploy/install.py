@@ -80,7 +80,7 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say) -> None:
 
 
 def rollback(deployment: Deployment, to: int | None, choices: Choices, say: Say) -> int:
-    """Go back to the generation before the current one, or to a named one; give its number.
+    """Go back to the generation that was current before, or to a named one; give its number.
 
     Errors: Refused where there is none; WentBack where it does not serve.
     """
@@ -90,8 +90,7 @@ def rollback(deployment: Deployment, to: int | None, choices: Choices, say: Say)
         systemd.refuse_unless_running()
     with locked(deployment):
         current = _installed(deployment)
-        earlier = [number for number in deployment.numbers if number < current]
-        number = to if to is not None else max(earlier, default=0)
+        number = to or deployment.previous or 0
         if number not in deployment.numbers:
             there = ", ".join(map(str, deployment.numbers))
             raise Refused(
@@ -128,6 +127,9 @@ def uninstall(deployment: Deployment, *, purge: bool, overwrite: bool, say: Say)
         with _disk(deployment):
             unplace(deployment, plan)
             deployment.link.unlink()
+            (deployment.home / "previous").unlink(missing_ok=True)
+            for unfinished in deployment.home.glob(".*.dync-new"):
+                unfinished.unlink()
             shutil.rmtree(deployment.home / "generations")
         if runs:
             systemd.reload()
@@ -187,7 +189,7 @@ def _undo(deployment: Deployment, number: int, old: int | None, plan: Plan) -> N
     if old is None:
         unplace(deployment, plan)
         deployment.link.unlink(missing_ok=True)
-    else:
+    elif deployment.current != old:
         place(deployment, old, number)
     drop(deployment, number)
     if old is None:
