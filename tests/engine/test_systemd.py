@@ -69,9 +69,8 @@ class Running:
         given = (f"deploy.prefix={PREFIX}", f"model.id={self.weights}", *SMALL, *overrides)
         words = [word for override in given for word in ("--set", override)]
         out = self.folder / profile.stem
-        subprocess.run(
-            [DYNC, "build", str(profile), "-o", str(out), "--format", "json", *words], check=True
-        )
+        build = [DYNC, "build", str(profile), "-o", str(out), *words]
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         return Plan.from_json((out / "plan.json").read_text("utf-8"))
 
     def dync(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -91,10 +90,12 @@ class Running:
     def pids(self, plan: Plan) -> dict[str, int]:
         return {str(process.name): self.pid(plan, process.name) for process in plan.processes}
 
-    def children(self, plan: Plan, process: str) -> list[int]:
+    def engine_core(self, plan: Plan, process: str) -> int:
         group = self.show(f"dync-{plan.name}-{process}.service", "ControlGroup")
-        found = self.machine.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").split()
-        return [int(pid) for pid in found if int(pid) != self.pid(plan, process)]
+        for pid in self.machine.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").split():
+            if "VLLM::EngineCore" in self.machine.run("cat", f"/proc/{pid}/cmdline"):
+                return int(pid)
+        raise AssertionError(f"{process} has no engine core")
 
     def kill(self, pid: int) -> None:
         self.machine.run("kill", "-KILL", str(pid))
@@ -220,7 +221,7 @@ KILLED = {
 def test_a_killed_process_comes_back(running: Running, plan: Plan, victim: str) -> None:
     process, is_child = KILLED[victim]
     before = running.pid(plan, process)
-    running.kill(running.children(plan, process)[0] if is_child else before)
+    running.kill(running.engine_core(plan, process) if is_child else before)
     begun = time.monotonic()
     until(lambda: running.pid(plan, process) not in (0, before))
     until(lambda: running.dync("status", plan.name).returncode == 0)
