@@ -9,6 +9,7 @@ import click
 
 from compiler import __version__
 from compiler.cli_deploy import COMMANDS
+from compiler.cli_diff import diff
 from compiler.cli_profiles import (
     FAILED,
     compile_named,
@@ -29,7 +30,7 @@ def dync() -> None:
     """Compile a profile into a running, caching LMCache and vLLM deployment."""
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, diff):
     dync.add_command(_command)
 
 

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from compiler.cli_profiles import FAILED, compile_named, overrides_option, print_findings
+from compiler.cli_profiles import FAILED
 
 if TYPE_CHECKING:
-    from compiler.change import Bundle
     from compiler.deploy.host import Deployment, Host
     from compiler.deploy.status import ProcessStatus
 
-CHANGED = 2
 F = TypeVar("F", bound=Callable[..., Any])
 
-_root = click.option(
+root_option = click.option(
     "--root",
     metavar="DIR",
     default="/",
     help="Work on the system image below DIR; nothing is started.",
 )
-_user = click.option("--user", "for_user", is_flag=True, help="Your own systemd manager.")
+user_option = click.option("--user", "for_user", is_flag=True, help="Your own systemd manager.")
 _overwrite = click.option(
     "--overwrite", is_flag=True, help="Also replace units and files that were changed by hand."
 )
@@ -36,33 +33,7 @@ _no_start = click.option("--no-start", is_flag=True, help="Put in place and enab
 _deployment = click.argument("deployment", metavar="DEPLOYMENT")
 
 
-class _Misused(click.UsageError):
-    """Wrong usage of a command whose status 2 has a meaning."""
-
-    exit_code = FAILED
-
-
-class _OneForErrors(click.Command):
-    """A command whose status 2 means changes: wrong usage ends with 1."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _usage_ends_with_1():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _usage_ends_with_1():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _usage_ends_with_1() -> Iterator[None]:
-    try:
-        yield
-    except click.UsageError as error:
-        raise _Misused(error.message, error.ctx) from error
-
-
-def _refusing(function: F) -> F:
+def refusing(function: F) -> F:
     """Turn what the host refuses into an error message."""
 
     @wraps(function)
@@ -79,8 +50,8 @@ def _refusing(function: F) -> F:
 
 @click.command()
 @click.argument("bundle", metavar="BUNDLE")
-@_root
-@_user
+@root_option
+@user_option
 @_no_start
 @_overwrite
 @click.option(
@@ -93,7 +64,7 @@ def _refusing(function: F) -> F:
     type=click.Choice(["HF_TOKEN", "HF_HOME"]),
     help="Keep this variable of your shell for the processes (a root-only file).",
 )
-@_refusing
+@refusing
 def install(
     bundle: str,
     root: str,
@@ -113,7 +84,7 @@ def install(
     from compiler.deploy.install import install as put
     from compiler.deploy.passed import keep
 
-    host = _host(root, for_user)
+    host = host_of(root, for_user)
     choices = Choices(start=not no_start, overwrite=overwrite, create_user=create_user)
     if passed:
         keep(
@@ -128,11 +99,11 @@ def install(
 @click.command()
 @_deployment
 @click.option("--to", type=click.IntRange(1), metavar="N", help="A generation, not the one before.")
-@_root
-@_user
+@root_option
+@user_option
 @_no_start
 @_overwrite
-@_refusing
+@refusing
 def rollback(
     deployment: str, to: int | None, root: str, for_user: bool, no_start: bool, overwrite: bool
 ) -> None:
@@ -143,7 +114,7 @@ def rollback(
     from compiler.deploy.install import Choices, WentBack
     from compiler.deploy.install import rollback as go_back
 
-    host = _host(root, for_user)
+    host = host_of(root, for_user)
     choices = Choices(start=not no_start, overwrite=overwrite)
     try:
         go_back(_named(host, deployment), to, choices, click.echo)
@@ -154,28 +125,28 @@ def rollback(
 @click.command()
 @_deployment
 @click.option("--purge", is_flag=True, help="Also remove its state, caches and settings.")
-@_root
-@_user
+@root_option
+@user_option
 @_overwrite
-@_refusing
+@refusing
 def uninstall(deployment: str, purge: bool, root: str, for_user: bool, overwrite: bool) -> None:
     """Stop a deployment and take its units and generations away; data stays."""
     from compiler.deploy.install import uninstall as take_away
 
-    host = _host(root, for_user)
+    host = host_of(root, for_user)
     take_away(_named(host, deployment), purge=purge, overwrite=overwrite, say=click.echo)
 
 
 @click.command()
 @_deployment
-@_user
-@_refusing
+@user_option
+@refusing
 def status(deployment: str, for_user: bool) -> None:
     """Show each process: state, readiness, cache hits, restarts; 0 if all are ready."""
     from compiler.deploy.status import status as look
     from compiler.library import library
 
-    found = _named(_host("/", for_user), deployment)
+    found = _named(host_of("/", for_user), deployment)
     plan = found.plan(_current(found))
     seen = look(found, plan, library().load_stack(plan.stack).status_metrics)
     click.echo(f"{plan.name}: generation {seen.generation}, {plan.url}")
@@ -201,15 +172,15 @@ def _line(process: ProcessStatus) -> str:
 @click.argument("process", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=200, show_default=True)
-@_user
-@_refusing
+@user_option
+@refusing
 def logs(deployment: str, process: str | None, follow: bool, lines: int, for_user: bool) -> None:
     """Show the log of a deployment, or of one of its processes."""
     from compiler.deploy.systemd import Systemd, become
     from compiler.diagnostic import suggestion
     from compiler.units import process_unit, service_units
 
-    found = _named(_host("/", for_user), deployment)
+    found = _named(host_of("/", for_user), deployment)
     plan = found.plan(_current(found))
     names = {str(item.name): process_unit(plan.name, item.name) for item in plan.processes}
     if process is not None and process not in names:
@@ -224,52 +195,8 @@ def logs(deployment: str, process: str | None, follow: bool, lines: int, for_use
     become(Systemd(not for_user).journal(units, *options))
 
 
-@click.command(cls=_OneForErrors)
-@click.argument("profile")
-@click.argument("bundle", required=False)
-@overrides_option
-@_root
-@_user
-@_refusing
-def diff(
-    profile: str, bundle: str | None, overrides: tuple[str, ...], root: str, for_user: bool
-) -> None:
-    """Show what installing a profile would change, and which processes would restart.
-
-    Compares with the installed generation, or with BUNDLE. Ends with 0 where nothing changes, 2
-    where something does, 1 for an error.
-    """
-    from compiler.change import Bundle, Fate, changes, other_lines
-    from compiler.deploy.generations import read_bundle
-    from compiler.deploy.host import Deployment
-    from compiler.emit import emit
-    from compiler.library import templates
-
-    compiled = compile_named(profile, overrides)
-    if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
-        sys.exit(FAILED)
-    plan = compiled.resolved.plan
-    new = Bundle(plan=plan, texts={item.path: item.text for item in emit(plan, templates())})
-    if bundle is not None:
-        old: Bundle | None = read_bundle(Path(bundle))
-    else:
-        deployment = Deployment(host=_host(root, for_user), name=plan.name)
-        number = deployment.current
-        old = None if number is None else read_bundle(deployment.folder(number))
-    found = changes(old, new)
-    for change in found:
-        with_ = f" with {change.because_of}" if change.because_of else ""
-        click.echo(f"{change.process}: {change.fate.value}{with_}")
-        for line in change.lines:
-            click.echo(f"  {line}")
-    others = other_lines(old, new) if old else ()
-    for path in others:
-        click.echo(f"{path}: changes, and restarts nothing")
-    is_same = not others and all(change.fate is Fate.KEEPS for change in found)
-    sys.exit(0 if is_same else CHANGED)
-
-
-def _host(root: str, for_user: bool) -> Host:
+def host_of(root: str, for_user: bool) -> Host:
+    """Give the host that the options name."""
     from compiler.deploy.host import system_host, user_host
 
     if not for_user:
@@ -305,4 +232,4 @@ def _log_command(host: Host, unit: str) -> str:
     return f"journalctl {'--unit' if host.is_system else '--user-unit'} {unit}"
 
 
-COMMANDS = (install, rollback, uninstall, status, logs, diff)
+COMMANDS = (install, rollback, uninstall, status, logs)

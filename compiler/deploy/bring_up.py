@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from compiler.change import own_texts
+from compiler.change import Bundle, own_texts
 from compiler.deploy.generations import read_bundle, running_generation
-from compiler.deploy.host import Deployment
+from compiler.deploy.host import Deployment, Refused
 from compiler.deploy.systemd import Systemd, UnitState
 from compiler.plan import Plan, Process, ProcessName
 from compiler.units import process_unit, restarted_with, serving_unit, target_unit
@@ -42,13 +42,20 @@ def outdated(deployment: Deployment, systemd: Systemd, number: int) -> set[Proce
         if state.main_pid == 0:
             continue
         started = running_generation(deployment, state.main_pid)
-        if started is None:
+        if started != number and _differs(deployment, started, bundle, process.name):
             found.add(process.name)
-        elif started != number:
-            old = read_bundle(deployment.folder(started))
-            if own_texts(old, process.name) != own_texts(bundle, process.name):
-                found.add(process.name)
     return found
+
+
+def _differs(deployment: Deployment, number: int | None, new: Bundle, name: ProcessName) -> bool:
+    """Compare a process with an older generation, whose plan another release may have written."""
+    if number is None:
+        return True
+    try:
+        old = read_bundle(deployment.folder(number))
+    except Refused:
+        return True
+    return own_texts(old, name) != own_texts(new, name)
 
 
 def bring_up(deployment: Deployment, systemd: Systemd, number: int, say: Say) -> None:

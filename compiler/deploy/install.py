@@ -255,7 +255,11 @@ def _left_over(deployment: Deployment, number: int, old: int | None) -> tuple[st
     if old is None:
         return ()
     kept = set(service_units(deployment.plan(number)))
-    return tuple(unit for unit in reversed(service_units(deployment.plan(old))) if unit not in kept)
+    try:
+        before = service_units(deployment.plan(old))
+    except Refused:  # another release's plan: its units without a link are gone all the same
+        return ()
+    return tuple(unit for unit in reversed(before) if unit not in kept)
 
 
 def _is_running(systemd: Systemd) -> bool:

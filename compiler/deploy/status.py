@@ -12,7 +12,7 @@ from pathlib import Path
 from compiler.deploy.host import Deployment
 from compiler.deploy.placement import drop_ins
 from compiler.deploy.systemd import Systemd
-from compiler.plan import Kind, Plan, Process, ProcessName
+from compiler.plan import Launch, Plan, Process, ProcessName
 from compiler.units import process_unit, service_units, target_unit
 
 _WITHIN_S = 5
@@ -59,14 +59,16 @@ def status(deployment: Deployment, plan: Plan, metrics: Mapping[str, str]) -> St
     for process in plan.processes:
         state = states[process_unit(plan.name, process.name)]
         is_active = state.active == "active"
-        text = _get(process.metrics) if is_active and process.kind is Kind.WORKER else None
+        # A worker without LMCache counts what NIXL brings it by the same metric.
+        caches = isinstance(process.without_lmcache, Launch)
+        text = _get(process.metrics) if is_active and caches else None
         found.append(
             ProcessStatus(
                 name=process.name,
                 state=f"{state.active} ({state.sub})",
                 is_ready=is_active and _is_ready(process),
                 restarts=state.restarts,
-                since=state.since,
+                since=state.since if is_active else "",
                 hit_tokens=_metric(text, metrics.get("hit_tokens")),
                 asked_tokens=_metric(text, metrics.get("asked_tokens")),
             )

@@ -224,9 +224,9 @@ def test_a_killed_process_comes_back(running: Running, plan: Plan, victim: str) 
     running.kill(running.engine_core(plan, process) if is_child else before)
     begun = time.monotonic()
     until(lambda: running.pid(plan, process) not in (0, before))
-    until(lambda: running.dync("status", plan.name).returncode == 0)
     until(lambda: serves_steadily(plan))
     print(f"measured: {victim} killed, serves again after {time.monotonic() - begun:.0f} s")
+    until(lambda: running.dync("status", plan.name).returncode == 0)
     assert fresh_hits(plan, "prefill-0") > 0
 
 

@@ -101,14 +101,15 @@ service_given_up() { # UNIT...: put in REPLY one that systemd has stopped restar
 }
 
 # Free the shared memory of a killed process: Python's resource tracker, which would have, was killed with it, and
-# RemoveIPC= acts only when the account's last unit stops. What no process has mapped or open is nobody's.
+# RemoveIPC= acts only when the account's last unit stops. What no process has mapped or open is nobody's; it is listed
+# before that is looked up, so that a segment which is just being made is left alone.
 service_sweep() {
-    local segment used
+    local segment used segments=(/dev/shm/{psm_,lmcache}*)
     used=$'\n'$({
         cut -s -d/ -f2- /proc/[0-9]*/maps
         readlink /proc/[0-9]*/fd/* | cut -c2-
     } 2>/dev/null | grep ^dev/shm/ | sort -u)$'\n'
-    for segment in /dev/shm/{psm_,sem.mp-,lmcache}*; do
+    for segment in "${segments[@]}"; do
         [[ ! -f $segment || ! -O $segment || $used == *$'\n'"${segment#/}"$'\n'* ]] || rm -f -- "$segment"
     done
 }
