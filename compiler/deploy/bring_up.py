@@ -129,9 +129,10 @@ def _states(systemd: Systemd, plan: Plan) -> dict[str, UnitState]:
 
 def stop(systemd: Systemd, units: Iterable[str]) -> None:
     """Stop units, and forget that they ever failed."""
-    wanted = tuple(units)
-    if wanted:
-        systemd.control("stop", *wanted)
-        for unit, state in systemd.show(wanted).items():
+    there = systemd.show(units)
+    known = [unit for unit, state in there.items() if state.load != "not-found" or state.main_pid]
+    if known:
+        systemd.control("stop", *known)
+        for unit, state in systemd.show(known).items():
             if state.active == "failed":
                 systemd.control("reset-failed", unit)

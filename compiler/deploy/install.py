@@ -75,7 +75,7 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say) -> None:
             say(f"kept drop-in {path}")
         if host.is_here and choices.start:
             _start(_Step(deployment=deployment, systemd=systemd, number=number, old=old, say=say))
-        elif host.is_here and shutil.which("systemctl"):
+        elif host.is_here:
             _reload_if_running(systemd)
 
 
@@ -106,6 +106,8 @@ def rollback(deployment: Deployment, to: int | None, choices: Choices, say: Say)
                 deployment=deployment, systemd=systemd, number=number, old=current, say=say
             )
             _start(step)
+        elif deployment.host.is_here:
+            _reload_if_running(systemd)
     return number
 
 
@@ -213,8 +215,8 @@ def _start(step: _Step) -> None:
     Errors: WentBack.
     """
     deployment, systemd = step.deployment, step.systemd
-    systemd.reload()
     try:
+        systemd.reload()
         stop(systemd, _left_over(deployment, step.number, step.old))
         bring_up(deployment, systemd, step.number, step.say)
     except (NotReady, Refused, KeyboardInterrupt) as error:
@@ -225,18 +227,22 @@ def _start(step: _Step) -> None:
 
 
 def _go_back(step: _Step, error: BaseException) -> WentBack:
-    """Put the old generation back; without one, take the new one away. Give what to report."""
+    """Put the old generation back; without one, take the new one away. Give what to report.
+
+    One that was current already is left to systemd, which goes on trying.
+    """
     deployment, systemd, old = step.deployment, step.systemd, step.old
     unit = error.unit if isinstance(error, NotReady) else target_unit(deployment.name)
     why = str(error) or "interrupted"
     plan = deployment.plan(step.number)
-    if old is None or old == step.number:
+    if old is None:
         stop(systemd, (target_unit(plan.name), *reversed(service_units(plan))))
-        if old is None:
-            _undo(deployment, step.number, old, plan)
-            systemd.reload()
-        what = "nothing is installed now" if old is None else f"generation {old} is stopped"
-        return WentBack(f"{why}; {what}", unit)
+        _undo(deployment, step.number, old, plan)
+        systemd.reload()
+        return WentBack(f"{why}; nothing is installed now", unit)
+    if old == step.number:
+        stays = f"generation {old} stays in place (dync rollback {plan.name} leaves it)"
+        return WentBack(f"{why}; {stays}", unit)
     step.say(f"{why}: going back to generation {old}")
     gone = _left_over(deployment, old, step.number)
     stop(systemd, gone)

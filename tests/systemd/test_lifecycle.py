@@ -20,6 +20,8 @@ from compiler.write import write
 from tests.support import plan_of
 from tests.systemd.machine import Machine
 
+pytestmark = pytest.mark.engine  # no engines, but a minute
+
 DYNC = str(Path(sys.executable).with_name("dync"))
 PROFILE = """\
 name: life
@@ -160,8 +162,22 @@ def test_what_is_not_ready_in_time_goes_back(life: Life) -> None:
     assert life.generation() == before
 
 
+def test_what_was_current_already_is_left_to_systemd(life: Life) -> None:
+    """Installed without a start, then started: there is nothing to go back to."""
+    life.build("workers[1].env.STAND_IN_FAILS=1")
+    life.install("--no-start")
+    done = life.dync("install", str(life.folder / "bundle"))
+    assert done.returncode == 1
+    assert "stays in place (dync rollback life leaves it)" in done.stderr
+    pids = life.pids()
+    assert "0" not in {pids[name] for name in ("lmcache", "aggregated-0", "router")}
+    assert life.dync("rollback", "life").returncode == 0
+    assert life.dync("status", "life").returncode == 0
+
+
 def test_processes_come_and_go(life: Life) -> None:
     life.build(text=PROFILE.replace("  - {role: aggregated}\n", "", 1))
+    life.machine.run("systemctl", "stop", "dync-life-router.service")
     life.install()
     assert life.show("-aggregated-1.service", "LoadState") == "not-found"
     assert life.show("-router.service", "LoadState") == "not-found"
