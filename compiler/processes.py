@@ -138,6 +138,7 @@ class ProcessBuilder:
         if seat.side_channel_port is not None:
             env[stack.side_channel["host_variable"]] = LOOPBACK
             env[stack.side_channel["port_variable"]] = str(seat.side_channel_port)
+            env.update(self.platform.transfer_env)
         if in_process:
             env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{seat.name}.yaml"
         if uses_lmcache:

@@ -44,7 +44,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """What differs between accelerators: packages, the engine's defaults, how things start."""
+    """What differs between accelerators: packages, the engine's defaults, how things start.
+
+    transfer_env: what a worker with a NIXL side channel needs for transfers on one host.
+    """
 
     proof: str
     requirements: tuple[str, ...]
@@ -53,6 +56,7 @@ class Platform:
     block_size: int
     gpu_memory_utilization: float
     env: Mapping[str, str]
+    transfer_env: Mapping[str, str]
     worker_argv: tuple[str, ...]
     cache_server_argv: tuple[str, ...]
 

@@ -301,6 +301,19 @@ def test_a_bundle_built_without_lmcache(bundle: Bundle) -> None:
 # ---- launch.sh: start and stop -------------------------------------------------------------------
 
 
+def test_a_worker_starts_beside_its_cache_server_and_serves_after_it(bundle: Bundle) -> None:
+    bundle.add("cache", "--ready-after=1.5", only_with_lmcache=True)
+    bundle.add("worker", after="cache")
+    bundle.add("router", after="worker")
+    bundle.write()
+    launch = bundle.start()
+    launch.until("disagg serves at http://127.0.0.1:8000/v1 after ")
+    assert launch.stop() == 0
+    said = launch.stdout
+    assert said.index("worker started") < said.index("cache ready") < said.index(" serves at ")
+    assert said.index("worker ready") < said.index("router started")
+
+
 def test_starts_in_order_serves_and_stops_in_reverse(bundle: Bundle) -> None:
     bundle.add("cache", "--stop-takes=0.2", "--grandchild", stop_s=1)
     bundle.add(

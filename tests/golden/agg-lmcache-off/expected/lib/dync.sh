@@ -376,10 +376,13 @@ dync_on_signal() { # SIGNAL
     fi
 }
 
+# A process starts when those before it are ready. A cache server need only run: an engine asks for it after tens of
+# seconds, and LMCache's connector waits for it up to 300 s (lmcache.mp.mq_timeout).
 dync_may_start() {
     local other
     for other in ${dync_after[$1]}; do
-        [[ ${dync_state[$other]} == ready ]] || return 1
+        [[ ${dync_state[$other]} == ready || (-n ${dync_only_lmcache[$other]-} && ${dync_state[$other]} == starting) ]] ||
+            return 1
     done
 }
 

@@ -44,6 +44,8 @@ argv=(
     LRU
     --hash-algorithm
     blake3
+    --worker-reap-timeout-seconds
+    30
 )
 dync_argv_switch LMCACHE_CHUNK_SIZE 13
 dync_argv_switch LMCACHE_MAX_LOCAL_CPU_SIZE 15
