@@ -366,7 +366,6 @@ NOT_EMITTED = {
     "Plan.format": "the format of plan.json itself",
     "Plan.accelerator": "already in argv and env; for commands that look at the host",
     "Plan.processes": "read by every emitter through the plan itself",
-    "Plan.user": "the account of installed units",
     "SourceFile.sha256": "shows whether a bundle is older than its profile",
     "Process.metrics": "for commands that watch the running deployment",
     "Process.memory": "for commands that look at the host before a start",
