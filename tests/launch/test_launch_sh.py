@@ -464,12 +464,15 @@ def test_a_killed_launcher_takes_its_processes_down(bundle: Bundle, wait_for: Wa
     assert {"cache end", "worker end"} <= set(bundle.events)
 
 
-def test_a_bundle_moved_while_it_starts_still_starts_and_logs(bundle: Bundle) -> None:
+def test_a_bundle_moved_while_it_starts_still_starts_and_logs(
+    bundle: Bundle, wait_for: WaitFor
+) -> None:
     bundle.add("cache", "--ready-after=0.3")
     bundle.add("worker", "--ready-after=60", "--exit-after=0.1", "--lines=1", after="cache")
     bundle.write()
     launch = bundle.start()
     launch.until("cache started")
+    wait_for((bundle.root.parent / "trace").exists)  # the script has read what it reads
     moved = bundle.root.rename(bundle.root.with_name("moved"))
     bundle.root.mkdir()
     assert launch.end() == 4
