@@ -30,7 +30,7 @@ from compiler.units import (
 RESTART_S = {Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2}
 PERSIST_S = 200
 """How long a process that fails at once is tried again. A GPU that a dead worker's cache server
-still holds comes free after up to 130 s."""
+still holds comes free after up to 36 s, or 130 s with the server's own reap time."""
 START_LIMIT_S = 1800
 GPU_WITHIN_S = 60
 START_MARGIN_S = 30
