@@ -177,6 +177,7 @@ class Stack:
     cases: tuple[Case, ...]
     nested_engine_file: bool = True
     worker_port_max: int = 65535
+    splits_served_name: bool = False
     catalogue_text: Callable[[str], str]
 
     @cached_property
