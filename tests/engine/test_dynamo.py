@@ -173,8 +173,9 @@ def parsed(code: str, process: Process, bundle: Path) -> list[object]:
 
 def test_dynamos_own_parsers_take_what_is_built(build: Build, random_model: Path) -> None:
     name = "it's-100%-$HOME-\\-ö"
+    quoted = name.replace("'", "''")
     bundle, plan = build(
-        "dynamo-disagg-cpu", random_model, f'model.served_name="{name}"', "frontend.routing=kv"
+        "dynamo-disagg-cpu", random_model, f"model.served_name='{quoted}'", "frontend.routing=kv"
     )
     prefill = next(worker for worker in workers_of(plan) if worker.name == "prefill-0")
     decode = next(worker for worker in workers_of(plan) if worker.name == "decode-0")
