@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from compiler import __version__
-from compiler.compose import Unreadable
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.cli_deploy import COMMANDS
+from compiler.cli_diff import diff
+from compiler.cli_profiles import (
+    FAILED,
+    compile_named,
+    format_option,
+    found_together,
+    overrides_option,
+    print_findings,
+    profiles_argument,
+    strict_option,
+)
 from compiler.library import library
-from compiler.pipeline import Compiled, compile_profile
-from compiler.report import FORMATS, in_order
-from compiler.rules.port_conflict import check as check_ports
 from compiler.stacks.stack import Stack
-
-FAILED, USAGE = 1, 2
-MAX_BYTES = 8_000_000
-
-_profiles = click.argument("profiles", nargs=-1, required=True, metavar="PROFILE...")
-_overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value."
-)
-_strict = click.option("--strict", is_flag=True, help="Treat warnings as errors.")
-_format = click.option(
-    "--format",
-    "style",
-    type=click.Choice(list(FORMATS)),
-    default="text",
-    help="How to print diagnostics: text to stderr, the others to stdout.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,19 +30,23 @@ def dync() -> None:
     """Compile a profile into a running, caching LMCache and vLLM deployment."""
 
 
+for _command in (*COMMANDS, diff):
+    dync.add_command(_command)
+
+
 @dync.command()
-@_profiles
-@_overrides
-@_strict
-@_format
+@profiles_argument
+@overrides_option
+@strict_option
+@format_option
 def check(profiles: tuple[str, ...], overrides: tuple[str, ...], strict: bool, style: str) -> None:
     """Say everything there is to say about the profiles; write nothing.
 
     Several profiles are also checked together, as deployments of one host.
     """
-    compiled = [_compile(name, overrides) for name in profiles]
-    together = _together(compiled)
-    failed = _print(compiled, together, strict=strict, style=style)
+    compiled = [compile_named(name, overrides) for name in profiles]
+    together = found_together(compiled)
+    failed = print_findings(compiled, together, strict=strict, style=style)
     if not failed and style == "text":
         for name in profiles:
             click.echo(f"{name}: ok")
@@ -60,11 +54,11 @@ def check(profiles: tuple[str, ...], overrides: tuple[str, ...], strict: bool, s
 
 
 @dync.command()
-@_profiles
+@profiles_argument
 @click.option("-o", "--out", "out", metavar="DIR", help="The bundle. Default: build/NAME.")
-@_overrides
-@_strict
-@_format
+@overrides_option
+@strict_option
+@format_option
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that was changed by hand.")
 def build(
     profiles: tuple[str, ...],
@@ -81,8 +75,8 @@ def build(
 
     if out is not None and len(profiles) > 1:
         raise click.UsageError("-o names one bundle: give one profile")
-    compiled = [_compile(name, overrides) for name in profiles]
-    if _print(compiled, _together(compiled), strict=strict, style=style):
+    compiled = [compile_named(name, overrides) for name in profiles]
+    if print_findings(compiled, found_together(compiled), strict=strict, style=style):
         sys.exit(FAILED)
     texts = templates()
     plans = [item.resolved.plan for item in compiled if item.resolved is not None]
@@ -98,7 +92,7 @@ def build(
         if style == "text":
             what = "wrote" if changed else "unchanged"
             click.echo(f"{what} {place}: {len(artifacts)} files, {len(plan.processes)} processes")
-            click.echo(f"start it: {place}/launch.sh")
+            click.echo(f"start it: {place}/launch.sh, or: dync install {place}")
     sys.exit(0)
 
 
@@ -236,54 +230,3 @@ def _stack(name: str) -> Stack:
         hint = f"; did you mean {near}?" if near else "; `dync stack list` lists them"
         raise click.UsageError(f"there is no stack {name!r}{hint}")
     return library().load_stack(name)
-
-
-def _compile(name: str, overrides: Sequence[str]) -> Compiled:
-    try:
-        return compile_profile(name, _read, overrides, library())
-    except Unreadable as error:
-        raise click.UsageError(f"cannot read {name}: {error}") from error
-
-
-def _read(name: str) -> str:
-    """Read one profile as text.
-
-    Errors: Unreadable where it is missing, no UTF-8 or larger than a profile can be.
-    """
-    try:
-        with open(name, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
-    if len(content) > MAX_BYTES:
-        raise Unreadable(f"larger than {MAX_BYTES} bytes")
-    # An invalid byte becomes a lone surrogate, which `load` refuses with its line and column.
-    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-
-
-def _together(compiled: Sequence[Compiled]) -> list[Diagnostic]:
-    """Check all profiles as deployments of one host."""
-    if len(compiled) < 2:
-        return []
-    listening = [
-        (item.resolved.plan, item.resolved.origins)
-        for item in compiled
-        if item.resolved is not None
-    ]
-    return list(check_ports(listening))
-
-
-def _print(
-    compiled: Sequence[Compiled], together: Sequence[Diagnostic], *, strict: bool, style: str
-) -> bool:
-    """Print every diagnostic; True if the profiles must not be built."""
-    diagnostics = in_order([*(d for item in compiled for d in item.diagnostics), *together])
-    sources = {name: text for item in compiled for name, text in item.sources.items()}
-    text = FORMATS[style](diagnostics, sources)
-    if text:
-        data = text.encode("utf-8", "backslashreplace")
-        stream = sys.stderr.buffer if style == "text" else sys.stdout.buffer
-        stream.write(data)
-        stream.flush()
-    stops = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
-    return any(d.severity in stops for d in diagnostics)

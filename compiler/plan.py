@@ -50,7 +50,8 @@ class Listen:
 class Ready:
     """Where a process answers 200 once it is ready, and how long that may take.
 
-    body: JSON to post there; empty where a GET is answered.
+    body: JSON to post there; empty where a GET is answered. key_file: a file with the key that the
+    request must carry; empty where none is asked for.
     """
 
     url: str
@@ -58,6 +59,7 @@ class Ready:
     port: int
     path: str
     body: str = ""
+    key_file: str = ""
     timeout_s: int
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from compiler.discovery import discovery_env, discovery_words
 from compiler.document import Json
-from compiler.facts import DEFAULT_ROUTING
+from compiler.facts import DEFAULT_ROUTING, settings
 from compiler.layout import CacheSeat, Layout, Port, WorkerSeat
 from compiler.plan import Kind, Launch, Listen, Memory, OffForm, Process, ProcessName, Ready
 from compiler.skeleton import fill, fill_argv
@@ -18,6 +18,7 @@ from compiler.topology import Accelerator, CacheMode, Topology
 from compiler.worker_forms import LOOPBACK, WorkerForms, process_env
 
 GIB = 1 << 30
+PROBE_TOKEN = 10  # every vocabulary has it
 _SWITCH_WORDS = {"chunk_size": "LMCACHE_CHUNK_SIZE", "cpu_cache_gb": "LMCACHE_MAX_LOCAL_CPU_SIZE"}
 
 
@@ -38,6 +39,7 @@ class ProcessBuilder:
             "served_name": topology.model.served_name or topology.model.id,
             "max_len": topology.model.max_len,
             "chunk_size": topology.lmcache.chunk_size,
+            "chunk_prompt": [PROBE_TOKEN] * topology.lmcache.chunk_size,
             "cpu_cache_gb": topology.lmcache.cpu_cache_gb,
             "drain_s": topology.deploy.drain_s,
             **discovery_words(topology),
@@ -99,7 +101,6 @@ class ProcessBuilder:
             )
         listens += _listens(seat.ports)
         key_file = topology.frontend.api_key_file
-        timeout_s = topology.deploy.ready_timeout_s
         return Process(
             **_fields(built),
             name=seat.name,
@@ -111,11 +112,27 @@ class ProcessBuilder:
             switch_env=tuple(_SWITCH_WORDS.values()) if in_process else (),
             listens=tuple(listens),
             after=(*((seat.cache,) if seat.cache else ()), *earlier),
-            ready=_ready(start, reachable(seat.host), seat.port, self.words, timeout_s),
+            ready=self._worker_ready(seat),
             metrics=_metrics(start, reachable(seat.host), {"port": seat.port}),
             memory=self._memory(seat, in_process),
             stop_s=start.stop_s + topology.deploy.drain_s,
         )
+
+    def _worker_ready(self, seat: WorkerSeat) -> Ready:
+        topology, start = self.topology, self.stack.starts["worker"]
+        ready = _ready(
+            start, reachable(seat.host), seat.port, self.words, topology.deploy.ready_timeout_s
+        )
+        held = settings(topology, self.stack, seat.group, lmcache=seat.uses_lmcache)
+        for probe in (setting.ready for setting in held if setting.ready):
+            ready = replace(
+                ready,
+                url=url_of(ready.host, ready.port, probe.path),
+                path=probe.path,
+                body=json.dumps(fill(probe.body, self.words)),
+                key_file=topology.frontend.api_key_file or "",
+            )
+        return ready
 
     def _memory(self, seat: WorkerSeat, in_process: bool) -> Memory:
         cache = self.topology.lmcache.cpu_cache_gb * seat.group.tensor_parallel_size * GIB

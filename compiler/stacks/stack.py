@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -83,6 +83,14 @@ class Connectors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What says that a worker is ready, instead of its Start's: JSON posted, answered with 200."""
+
+    path: str
+    body: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What a worker gets where facts about it hold; `when` as in a Case, ports as in a Start."""
 
@@ -91,6 +99,7 @@ class Setting:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     engine_args: Mapping[str, Json]
+    ready: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +120,7 @@ class Platform:
 
     requirements are the pins that an environment is held against. install lists what pip is asked
     for, one step after another, where asking for all pins at once does not give a working set.
+    transfer_env: what a worker with a NIXL side channel needs for transfers on one host.
     """
 
     proof: str
@@ -121,6 +131,7 @@ class Platform:
     block_size: int
     gpu_memory_utilization: float
     env: Mapping[str, str]
+    transfer_env: Mapping[str, str] = field(default_factory=dict)
     worker_argv: tuple[str, ...]
     cache_server_argv: tuple[str, ...]
 
@@ -178,6 +189,7 @@ class Stack:
     nested_engine_file: bool = True
     worker_port_max: int = 65535
     splits_served_name: bool = False
+    status_metrics: Mapping[str, str] = field(default_factory=dict)
     catalogue_text: Callable[[str], str]
 
     @cached_property
@@ -250,6 +262,7 @@ def _setting(data: dict[str, Any]) -> Setting:
         argv=tuple(data.get("argv", ())),
         env=data.get("env", {}),
         engine_args=data.get("engine_args", {}),
+        ready=Probe(**data["ready"]) if "ready" in data else None,
     )
 
 

@@ -56,6 +56,8 @@ def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_mode
         "workers[0].engine_args.dtype=float32",
         "workers[1].engine_args.dtype=float32",
         "workers[1].engine_args.enable_prefix_caching=false",
+        # Several steps: an older MultiConnector stores the blocks of one under another's tokens.
+        "workers[1].engine_args.max_num_batched_tokens=512",
     )
     prompt = long_prompt("alike", 40)
     with launched(bundle) as launch:

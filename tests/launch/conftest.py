@@ -120,6 +120,7 @@ class Bundle:
                 ready_port=port,
                 ready_path="/health",
                 ready_body=shlex.quote(view.pop("ready_body", "")),
+                ready_key_file=shlex.quote(view.pop("ready_key_file", "")),
                 after=shlex.quote(after),
                 only_with_lmcache=lmcache_only,
                 **launch,

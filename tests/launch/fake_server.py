@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--silent", action="store_true", help="accept connections and never answer")
     parser.add_argument("--answer", default="200 OK")
     parser.add_argument("--answer-to", default="", help="another request gets status 404")
+    parser.add_argument("--key", default="", help="a request without it gets status 401")
     parser.add_argument("--lines", type=int, default=0)
     options = parser.parse_args()
 
@@ -86,6 +87,8 @@ def serve(options: argparse.Namespace) -> None:
         asked = head.split(b" ")[0] + b" " + body
         meant = options.answer_to in ("", asked.decode())
         answer = options.answer if meant else "404 Not Found"
+        if options.key and f"\r\nAuthorization: Bearer {options.key}".encode() not in head:
+            answer = "401 Unauthorized"
         connection.sendall(f"HTTP/1.0 {answer}\r\nContent-Length: 0\r\n\r\n".encode())
         connection.close()
 

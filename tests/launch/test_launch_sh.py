@@ -301,6 +301,19 @@ def test_a_bundle_built_without_lmcache(bundle: Bundle) -> None:
 # ---- launch.sh: start and stop -------------------------------------------------------------------
 
 
+def test_a_worker_starts_beside_its_cache_server_and_serves_after_it(bundle: Bundle) -> None:
+    bundle.add("cache", "--ready-after=1.5", only_with_lmcache=True)
+    bundle.add("worker", after="cache")
+    bundle.add("router", after="worker")
+    bundle.write()
+    launch = bundle.start()
+    launch.until("disagg serves at http://127.0.0.1:8000/v1 after ")
+    assert launch.stop() == 0
+    said = launch.stdout
+    assert said.index("worker started") < said.index("cache ready") < said.index(" serves at ")
+    assert said.index("worker ready") < said.index("router started")
+
+
 def test_starts_in_order_serves_and_stops_in_reverse(bundle: Bundle) -> None:
     bundle.add("cache", "--stop-takes=0.2", "--grandchild", stop_s=1)
     bundle.add(
@@ -451,12 +464,15 @@ def test_a_killed_launcher_takes_its_processes_down(bundle: Bundle, wait_for: Wa
     assert {"cache end", "worker end"} <= set(bundle.events)
 
 
-def test_a_bundle_moved_while_it_starts_still_starts_and_logs(bundle: Bundle) -> None:
+def test_a_bundle_moved_while_it_starts_still_starts_and_logs(
+    bundle: Bundle, wait_for: WaitFor
+) -> None:
     bundle.add("cache", "--ready-after=0.3")
     bundle.add("worker", "--ready-after=60", "--exit-after=0.1", "--lines=1", after="cache")
     bundle.write()
     launch = bundle.start()
     launch.until("cache started")
+    wait_for((bundle.root.parent / "trace").exists)  # the script has read what it reads
     moved = bundle.root.rename(bundle.root.with_name("moved"))
     bundle.root.mkdir()
     assert launch.end() == 4
@@ -534,6 +550,20 @@ def test_ready_when_a_posted_request_is_answered(bundle: Bundle) -> None:
     launch = bundle.start(LC_ALL="C.UTF-8")
     launch.until("fe ready after")
     assert launch.stop() == 0
+
+
+def test_the_posted_request_carries_the_key_and_no_command_line_shows_it(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    key = tmp_path / "a key's file"
+    key.write_text("s3cret %s $(x)\n")
+    asked = {"ready_body": READY_BODY, "ready_key_file": str(key)}
+    bundle.add("fe", "--ready-after=1", "--key=s3cret %s $(x)", **asked)
+    bundle.write()
+    launch = bundle.start()
+    launch.until("fe ready after ")
+    assert launch.stop() == 0
+    assert "s3cret" not in (bundle.root / "launch.sh").read_text()
 
 
 @pytest.mark.parametrize("ready_body", ["", '{"model": "other"}'])

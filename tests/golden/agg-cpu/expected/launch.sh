@@ -9,9 +9,9 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 . lib/built.sh
 
 dync_bundle agg-cpu http://127.0.0.1:8000/v1
-#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready
-dync_add lmcache 127.0.0.1 8101 /healthcheck 180 30 '' '127.0.0.1:8100 127.0.0.1:8101' ''
+#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file
+dync_add lmcache 127.0.0.1 8101 /healthcheck 180 30 '' '127.0.0.1:8100 127.0.0.1:8101' '' ''
 dync_add_lmcache_only lmcache
-dync_add aggregated-0 127.0.0.1 8000 /health 900 60 lmcache 127.0.0.1:8000 ''
+dync_add aggregated-0 127.0.0.1 8000 /v1/completions 900 60 lmcache 127.0.0.1:8000 '{"model": "smollm2", "prompt": [10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10], "max_tokens": 1}' ''
 
 dync_launch "$@"

@@ -44,6 +44,10 @@ argv=(
     LRU
     --hash-algorithm
     blake3
+    --worker-reap-timeout-seconds
+    30
+    --worker-registration-grace-seconds
+    900
 )
 dync_argv_switch LMCACHE_CHUNK_SIZE 13
 dync_argv_switch LMCACHE_MAX_LOCAL_CPU_SIZE 15

@@ -20,6 +20,7 @@ environment=(
     PATH=/opt/dync/stacks/vllm-0.32/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
     PYTHONUNBUFFERED=1
+    UCX_CUDA_IPC_ENABLE_GET_ZCOPY=on
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
     VLLM_NIXL_SIDE_CHANNEL_PORT=8107
     VLLM_NO_USAGE_STATS=1
@@ -44,6 +45,7 @@ if dync_without_lmcache; then
         PATH=/opt/dync/stacks/vllm-0.32/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         PYTHONHASHSEED=0
         PYTHONUNBUFFERED=1
+        UCX_CUDA_IPC_ENABLE_GET_ZCOPY=on
         VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
         VLLM_NIXL_SIDE_CHANNEL_PORT=8107
         VLLM_NO_USAGE_STATS=1

@@ -36,6 +36,12 @@ argv=(
     127.0.0.1
     --prometheus-port
     8106
+    --health-check-interval-secs
+    5
+    --health-success-threshold
+    1
+    --cb-timeout-duration-secs
+    5
     --vllm-pd-disaggregation
     --prefill
     http://127.0.0.1:8101

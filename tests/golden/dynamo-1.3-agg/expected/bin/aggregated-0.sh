@@ -33,6 +33,7 @@ environment=(
     PYTHONHASHSEED=0
     PYTHONUNBUFFERED=1
     VLLM_NO_USAGE_STATS=1
+    VLLM_USE_V2_MODEL_RUNNER=0
 )
 argv=(
     /opt/dync/stacks/dynamo-1.3/bin/python

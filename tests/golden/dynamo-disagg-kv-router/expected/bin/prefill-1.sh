@@ -31,6 +31,7 @@ environment=(
     PATH=/opt/dync/stacks/dynamo-1.6/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
     PYTHONUNBUFFERED=1
+    UCX_CUDA_IPC_ENABLE_GET_ZCOPY=on
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
     VLLM_NIXL_SIDE_CHANNEL_PORT=8105
     VLLM_NO_USAGE_STATS=1
@@ -68,6 +69,7 @@ if dync_without_lmcache; then
         PATH=/opt/dync/stacks/dynamo-1.6/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         PYTHONHASHSEED=0
         PYTHONUNBUFFERED=1
+        UCX_CUDA_IPC_ENABLE_GET_ZCOPY=on
         VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
         VLLM_NIXL_SIDE_CHANNEL_PORT=8105
         VLLM_NO_USAGE_STATS=1

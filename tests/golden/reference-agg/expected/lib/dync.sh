@@ -188,7 +188,8 @@ dync_exec() { # NAME=VALUE... -- ARGV...
 
 # Times are in hundredths of a second since boot: /proc/uptime has them without a fork and never jumps.
 dync_order=() # a start order
-declare -A dync_host=() dync_port=() dync_path=() dync_body=() dync_timeout=() dync_stop=() dync_after=() dync_listens=()
+declare -A dync_host=() dync_port=() dync_path=() dync_timeout=() dync_stop=() dync_after=() dync_listens=()
+declare -A dync_body=() dync_key_file=()
 declare -A dync_only_lmcache=()
 declare -A dync_state=() # waiting -> starting -> ready -> gone
 declare -A dync_pid=() dync_began=() dync_probe=() dync_probe_at=() dync_term_at=() dync_kill_at=() dync_grace=()
@@ -197,10 +198,10 @@ dync_guard=()
 
 dync_bundle() { dync_bundle_name=$1 dync_bundle_url=$2; } # NAME URL
 
-dync_add() { # NAME READY_HOST READY_PORT READY_PATH READY_TIMEOUT_S STOP_S AFTER LISTENS READY_BODY
+dync_add() { # NAME READY_HOST READY_PORT READY_PATH READY_TIMEOUT_S STOP_S AFTER LISTENS READY_BODY KEY_FILE
     dync_order+=("$1")
     dync_host[$1]=$2 dync_port[$1]=$3 dync_path[$1]=$4 dync_timeout[$1]=$5 dync_stop[$1]=$6
-    dync_after[$1]=$7 dync_listens[$1]=$8 dync_body[$1]=$9 dync_state[$1]=waiting
+    dync_after[$1]=$7 dync_listens[$1]=$8 dync_body[$1]=$9 dync_key_file[$1]=${10} dync_state[$1]=waiting
 }
 
 dync_add_lmcache_only() { dync_only_lmcache[$1]=1; } # NAME
@@ -325,12 +326,14 @@ dync_connect() { # HOST PORT
     : <>"/dev/tcp/$1/$2"
 }
 
-dync_answers() { # HOST PORT PATH BODY: true if a GET, or a POST of BODY where there is one, is answered with 200
+# True if a GET, or a POST of BODY where there is one, is answered with 200; KEY_FILE holds the key to send.
+dync_answers() { # HOST PORT PATH BODY KEY_FILE
     local status LC_ALL=C request=GET # the length below is in bytes
     [[ -z $4 ]] || request=POST
     exec 3<>"/dev/tcp/$1/$2" || return 1
     printf '%s %s HTTP/1.0\r\nHost: %s:%s\r\nAccept: */*\r\n' "$request" "$3" "$1" "$2" >&3
     [[ -z $4 ]] || printf 'Content-Type: application/json\r\nContent-Length: %d\r\n' "${#4}" >&3
+    [[ -z $5 ]] || printf 'Authorization: Bearer %s\r\n' "$(<"$5")" >&3
     printf '\r\n%s' "$4" >&3
     IFS= read -r status <&3 && [[ $status =~ ^HTTP/[0-9.]+\ 200([^0-9]|$) ]]
 }
@@ -379,10 +382,13 @@ dync_on_signal() { # SIGNAL
     fi
 }
 
+# A process starts when those before it are ready. A cache server need only run: an engine asks for it after tens of
+# seconds, and LMCache's connector waits for it up to 300 s (lmcache.mp.mq_timeout).
 dync_may_start() {
     local other
     for other in ${dync_after[$1]}; do
-        [[ ${dync_state[$other]} == ready ]] || return 1
+        [[ ${dync_state[$other]} == ready || (-n ${dync_only_lmcache[$other]-} && ${dync_state[$other]} == starting) ]] ||
+            return 1
     done
 }
 
@@ -420,7 +426,7 @@ dync_check_ready() {
         dync_reachable "${dync_host[$1]}"
         # A posted request may have to be computed, and the first one between two engines waits for their handshake.
         dync_bounded $((${#dync_body[$1]} ? 120 : 5)) dync_answers "$REPLY" "${dync_port[$1]}" "${dync_path[$1]}" \
-            "${dync_body[$1]}" </dev/null &
+            "${dync_body[$1]}" "${dync_key_file[$1]}" </dev/null &
         dync_probe[$1]=$! dync_probe_at[$1]=$((dync_now + 50))
     fi
 }

@@ -1,0 +1,121 @@
+"""Make the kit that travels to a GPU machine: the rig, and bundles of this checkout's profiles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from compiler.library import load_stack
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+ENGINE_ENV = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "LMCACHE_TRACK_USAGE": "false",
+    "VLLM_HOST_IP": "127.0.0.1",  # a machine without a network has no other
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # packed engines come without flashinfer
+}
+CHUNK_SIZE = 256
+
+
+def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
+    """Write the kit folder; prefix is where engines and models are on the GPU machine."""
+    platform = load_stack(stack_name).platforms[accelerator]
+    for folder in ("benchmarks/gpu", "demo"):
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, kit / folder, dirs_exist_ok=True, ignore=skip)
+    shutil.copy(ROOT / "benchmarks/__init__.py", kit / "benchmarks/__init__.py")
+    for script in ("run.sh", "install_engines.sh"):
+        shutil.copy(HERE / script, kit / script)
+    on_cpu = accelerator == "cpu"
+    models = {name: f"{prefix}/models/{name}" for name in ("tiny", "8b")}
+    bundles = rehearsed(models) if on_cpu else {**proved(models), **timed(models)}
+    shutil.rmtree(kit / "bundles", ignore_errors=True)
+    for number, (name, (profile, given)) in enumerate(bundles.items()):
+        first_port = 20000 + 100 * number
+        common = {
+            "name": name,
+            "stack": stack_name,
+            "deploy.prefix": str(prefix),
+            "frontend.port": first_port,
+            "deploy.first_port": first_port + 1,
+        }
+        _build(profile, kit / "bundles" / name, {**common, **given})
+    content = {
+        "stack": stack_name,
+        "accelerator": accelerator,
+        "python": f"{prefix}/stacks/{stack_name}/bin/python",
+        "worker_argv": [word for word in platform.worker_argv if word != "{python}"],
+        "cache_server_argv": ["--supported-transfer-mode", "auto"] if on_cpu else [],
+        "env": ENGINE_ENV | ({"VLLM_CPU_KVCACHE_SPACE": "1"} if on_cpu else {}),
+        "models": models,
+        "chunk_size": CHUNK_SIZE,
+        "proved": [name for name in bundles if not name.startswith("timed-")],
+    }
+    (kit / "kit.json").write_text(json.dumps(content, indent=1))
+
+
+Given = Mapping[str, object]
+
+
+def proved(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
+    """Give the profiles for one GPU, small enough to run side by side."""
+    small = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
+    common = {"model.id": models["tiny"], "lmcache.cpu_cache_gb": 2}
+    return {
+        name: (name, {**common, **_engine(workers, {**small, "enable_prefix_caching": False})})
+        for name, workers in (("agg", 1), ("agg-in-process", 1), ("disagg-one-gpu", 2))
+    }
+
+
+def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
+    """Give the deployments of the 8B shape that are timed; a cache's own is not the engine's."""
+    shape = {"load_format": "dummy", "gpu_memory_utilization": 0.3}
+    shape["kv_cache_memory_bytes"] = 8_000_000_000
+    common = {"model.id": models["8b"], "model.max_len": 32768}
+    cached = {**common, **_engine(1, {**shape, "enable_prefix_caching": False})}
+    both = {**common, **_engine(2, {**shape, "enable_prefix_caching": False})}
+    sizes = {
+        f"timed-chunk-{size}": ("agg", {**cached, "lmcache.chunk_size": size})
+        for size in (128, 512, 1024)
+    }
+    return {
+        "timed-off": ("agg", {**common, **_engine(1, shape), "lmcache.enabled": False}),
+        "timed-in-process": ("agg-in-process", cached),
+        "timed-multiprocess": ("agg", cached),
+        **sizes,
+        "timed-disagg": ("disagg-one-gpu", both),
+    }
+
+
+def rehearsed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
+    """Give what a machine without a GPU can run of it."""
+    given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False})}
+    return {
+        "agg-cpu": ("agg-cpu", {**given, "lmcache.chunk_size": CHUNK_SIZE, "model.max_len": 8192})
+    }
+
+
+def _engine(workers: int, given: Given) -> dict[str, object]:
+    """Spell engine arguments and the machine's variables out for the first workers."""
+    machine = {name: ENGINE_ENV[name] for name in ("VLLM_HOST_IP", "VLLM_USE_FLASHINFER_SAMPLER")}
+    found: dict[str, object] = {}
+    for index in range(workers):
+        found |= {f"workers[{index}].engine_args.{name}": value for name, value in given.items()}
+        found |= {f"workers[{index}].env.{name}": f'"{text}"' for name, text in machine.items()}
+    return found
+
+
+def _build(profile: str, bundle: Path, given: Given) -> None:
+    command = [sys.executable, "-m", "compiler", "build", f"profiles/{profile}.yaml"]
+    subprocess.run([*command, "-o", str(bundle), *_options(given)], check=True, cwd=ROOT)
+
+
+def _options(given: Given) -> Iterator[str]:
+    for key, value in given.items():
+        yield from ("--set", f"{key}={json.dumps(value) if isinstance(value, bool) else value}")

@@ -1,0 +1,1 @@
+"""What runs on the GPU machine: standard library only, beside the engines of one stack."""

@@ -1,0 +1,103 @@
+"""A built bundle, started by its own launch.sh."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.rig.kit import KIT
+
+
+@dataclass(slots=True)
+class Launched:
+    """A launched bundle; plan is plan.json as it stands, ready_s None until it served."""
+
+    name: str
+    folder: Path
+    plan: dict[str, Any]
+    process: subprocess.Popen[bytes]
+    log: Path
+    began: float
+    ready_s: float | None = None
+
+    @property
+    def url(self) -> str:
+        """Give the base of the API that clients use, with /v1."""
+        return str(self.plan["url"])
+
+    def metrics(self, role: str) -> str:
+        """Give where the first worker of a role shows its metrics."""
+        found = (item["metrics"] for item in self.plan["processes"] if item["role"] == role)
+        return str(next(found))
+
+    def stop(self) -> None:
+        """Ask launch.sh to stop, and wait until it has."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(60)
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def start(name: str, logs: Path) -> Launched:
+    """Start a bundle of the kit by its launch.sh."""
+    folder = KIT / "bundles" / name
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{name}.launch.log"
+    with open(log, "wb") as sink:
+        process = subprocess.Popen(
+            [str(folder / "launch.sh")],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Launched(name, folder, plan, process, log, time.monotonic())
+
+
+@contextmanager
+def launched(names: Sequence[str], logs: Path, timeout_s: float) -> Iterator[list[Launched]]:
+    """Run bundles side by side; give those that serve, and keep the logs of all."""
+    with ExitStack() as stack:
+        bundles = []
+        for name in names:
+            bundle = start(name, logs)
+            bundles.append(bundle)
+            stack.callback(_keep_logs, bundle, logs)
+            stack.callback(bundle.stop)
+        _wait(bundles, timeout_s)
+        yield [bundle for bundle in bundles if bundle.ready_s is not None]
+
+
+def _wait(bundles: Sequence[Launched], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    waiting = list(bundles)
+    while waiting and time.monotonic() < deadline:
+        for bundle in list(waiting):
+            if " serves at " in bundle.log.read_text(errors="replace"):
+                bundle.ready_s = time.monotonic() - bundle.began
+                print(f"  {bundle.name} serves after {bundle.ready_s:.1f} s", flush=True)
+                waiting.remove(bundle)
+            elif bundle.process.poll() is not None:
+                waiting.remove(bundle)
+        time.sleep(0.1)
+    for bundle in bundles:
+        if bundle.ready_s is None:
+            text = bundle.log.read_text(errors="replace")
+            print(f"  {bundle.name} DOES NOT SERVE:\n{text[-3000:]}", flush=True)
+
+
+def _keep_logs(bundle: Launched, logs: Path) -> None:
+    for log in (bundle.folder / "logs").glob("*.log"):
+        (logs / f"{bundle.name}.{log.name}").write_bytes(log.read_bytes())

@@ -1,0 +1,40 @@
+"""What `prepare` wrote for the rig: where the engines, models and bundles are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+KIT = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """One prepared folder; worker_argv holds `{model}`, chunk_size is in tokens.
+
+    proved: the bundles that are launched to show that they cache rightly.
+    """
+
+    stack: str
+    accelerator: str
+    python: str
+    worker_argv: tuple[str, ...]
+    cache_server_argv: tuple[str, ...]
+    env: Mapping[str, str]
+    models: Mapping[str, str]
+    chunk_size: int
+    proved: tuple[str, ...]
+
+    @staticmethod
+    def read() -> Kit:
+        """Read kit.json of the folder that this module was copied to."""
+        data = json.loads((KIT / "kit.json").read_text(encoding="utf-8"))
+        lists = {key: tuple(data[key]) for key in ("worker_argv", "cache_server_argv", "proved")}
+        return Kit(**{**data, **lists})
+
+    @property
+    def on_gpu(self) -> bool:
+        """Tell whether the engines compute on a GPU."""
+        return self.accelerator == "cuda"

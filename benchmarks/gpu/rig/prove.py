@@ -1,0 +1,68 @@
+"""Every bundle for one GPU by its own launch.sh: it hits, NIXL moves, and answers as without."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.rig import lines
+from benchmarks.gpu.rig.bundle import Launched, launched
+from benchmarks.gpu.rig.engine import Running, start, wait_ready
+from benchmarks.gpu.rig.exact import HITS, compare
+from benchmarks.gpu.rig.kit import Kit
+from benchmarks.gpu.rig.prompts import text
+from demo.client import first_logprobs, metric
+
+LENGTHS = (256, 257, 400, 512, 513, 700, 768, 3000, 6000)
+MOVED = "vllm:nixl_bytes_transferred_sum"
+
+
+def run(kit: Kit, logs: Path) -> dict[str, Any]:
+    """Launch the small bundles beside one engine without a cache, and compare."""
+    plain = lines.worker(kit, "plain", 18900, "--no-enable-prefix-caching")
+    with ExitStack() as stack:
+        reference = start(plain, logs)
+        stack.callback(reference.kill)
+        bundles = stack.enter_context(launched(kit.proved, logs, 240))
+        if not wait_ready([reference], 120):
+            raise RuntimeError("the engine without a cache is not ready")
+        pool = stack.enter_context(ThreadPoolExecutor(len(bundles) or 1))
+        found = pool.map(lambda bundle: _prove(bundle, reference), bundles)
+        return {bundle.name: row for bundle, row in zip(bundles, found, strict=True)}
+
+
+def _prove(bundle: Launched, reference: Running) -> dict[str, Any]:
+    role = "prefill" if bundle.plan["topology"] == "disagg" else "aggregated"
+    rows = []
+    for length in LENGTHS:
+        prompt = text(length, f"{bundle.name}-{length}")
+        alone = _ask(f"{reference.line.url}/v1", "m", prompt)
+        cold = _ask(bundle.url, bundle.plan["served_name"], prompt)
+        before = metric(bundle.metrics(role), HITS)
+        warm = _ask(bundle.url, bundle.plan["served_name"], prompt)
+        hits = int(metric(bundle.metrics(role), HITS) - before)
+        rows.append(
+            {
+                "length": length,
+                "hits": hits,
+                "cold": compare(length, 0, alone, cold).difference,
+                "warm": compare(length, 0, alone, warm).difference,
+            }
+        )
+    result: dict[str, Any] = {"ready_s": bundle.ready_s, "rows": rows}
+    if role == "prefill":
+        result["nixl_bytes"] = metric(bundle.metrics("decode"), MOVED)
+    most = max(row["warm"] for row in rows)
+    hit = sum(row["hits"] > 0 for row in rows)
+    print(
+        f"  {bundle.name}: {hit} of {len(rows)} hit, differs by {most} at most; "
+        f"NIXL bytes {result.get('nixl_bytes')}",
+        flush=True,
+    )
+    return result
+
+
+def _ask(url: str, model: str, prompt: str) -> dict[str, float]:
+    return first_logprobs(url, model, prompt, count=20, return_tokens_as_token_ids=True)

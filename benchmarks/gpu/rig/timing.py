@@ -1,0 +1,106 @@
+"""Emitted bundles against command lines written by hand, in turn, on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.rig import lines
+from benchmarks.gpu.rig.bundle import launched
+from benchmarks.gpu.rig.engine import Line, start, wait_ready
+from benchmarks.gpu.rig.exact import HITS
+from benchmarks.gpu.rig.kit import Kit
+from benchmarks.gpu.rig.load import Served, first_tokens, following, working_set
+from demo.client import metric
+
+LENGTHS = (8000, 24000)
+REPEATS = 3
+KV_BYTES = 8_000_000_000
+CPU_GB = 20
+
+
+def in_process(kit: Kit, logs: Path) -> dict[str, Any]:
+    """Time LMCache inside the worker, emitted and by hand, and an engine without LMCache."""
+    worker = _worker(kit, "in-process-by-hand", 19201, lines.IN_PROCESS, lines.OLD_RUNNER)
+    return _measure(logs, ["timed-off", "timed-in-process"], [[worker]])
+
+
+def multiprocess(kit: Kit, logs: Path) -> dict[str, Any]:
+    """Time LMCache in a server, emitted and by hand, and in_process under piecewise graphs."""
+    server = lines.cache_server(kit, "server-by-hand", 19001, 19101, CPU_GB)
+    worker = _worker(kit, "multiprocess-by-hand", 19202, lines.multiprocess(19001), {})
+    piecewise = _worker(kit, "in-process-piecewise", 19203, lines.IN_PROCESS, {}, *lines.PIECEWISE)
+    return _measure(logs, ["timed-multiprocess"], [[worker, server], [piecewise]])
+
+
+def chunks(_kit: Kit, logs: Path) -> dict[str, Any]:
+    """Hold the chunk sizes of the reference page's advice against each other."""
+    names = [f"timed-chunk-{size}" for size in (128, 512, 1024)]
+    return _measure(logs, names, [])
+
+
+def disaggregated(_kit: Kit, logs: Path) -> dict[str, Any]:
+    """Time prefill and decode on one card."""
+    return _measure(logs, ["timed-disagg"], [])
+
+
+def _worker(
+    kit: Kit, name: str, port: int, connector: dict[str, Any], env: dict[str, str], *flags: str
+) -> Line:
+    return lines.worker(
+        kit,
+        name,
+        port,
+        "--no-enable-prefix-caching",
+        "--load-format",
+        "dummy",
+        "--max-model-len",
+        "32768",
+        *flags,
+        model="8b",
+        connector=connector,
+        env={**lines.in_process_env(kit, CPU_GB), **env},
+        fraction=0.3,
+        kv_bytes=KV_BYTES,
+    )
+
+
+def _measure(
+    logs: Path, bundles: Sequence[str], by_hand: Sequence[Sequence[Line]]
+) -> dict[str, Any]:
+    """Start all side by side, then time each: prompts in turn, loads one after another, twice."""
+    with ExitStack() as stack:
+        started = [[start(line, logs) for line in group] for group in by_hand]
+        for engine in (engine for group in started for engine in group):
+            stack.callback(engine.kill)
+        serving = stack.enter_context(launched(bundles, logs, 300))
+        served: dict[str, Served] = {}
+        for item in serving:
+            served[item.name] = (item.url, item.plan["served_name"])
+        ready = {item.name: item.ready_s for item in serving}
+        for group in started:
+            if len(wait_ready(group, 200)) == len(group):
+                name = group[0].line.name
+                served[name] = (f"{group[0].line.url}/v1", "m")
+                ready[name] = max(engine.ready_s or 0.0 for engine in group)
+        found: dict[str, Any] = {"ready_s": ready}
+        found["first_token_s"] = first_tokens(served, LENGTHS, REPEATS)
+        found["following"] = {name: following(where, name) for name, where in served.items()}
+        found["working_set"] = {name: [] for name in served}
+        for turn in range(2):
+            for name, where in served.items():
+                found["working_set"][name].append(working_set(where, name, f"{name}-{turn}"))
+        found["metrics"] = {item.name: _counters(item.plan) for item in serving}
+        return found
+
+
+def _counters(plan: dict[str, Any]) -> dict[str, float]:
+    wanted = (HITS, "vllm:nixl_bytes_transferred_sum", "vllm:nixl_xfer_time_seconds_sum")
+    workers = [item for item in plan["processes"] if item["kind"] == "worker"]
+    return {
+        f"{worker['name']} {name}": metric(worker["metrics"], name)
+        for worker in workers
+        for name in wanted
+    }

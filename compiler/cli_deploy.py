@@ -1,0 +1,235 @@
+"""Commands that act on a deployment under systemd; like cli.py, they alone print and exit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from compiler.cli_profiles import FAILED
+
+if TYPE_CHECKING:
+    from compiler.deploy.host import Deployment, Host
+    from compiler.deploy.status import ProcessStatus
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+root_option = click.option(
+    "--root",
+    metavar="DIR",
+    default="/",
+    help="Work on the system image below DIR; nothing is started.",
+)
+user_option = click.option("--user", "for_user", is_flag=True, help="Your own systemd manager.")
+_overwrite = click.option(
+    "--overwrite", is_flag=True, help="Also replace units and files that were changed by hand."
+)
+_no_start = click.option("--no-start", is_flag=True, help="Put in place and enable only.")
+_deployment = click.argument("deployment", metavar="DEPLOYMENT")
+
+
+def refusing(function: F) -> F:
+    """Turn what the host refuses into an error message."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from compiler.deploy.host import Refused
+
+        try:
+            return function(*args, **kwargs)
+        except Refused as error:
+            raise click.ClickException(str(error)) from error
+
+    return run  # type: ignore[return-value]
+
+
+@click.command()
+@click.argument("bundle", metavar="BUNDLE")
+@root_option
+@user_option
+@_no_start
+@_overwrite
+@click.option(
+    "--create-user", is_flag=True, help="Make the account deploy.user if it is not there."
+)
+@click.option(
+    "--pass",
+    "passed",
+    multiple=True,
+    type=click.Choice(["HF_TOKEN", "HF_HOME"]),
+    help="Keep this variable of your shell for the processes (a root-only file).",
+)
+@refusing
+def install(
+    bundle: str,
+    root: str,
+    for_user: bool,
+    no_start: bool,
+    overwrite: bool,
+    create_user: bool,
+    passed: tuple[str, ...],
+) -> None:
+    """Install a bundle under systemd and wait until it serves.
+
+    A deployment that is there already is upgraded: only processes whose own files changed restart,
+    and if the new generation does not serve, the old one comes back.
+    """
+    from compiler.deploy.host import read_plan
+    from compiler.deploy.install import Choices, WentBack
+    from compiler.deploy.install import install as put
+    from compiler.deploy.passed import keep
+
+    host = host_of(root, for_user)
+    choices = Choices(start=not no_start, overwrite=overwrite, create_user=create_user)
+    if passed:
+        keep(
+            host, read_plan(Path(bundle)).name, {name: os.environ.get(name, "") for name in passed}
+        )
+    try:
+        put(Path(bundle), host, choices, click.echo)
+    except WentBack as error:
+        raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
+
+
+@click.command()
+@_deployment
+@click.option("--to", type=click.IntRange(1), metavar="N", help="A generation, not the one before.")
+@root_option
+@user_option
+@_no_start
+@_overwrite
+@refusing
+def rollback(
+    deployment: str, to: int | None, root: str, for_user: bool, no_start: bool, overwrite: bool
+) -> None:
+    """Go back to the generation that was current before this one.
+
+    DEPLOYMENT is a bundle's folder, or the name of what is installed.
+    """
+    from compiler.deploy.install import Choices, WentBack
+    from compiler.deploy.install import rollback as go_back
+
+    host = host_of(root, for_user)
+    choices = Choices(start=not no_start, overwrite=overwrite)
+    try:
+        go_back(_named(host, deployment), to, choices, click.echo)
+    except WentBack as error:
+        raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
+
+
+@click.command()
+@_deployment
+@click.option("--purge", is_flag=True, help="Also remove its state, caches and settings.")
+@root_option
+@user_option
+@_overwrite
+@refusing
+def uninstall(deployment: str, purge: bool, root: str, for_user: bool, overwrite: bool) -> None:
+    """Stop a deployment and take its units and generations away; data stays."""
+    from compiler.deploy.install import uninstall as take_away
+
+    host = host_of(root, for_user)
+    take_away(_named(host, deployment), purge=purge, overwrite=overwrite, say=click.echo)
+
+
+@click.command()
+@_deployment
+@user_option
+@refusing
+def status(deployment: str, for_user: bool) -> None:
+    """Show each process: state, readiness, cache hits, restarts; 0 if all are ready."""
+    from compiler.deploy.status import status as look
+    from compiler.library import library
+
+    found = _named(host_of("/", for_user), deployment)
+    plan = found.plan(_current(found))
+    seen = look(found, plan, library().load_stack(plan.stack).status_metrics)
+    click.echo(f"{plan.name}: generation {seen.generation}, {plan.url}")
+    for process in seen.processes:
+        click.echo(_line(process))
+    for path in seen.drop_ins:
+        click.echo(f"drop-in {path}")
+    sys.exit(0 if seen.is_ready else FAILED)
+
+
+def _line(process: ProcessStatus) -> str:
+    hits = ""
+    if process.hit_tokens is not None and process.asked_tokens is not None:
+        hits = f", cache hit {process.hit_tokens:.0f} of {process.asked_tokens:.0f} tokens"
+    ready = "ready" if process.is_ready else "not ready"
+    since = f" since {process.since}" if process.since else ""
+    state = f"{process.state}{since}, restarted {process.restarts} times{hits}"
+    return f"  {process.name:20} {ready:9} {state}"
+
+
+@click.command()
+@_deployment
+@click.argument("process", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=200, show_default=True)
+@user_option
+@refusing
+def logs(deployment: str, process: str | None, follow: bool, lines: int, for_user: bool) -> None:
+    """Show the log of a deployment, or of one of its processes."""
+    from compiler.deploy.systemd import Systemd, become
+    from compiler.diagnostic import suggestion
+    from compiler.units import process_unit, service_units
+
+    found = _named(host_of("/", for_user), deployment)
+    plan = found.plan(_current(found))
+    names = {str(item.name): process_unit(plan.name, item.name) for item in plan.processes}
+    if process is not None and process not in names:
+        near = suggestion(process, names)
+        raise click.UsageError(
+            f"{plan.name} has no process {process!r}"
+            + (f"; did you mean {near}?" if near else f"; it has {', '.join(names)}")
+        )
+    units = service_units(plan) if process is None else (names[process],)
+    options = ("--no-pager", f"--lines={lines}", *(("--follow",) if follow else ()))
+    sys.stdout.flush()
+    become(Systemd(not for_user).journal(units, *options))
+
+
+def host_of(root: str, for_user: bool) -> Host:
+    """Give the host that the options name."""
+    from compiler.deploy.host import system_host, user_host
+
+    if not for_user:
+        if not Path(root).is_dir():
+            raise click.UsageError(f"--root {root} is no folder")
+        return system_host(Path(root).resolve())
+    if root != "/":
+        raise click.UsageError("--root is for the system's units: leave --user out")
+    return user_host(os.environ)
+
+
+def _named(host: Host, deployment: str) -> Deployment:
+    from compiler.deploy.host import Deployment, installed_names, read_plan
+    from compiler.diagnostic import suggestion
+
+    is_bundle = (Path(deployment) / "plan.json").is_file()
+    name = read_plan(Path(deployment)).name if is_bundle else deployment
+    names = list(installed_names(host))
+    if name not in names:
+        near = suggestion(name, names)
+        hint = f"; did you mean {near}?" if near else f"; installed: {', '.join(names) or 'none'}"
+        raise click.ClickException(f"{name!r} is neither a bundle nor installed here{hint}")
+    return Deployment(host=host, name=name)
+
+
+def _current(deployment: Deployment) -> int:
+    number = deployment.current
+    assert number is not None, "installed_names lists it"
+    return number
+
+
+def _log_command(host: Host, unit: str) -> str:
+    return f"journalctl {'--unit' if host.is_system else '--user-unit'} {unit}"
+
+
+COMMANDS = (install, rollback, uninstall, status, logs)

@@ -1,0 +1,43 @@
+"""What a unit may not do, as data; ARCHITECTURE.md gives the reason of each line."""
+
+from __future__ import annotations
+
+LIMITS = ("LimitMEMLOCK=infinity", "LimitNOFILE=1048576", "TasksMax=infinity")
+
+# Seccomp and flags: a user's own manager can set these too.
+EVERYWHERE = (
+    "NoNewPrivileges=yes",
+    "LockPersonality=yes",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=~@clock @cpu-emulation @module @mount @obsolete @raw-io @reboot @swap",
+    "SystemCallErrorNumber=EPERM",
+    "UMask=0077",
+)
+
+# Mounts and capabilities: only the system's manager can.
+SYSTEM = (
+    "CapabilityBoundingSet=",
+    "ProtectSystem=full",
+    "ProtectHome=read-only",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "RemoveIPC=yes",
+)
+
+# ProtectClock= also denies every device that no DeviceAllow= names, so GPUs go with it.
+WITHOUT_GPU = ("PrivateDevices=yes", "ProtectClock=yes")
+
+
+def sandbox(*, uses_gpu: bool, is_system: bool) -> tuple[str, ...]:
+    """Give the sandbox lines of one unit."""
+    if not is_system:
+        return EVERYWHERE
+    return (*EVERYWHERE, *SYSTEM, *(() if uses_gpu else WITHOUT_GPU))

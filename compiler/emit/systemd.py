@@ -1,0 +1,292 @@
+"""Emit systemd's units: a target, a service for each process, one that ends when all serve."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compiler.emit.artifact import Artifact, header
+from compiler.emit.sandbox import LIMITS, sandbox
+from compiler.plan import Kind, Plan, Process
+from compiler.quoting import (
+    printf_escapes,
+    unit_assignment,
+    unit_carries,
+    unit_path,
+    unit_runs,
+    unit_word,
+)
+from compiler.render import Renderer
+from compiler.units import (
+    UNITS_FOLDER,
+    USER_UNITS_FOLDER,
+    process_unit,
+    serving_unit,
+    target_unit,
+)
+
+RESTART_S = {Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2}
+PERSIST_S = 200
+"""How long a process that fails at once is tried again. A GPU that a dead worker's cache server
+still holds comes free after up to 130 s."""
+START_LIMIT_S = 1800
+GPU_WITHIN_S = 60
+START_MARGIN_S = 30
+_SHELL = "/bin/bash"
+_LIBRARY = "lib/service.sh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manager:
+    """Which service manager a set of units is for: the system's, or a user's own."""
+
+    folder: str
+    is_system: bool
+    wanted_by: str
+
+
+MANAGERS = (
+    Manager(folder=UNITS_FOLDER, is_system=True, wanted_by="multi-user.target"),
+    Manager(folder=USER_UNITS_FOLDER, is_system=False, wanted_by="default.target"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceView:
+    """The fields of service.j2; every line and word is finished."""
+
+    header: tuple[str, ...]
+    description: str
+    readme: str
+    target: str
+    part_of: tuple[str, ...]
+    wants: tuple[str, ...]
+    after: tuple[str, ...]
+    start_limit_s: int
+    start_limit_tries: int
+    identifier: str
+    account: tuple[str, ...]
+    folder: str
+    environment: tuple[str, ...]
+    environment_file: str
+    credentials: tuple[str, ...]
+    before: tuple[str, ...]
+    command: str
+    ready: str
+    afterwards: tuple[str, ...]
+    start_timeout_s: int
+    stop_timeout_s: int
+    restart_s: int
+    limits: tuple[str, ...]
+    sandbox: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingView:
+    """The fields of serving.service.j2."""
+
+    header: tuple[str, ...]
+    description: str
+    readme: str
+    target: str
+    processes: tuple[str, ...]
+    identifier: str
+    account: tuple[str, ...]
+    folder: str
+    credentials: tuple[str, ...]
+    command: str
+    start_timeout_s: int
+    sandbox: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetView:
+    """The fields of target.j2."""
+
+    header: tuple[str, ...]
+    description: str
+    readme: str
+    serving: str
+    wanted_by: str
+
+
+def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
+    """Emit the units for the system's manager, and beside them those for a user's own."""
+    for manager in MANAGERS:
+        for process in plan.processes:
+            text = renderer.render("service.j2", _service(plan, process, manager))
+            unit = process_unit(plan.name, process.name)
+            yield Artifact(path=f"{manager.folder}/{unit}", text=text)
+        text = renderer.render("serving.service.j2", _serving(plan, manager))
+        yield Artifact(path=f"{manager.folder}/{serving_unit(plan.name)}", text=text)
+        text = renderer.render("target.j2", _target(plan, manager))
+        yield Artifact(path=f"{manager.folder}/{target_unit(plan.name)}", text=text)
+    yield Artifact(path=_LIBRARY, text=renderer.static(_LIBRARY))
+
+
+def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
+    role = process.role.value if process.role else process.kind.value.replace("_", " ")
+    restart_s = RESTART_S[process.kind]
+    ready = process.ready
+    probe = (ready.path, ready.body, next(iter(process.secrets), "") if ready.key_file else "")
+    words = ("ready", str(ready.timeout_s), ready.host, str(ready.port), *probe)
+    return ServiceView(
+        header=header(plan),
+        description=f"dync {plan.name}: {process.name} ({role})",
+        readme=f"{_home(plan)}/current/README.md",
+        target=target_unit(plan.name),
+        part_of=_caches(plan, process),
+        wants=(*_network(manager), *_units(plan, process)),
+        after=(*_network(manager), *_drivers(process, manager), *_units(plan, process)),
+        start_limit_s=START_LIMIT_S,
+        start_limit_tries=math.ceil(PERSIST_S / restart_s),
+        identifier=f"dync-{plan.name}-{process.name}",
+        account=_account(plan, manager),
+        folder=f"{_home(plan)}/current",
+        environment=_environment(plan, process, manager),
+        environment_file=f"{_home(plan)}/environment",
+        credentials=_credentials(process),
+        before=_before(process, manager),
+        command=_command(process),
+        ready=_library(*words),
+        afterwards=() if process.kind is Kind.FRONTEND else (_library("sweep"),),
+        start_timeout_s=ready.timeout_s + START_MARGIN_S,
+        stop_timeout_s=process.stop_s,
+        restart_s=restart_s,
+        limits=(*_folders(plan, process, manager), *LIMITS),
+        sandbox=sandbox(uses_gpu=bool(process.gpus), is_system=manager.is_system),
+    )
+
+
+def _home(plan: Plan) -> str:
+    """%E is /etc for the system's manager and ~/.config for a user's: one place, by name alone."""
+    return f"%E/dync/{plan.name}"
+
+
+def _network(manager: Manager) -> tuple[str, ...]:
+    return ("network-online.target",) if manager.is_system else ()
+
+
+def _drivers(process: Process, manager: Manager) -> tuple[str, ...]:
+    return ("nvidia-persistenced.service",) if process.gpus and manager.is_system else ()
+
+
+def _units(plan: Plan, process: Process) -> tuple[str, ...]:
+    return tuple(process_unit(plan.name, name) for name in process.after)
+
+
+def _caches(plan: Plan, process: Process) -> tuple[str, ...]:
+    """Give the cache servers that a worker restarts with: it does not notice a new one.
+
+    Source: LMCache 0.5.6, multiprocess/modules/management.py, ping: True also for a worker
+    that this server has never seen.
+    """
+    kinds = {item.name: item.kind for item in plan.processes}
+    return tuple(
+        process_unit(plan.name, name) for name in process.after if kinds[name] is Kind.CACHE_SERVER
+    )
+
+
+def _account(plan: Plan, manager: Manager) -> tuple[str, ...]:
+    return (f"User={plan.user}",) if manager.is_system else ()
+
+
+def _folders(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
+    own = (
+        f"CacheDirectory=dync/{plan.name}/{process.name} dync/{plan.name}/huggingface",
+        f"RuntimeDirectory=dync-{plan.name}/{process.name}",
+    )
+    # A user's StateDirectory= is below ~/.config in systemd 252, where the generations are.
+    return (f"StateDirectory=dync/{plan.name}", *own) if manager.is_system else own
+
+
+def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
+    """Give what the host adds, then the plan's own, which wins where both set a variable."""
+    cache = f"%C/dync/{plan.name}"
+    host = {
+        "XDG_CACHE_HOME": f"{cache}/{process.name}",
+        "HF_HOME": f"{cache}/huggingface",
+    }
+    if manager.is_system:
+        host["HOME"] = f"%S/dync/{plan.name}"
+    if process.kind is Kind.WORKER:
+        host["VLLM_CACHE_ROOT"] = f"{cache}/{process.name}/vllm"
+        host["TRITON_CACHE_DIR"] = f"{cache}/{process.name}/triton"
+        host["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/{process.name}/inductor"
+        host["PROMETHEUS_MULTIPROC_DIR"] = f"%t/dync-{plan.name}/{process.name}"
+        host["VLLM_RPC_BASE_PATH"] = f"%t/dync-{plan.name}/{process.name}"
+    if process.kind is Kind.WORKER and process.gpus:
+        host["CUDA_CACHE_PATH"] = f"{cache}/{process.name}/cuda"
+        host["MAX_JOBS"] = "4"
+    own = {name: value for name, value in process.env.items() if _carried(process)}
+    return (
+        *(f'"{name}={value}"' for name, value in host.items() if name not in process.env),
+        *(unit_assignment(name, value) for name, value in own.items()),
+    )
+
+
+def _carried(process: Process) -> bool:
+    """Tell whether the unit itself can hold the process's argv and environment."""
+    texts = (*process.argv, *process.env.values())
+    return unit_runs(process.argv[0]) and all(map(unit_carries, texts))
+
+
+def _command(process: Process) -> str:
+    if _carried(process) and not process.secrets:
+        return " ".join(map(unit_word, process.argv))
+    env = () if _carried(process) else tuple(f"{k}={v}" for k, v in process.env.items())
+    words = (*map(printf_escapes, env), "--", *map(printf_escapes, process.argv))
+    return _library("run", *process.secrets, "--", *words)
+
+
+def _library(*words: str) -> str:
+    return " ".join((_SHELL, _LIBRARY, *map(unit_word, words)))
+
+
+def _credentials(process: Process) -> tuple[str, ...]:
+    return tuple(f"{name}:{unit_path(file)}" for name, file in process.secrets.items())
+
+
+def _before(process: Process, manager: Manager) -> tuple[str, ...]:
+    """GPUs are waited for as root, which alone may load the driver's modules."""
+    if not process.gpus:
+        return ()
+    return (
+        ("+" if manager.is_system else "") + _library("gpus", str(GPU_WITHIN_S), *process.gpus),
+    )
+
+
+def _serving(plan: Plan, manager: Manager) -> ServingView:
+    front = plan.processes[-1]
+    secrets = {name: file for item in plan.processes for name, file in item.secrets.items()}
+    secret = next(iter(secrets), "")
+    units = tuple(process_unit(plan.name, process.name) for process in plan.processes)
+    within_s = max(process.ready.timeout_s for process in plan.processes) + front.ready.timeout_s
+    body = json.dumps({"model": plan.served_name, "prompt": "Hello", "max_tokens": 1})
+    words = (str(within_s), front.ready.host, str(front.ready.port), body, secret, *units)
+    return ServingView(
+        header=header(plan),
+        description=f"dync {plan.name}: wait until it serves",
+        readme=f"{_home(plan)}/current/README.md",
+        target=target_unit(plan.name),
+        processes=units,
+        identifier=f"dync-{plan.name}-serving",
+        account=_account(plan, manager),
+        folder=f"{_home(plan)}/current",
+        credentials=tuple(f"{name}:{unit_path(file)}" for name, file in secrets.items()),
+        command=_library("serving", *words),
+        start_timeout_s=within_s + START_MARGIN_S,
+        sandbox=sandbox(uses_gpu=False, is_system=manager.is_system),
+    )
+
+
+def _target(plan: Plan, manager: Manager) -> TargetView:
+    return TargetView(
+        header=header(plan),
+        description=f"dync {plan.name}",
+        readme=f"{_home(plan)}/current/README.md",
+        serving=serving_unit(plan.name),
+        wanted_by=manager.wanted_by,
+    )

@@ -1,0 +1,38 @@
+"""Name the units of a deployment, and the places that they know from its name alone."""
+
+from __future__ import annotations
+
+from compiler.plan import Kind, Plan, ProcessName
+
+UNITS_FOLDER = "systemd"
+USER_UNITS_FOLDER = "systemd/user"
+PREFIX = "dync-"
+
+
+def target_unit(name: str) -> str:
+    """Give the unit that stands for the whole deployment."""
+    return f"{PREFIX}{name}.target"
+
+
+def process_unit(name: str, process: ProcessName) -> str:
+    """Give the unit of one process."""
+    return f"{PREFIX}{name}-{process}.service"
+
+
+def serving_unit(name: str) -> str:
+    """Give the unit that has done its work once the deployment answers a completion."""
+    return f"{PREFIX}{name}-serving.service"
+
+
+def service_units(plan: Plan) -> tuple[str, ...]:
+    """Give every service of a plan, in a start order."""
+    processes = tuple(process_unit(plan.name, process.name) for process in plan.processes)
+    return (*processes, serving_unit(plan.name))
+
+
+def restarted_with(plan: Plan, process: ProcessName) -> tuple[ProcessName, ...]:
+    """Give the processes that systemd restarts along with one: the workers of a cache server."""
+    kinds = {item.name: item.kind for item in plan.processes}
+    if kinds.get(process) is not Kind.CACHE_SERVER:
+        return ()
+    return tuple(item.name for item in plan.processes if process in item.after)

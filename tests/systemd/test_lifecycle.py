@@ -1,0 +1,242 @@
+"""What runs after each command, on a real systemd; small servers stand in for the engines.
+
+The same with real engines is tests/engine/test_systemd.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from compiler.emit import emit
+from compiler.library import templates
+from compiler.plan import Plan
+from compiler.write import write
+from tests.support import plan_of
+from tests.systemd.machine import Machine
+
+pytestmark = pytest.mark.engine  # no engines, but a minute
+
+DYNC = str(Path(sys.executable).with_name("dync"))
+PROFILE = """\
+name: life
+stack: vllm-0.32
+topology: agg
+accelerator: cpu
+model: {id: a/b}
+lmcache: {chunk_size: 128}
+workers:
+  - {role: aggregated}
+  - {role: aggregated}
+deploy: {ready_timeout_s: 20, drain_s: 0}
+"""
+NAMES = ("lmcache", "aggregated-0", "aggregated-1", "router")
+# Seconds of waiting before a restart would make the tests slow.
+FAST = "[Service]\nRestartSec=0.1\n"
+
+
+class Life:
+    """The deployment `life` of one machine."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine, self.folder = machine, folder
+
+    def build(self, *overrides: str, text: str = PROFILE) -> Plan:
+        first = (f"deploy.prefix={self.folder}/prefix", "deploy.first_port=23100")
+        plan = plan_of(text, *first, "frontend.port=23000", *overrides)
+        write(emit(plan, templates()), self.folder / "bundle")
+        return plan
+
+    def dync(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.machine.try_run(DYNC, *words)
+
+    def install(self, *words: str) -> str:
+        done = self.dync("install", str(self.folder / "bundle"), *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def show(self, unit: str, key: str) -> str:
+        return self.machine.run(
+            "systemctl", "show", "-p", key, "--value", f"dync-life{unit}"
+        ).strip()
+
+    def pids(self) -> dict[str, str]:
+        units = [f"dync-life-{name}.service" for name in NAMES]
+        out = self.machine.run("systemctl", "show", "-p", "MainPID", "--value", *units)
+        return dict(zip(NAMES, out.split(), strict=True))
+
+    def restarted_by(self, action: Callable[[], object]) -> set[str]:
+        before = self.pids()
+        action()
+        after = self.pids()
+        assert "0" not in after.values()
+        return {name for name in NAMES if after[name] != before[name]}
+
+    def generation(self) -> str:
+        return self.machine.run("readlink", "/etc/dync/life/current").strip()
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine, shared: Path) -> Iterator[Life]:
+    folder = shared / "life"
+    program = folder / "prefix/stacks/vllm-0.32/bin/python"
+    program.parent.mkdir(parents=True)
+    source = Path(__file__).with_name("stand_in.py").read_text("utf-8")
+    program.write_text(f"#!{sys.executable} -IS\n{source}")
+    program.chmod(0o755)
+    for name in NAMES:
+        drop_in = machine.at(f"/run/systemd/system/dync-life-{name}.service.d/fast.conf")
+        drop_in.parent.mkdir()
+        drop_in.write_text(FAST)
+    yield Life(machine, folder)
+    machine.try_run("systemctl", "stop", "dync-life.target")
+
+
+@pytest.fixture
+def life(installed: Life) -> Life:
+    """Give the deployment in its first form, running."""
+    installed.build()
+    installed.install()
+    return installed
+
+
+def test_installing_again_restarts_nothing(life: Life) -> None:
+    assert life.restarted_by(life.install) == set()
+    status = life.dync("status", "life")
+    assert status.returncode == 0
+    assert status.stdout.count(" ready ") == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "restarted"),
+    [
+        ("workers[1].env.A=b", {"aggregated-1"}),
+        ("frontend.routing=random", {"router"}),
+        ("lmcache.cpu_cache_gb=7", {"lmcache", "aggregated-0", "aggregated-1"}),
+    ],
+)
+def test_only_what_changed_restarts(life: Life, override: str, restarted: set[str]) -> None:
+    life.build(override)
+    assert life.restarted_by(life.install) == restarted
+    before = life.generation()
+    assert life.restarted_by(lambda: life.dync("rollback", "life")) == restarted
+    assert life.generation() != before
+
+
+def test_replicas_restart_one_after_the_other(life: Life) -> None:
+    life.build("workers[0].env.A=b", "workers[1].env.A=b")
+    life.install()
+    exited = [
+        life.show(f"-aggregated-{n}.service", "ExecMainStartTimestampMonotonic") for n in (0, 1)
+    ]
+    ready = [life.show(f"-aggregated-{n}.service", "ActiveEnterTimestampMonotonic") for n in (0, 1)]
+    assert int(exited[1]) > int(ready[0])
+
+
+def test_what_does_not_start_goes_back(life: Life) -> None:
+    before = life.generation()
+    pids = life.pids()
+    life.build("workers[1].env.STAND_IN_FAILS=1")
+    done = life.dync("install", str(life.folder / "bundle"))
+    assert done.returncode == 1
+    assert "dync-life-aggregated-1.service ended" in done.stderr
+    assert "times before it was ready; went back to generation" in done.stderr
+    assert "journalctl --unit dync-life-aggregated-1.service" in done.stderr
+    assert life.generation() == before
+    after = life.pids()
+    assert {name for name in NAMES if after[name] != pids[name]} == {"aggregated-1"}
+    assert life.dync("status", "life").returncode == 0
+
+
+def test_what_is_not_ready_in_time_goes_back(life: Life) -> None:
+    before = life.generation()
+    life.build("workers[1].env.STAND_IN_STARTS_IN=60", "deploy.ready_timeout_s=1")
+    done = life.dync("install", str(life.folder / "bundle"))
+    assert done.returncode == 1
+    assert "which serves" in done.stderr
+    assert life.generation() == before
+
+
+def test_what_was_current_already_is_left_to_systemd(life: Life) -> None:
+    """Installed without a start, then started: there is nothing to go back to."""
+    life.build("workers[1].env.STAND_IN_FAILS=1")
+    life.install("--no-start")
+    done = life.dync("install", str(life.folder / "bundle"))
+    assert done.returncode == 1
+    assert "stays in place (dync rollback life leaves it)" in done.stderr
+    pids = life.pids()
+    assert "0" not in {pids[name] for name in ("lmcache", "aggregated-0", "router")}
+    assert life.dync("rollback", "life").returncode == 0
+    assert life.dync("status", "life").returncode == 0
+
+
+def test_processes_come_and_go(life: Life) -> None:
+    life.build(text=PROFILE.replace("  - {role: aggregated}\n", "", 1))
+    life.machine.run("systemctl", "stop", "dync-life-router.service")
+    life.install()
+    assert life.show("-aggregated-1.service", "LoadState") == "not-found"
+    assert life.show("-router.service", "LoadState") == "not-found"
+    assert life.dync("status", "life").returncode == 0
+    life.build()
+    assert "starting" in life.install()
+    assert "0" not in life.pids().values()
+
+
+def test_an_interrupted_install_is_finished_by_the_next(life: Life) -> None:
+    """Killed after the switch and before the restart, a new process is due and not yet there."""
+    life.build("workers[1].env.A=interrupted")
+    life.install("--no-start")
+    assert life.restarted_by(life.install) == {"aggregated-1"}
+
+
+def test_a_killed_process_is_started_again(life: Life) -> None:
+    def kill() -> None:
+        before = life.pids()
+        life.machine.run("kill", "-KILL", before["lmcache"])
+        give_up = time.monotonic() + 20
+        while life.dync("status", "life").returncode or life.pids()["lmcache"] == before["lmcache"]:
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+
+    assert life.restarted_by(kill) == {"lmcache", "aggregated-0", "aggregated-1"}
+
+
+def test_stopping_and_starting_the_target(life: Life) -> None:
+    life.machine.run("systemctl", "stop", "dync-life.target")
+    give_up = time.monotonic() + 20  # systemctl waits for the target alone
+    while set(life.pids().values()) != {"0"}:
+        assert time.monotonic() < give_up
+    assert life.dync("status", "life").returncode == 1
+    life.machine.run("systemctl", "start", "dync-life.target")
+    assert life.dync("status", "life").returncode == 0
+
+
+def test_an_operator_may_disable_mask_and_enable(life: Life) -> None:
+    """What `systemctl` does to units must not take them away, nor pin them to a generation."""
+    for words in (
+        ("disable", "dync-life.target"),
+        ("enable", "dync-life.target"),
+        ("mask", "dync-life-router.service"),
+        ("unmask", "dync-life-router.service"),
+    ):
+        life.machine.run("systemctl", *words)
+    life.build("workers[1].env.A=operator")
+    assert life.restarted_by(life.install) == {"aggregated-1"}
+    assert life.machine.run("systemctl", "is-enabled", "dync-life.target").strip() == "enabled"
+
+
+def test_a_failed_first_installation_leaves_nothing(life: Life) -> None:
+    life.machine.run(DYNC, "uninstall", "life", "--purge")
+    life.build("workers[0].env.STAND_IN_FAILS=1")
+    done = life.dync("install", str(life.folder / "bundle"))
+    assert done.returncode == 1
+    assert "nothing is installed now" in done.stderr
+    assert set(life.pids().values()) == {"0"}
+    assert life.machine.try_run("ls", "/etc/dync/life").stdout == ""
+    life.build()
+    life.install()

@@ -1,0 +1,189 @@
+"""What lib/service.sh does beside the processes: readiness, completions, GPUs, shared memory."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import mmap
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import ROOT
+
+LIB = ROOT / "templates" / "lib"
+# As `nvidia-smi -L` of driver 570 lists an H100, and one that is split.
+SHOWN = """\
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-8a56a4bc-e184-a047-2620-be19fdf913d5)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-2c1d3f7e-0b7e-4a36-9a2b-8c6b0d6b5a11)
+  MIG 3g.40gb     Device  0: (UUID: MIG-7b4c0e1a-91d5-5a3f-b0c3-3f0b7a1d2e4f)
+"""
+
+
+@dataclass
+class Server:
+    """An HTTP server that answers 200 or what it is told, and keeps what it was asked."""
+
+    port: int = 0
+    answers: list[int] = field(default_factory=list)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    seen = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length).decode()
+            seen.asked.append((self.path, self.headers.get("Authorization") or "", body))
+            self.send_response(seen.answers.pop(0) if seen.answers else 200)
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 -- the name http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    seen.port = listener.server_address[1]
+    thread = threading.Thread(target=listener.serve_forever)
+    thread.start()
+    yield seen
+    listener.shutdown()
+    thread.join()
+    listener.server_close()
+
+
+@pytest.fixture
+def generation(tmp_path: Path) -> Path:
+    (tmp_path / "lib").symlink_to(LIB)
+    return tmp_path
+
+
+def run(generation: Path, *words: object, **env: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "lib/service.sh", *map(str, words)],
+        cwd=generation,
+        env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in env.items()}},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_ready_waits_for_status_200(generation: Path, server: Server) -> None:
+    server.answers = [503, 500]
+    words = ("ready", 20, "0.0.0.0", server.port, "/health", "", "")
+    done = run(generation, *words, MAINPID=os.getpid())
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert [path for path, _, _ in server.asked] == ["/health"] * 3
+
+
+def test_ready_posts_what_it_is_given_with_the_key(generation: Path, server: Server) -> None:
+    (generation / "KEY").write_text("hush\n")
+    server.answers = [404]
+    body = json.dumps({"model": "mödel", "prompt": [10] * 256})
+    words = ("ready", 20, "127.0.0.1", server.port, "/v1/completions", body, "KEY")
+    done = run(generation, *words, MAINPID=os.getpid(), CREDENTIALS_DIRECTORY=generation)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert server.asked == [("/v1/completions", "Bearer hush", body)] * 2
+
+
+def test_ready_ends_with_its_process_and_with_its_time(generation: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ended = run(generation, "ready", 20, "127.0.0.1", 1, "/health", "", "", MAINPID=gone.pid)
+    assert ended.returncode == 1
+    assert "the process ended before it was ready" in ended.stderr
+    late = run(generation, "ready", 0, "127.0.0.1", 1, "/health", "", "", MAINPID=os.getpid())
+    assert late.returncode == 1
+    assert "not ready after 0 s: no status 200 from 127.0.0.1:1/health" in late.stderr
+
+
+def test_serving_sends_a_completion_and_the_key(generation: Path, server: Server) -> None:
+    (generation / "KEY").write_text("hush\n")
+    server.answers = [404]
+    body = json.dumps({"model": "mödel"})
+    words = ("serving", 20, "127.0.0.1", server.port, body, "KEY")
+    done = run(generation, *words, CREDENTIALS_DIRECTORY=generation)
+    assert done.returncode == 0, done.stderr
+    assert server.asked == [("/v1/completions", "Bearer hush", body)] * 2
+    assert "hush" not in done.stdout + done.stderr
+    plain = run(generation, "serving", 20, "127.0.0.1", server.port, body, "")
+    assert plain.returncode == 0
+    assert server.asked[-1] == ("/v1/completions", "", body)
+    late = run(generation, "serving", 0, "127.0.0.1", 1, body, "")
+    assert late.returncode == 1
+    assert "no completion from 127.0.0.1:1 after 0 s" in late.stderr
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Path:
+    """Stand in for nvidia-smi, which needs a driver."""
+    tool = tmp_path / "tools" / "nvidia-smi"
+    tool.parent.mkdir()
+    (tmp_path / "shown").write_text(SHOWN)
+    tool.write_text(f'#!/bin/sh\n[ "$1" = -L ] && cat {tmp_path}/shown\n')
+    tool.chmod(0o755)
+    return tool.parent
+
+
+@pytest.mark.parametrize(
+    "gpus",
+    [
+        ("0", "1"),
+        ("GPU-2c1d3f7e-0b7e-4a36-9a2b-8c6b0d6b5a11",),
+        ("GPU-8a56",),
+        ("MIG-7b4c0e1a-91d5-5a3f-b0c3-3f0b7a1d2e4f",),
+    ],
+)
+def test_gpus_that_are_there(generation: Path, driver: Path, gpus: tuple[str, ...]) -> None:
+    path = f"{driver}:{os.environ['PATH']}"
+    assert run(generation, "gpus", 0, *gpus, PATH=path).returncode == 0
+
+
+@pytest.mark.parametrize("gpu", ["2", "10", "GPU-0", "MIG-0"])
+def test_a_gpu_that_is_not(generation: Path, driver: Path, gpu: str) -> None:
+    done = run(generation, "gpus", 0, "0", gpu, PATH=f"{driver}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert f"does not show GPU {gpu} after 0 s" in done.stderr
+    assert "NVIDIA H100" in done.stderr
+
+
+def test_a_gpu_that_comes_late(generation: Path, driver: Path) -> None:
+    (generation / "shown").write_text("")
+    late = threading.Timer(1.0, lambda: (generation / "shown").write_text(SHOWN))
+    late.start()
+    done = run(generation, "gpus", 20, "1", PATH=f"{driver}:{os.environ['PATH']}")
+    late.join()
+    assert done.returncode == 0, done.stderr
+
+
+def test_sweep_frees_what_nobody_uses(generation: Path) -> None:
+    names = [f"/dev/shm/psm_dync{os.getpid()}{use}" for use in ("open", "mapped", "left")]
+    for name in names:
+        Path(name).write_bytes(b"x" * mmap.PAGESIZE)
+    other = Path(f"/dev/shm/other-{os.getpid()}")
+    other.write_bytes(b"x")
+    try:
+        with open(names[0], "rb"), open(names[1], "r+b") as file:
+            mapped = mmap.mmap(file.fileno(), 0)
+            file.close()
+            assert run(generation, "sweep").returncode == 0
+            assert [Path(name).exists() for name in names] == [True, True, False]
+            assert other.exists()
+            mapped.close()
+        run(generation, "sweep")
+        assert not any(Path(name).exists() for name in names)
+    finally:
+        for path in (*map(Path, names), other):
+            path.unlink(missing_ok=True)
