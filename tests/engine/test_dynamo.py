@@ -72,17 +72,24 @@ def test_aggregated_caches(build: Build, random_model: Path) -> None:
     assert nothing_left(bundle)
 
 
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
-def running(*words: str, port: int) -> Iterator[None]:
+def running(*words: str, port: int, log: Path) -> Iterator[None]:
     """Run a server until it accepts connections, and stop it at the end."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(log, "wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output)
     try:
         give_up = time.monotonic() + 30
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert process.poll() is None, f"{words[0]} ended"
+        while not accepts(port):
+            assert process.poll() is None, log.read_text()
             assert time.monotonic() < give_up, f"{words[0]} does not answer"
             time.sleep(0.1)
         yield
+        assert process.poll() is None, log.read_text()[-2000:]
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -117,8 +124,8 @@ def test_disaggregated_by_etcd_and_nats(build: Build, random_model: Path, tmp_pa
     nats_argv = ["nats-server", "-a", "127.0.0.1", "-p", str(nats), "-m", str(monitor)]
     prompt = long_prompt("dynamo-etcd", 20)
     with (
-        running(*etcd_argv, port=etcd),
-        running(*nats_argv, port=nats),
+        running(*etcd_argv, port=etcd, log=tmp_path / "etcd.log"),
+        running(*nats_argv, port=nats, log=tmp_path / "nats.log"),
         launched(bundle),
     ):
         ask(plan.url, plan.served_name, prompt)
