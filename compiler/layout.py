@@ -87,20 +87,23 @@ def lay_out(topology: Topology, stack: Stack) -> Layout:
         )
         for (name, group, gpus, _), port, side_port in zip(seats, http, side, strict=True)
     )
+    return Layout(
+        caches=_caches(workers, ports),
+        workers=workers,
+        frontend_ports=tuple(_allot(stack.starts["frontend"].ports, ports)) if has_router else None,
+    )
+
+
+def _caches(workers: tuple[WorkerSeat, ...], ports: Iterator[int]) -> tuple[CacheSeat, ...]:
     served: dict[ProcessName, list[str]] = {}
     for seat in workers:
         if seat.cache is not None:
             served.setdefault(seat.cache, []).extend(seat.gpus)
-    caches = tuple(
+    return tuple(
         CacheSeat(
             name=name, port=next(ports), http_port=next(ports), gpus=tuple(dict.fromkeys(gpus))
         )
         for name, gpus in served.items()
-    )
-    return Layout(
-        caches=caches,
-        workers=workers,
-        frontend_ports=tuple(_allot(stack.starts["frontend"].ports, ports)) if has_router else None,
     )
 
 

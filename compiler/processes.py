@@ -14,7 +14,7 @@ from compiler.layout import CacheSeat, Layout, Port, WorkerSeat
 from compiler.plan import Kind, Launch, Listen, Memory, OffForm, Process, ProcessName, Ready
 from compiler.skeleton import fill, fill_argv
 from compiler.stacks.stack import Platform, Stack, Start
-from compiler.topology import Accelerator, CacheMode, Topology
+from compiler.topology import Accelerator, CacheMode, Role, Topology
 from compiler.worker_forms import LOOPBACK, WorkerForms, process_env
 
 GIB = 1 << 30
@@ -148,14 +148,6 @@ class ProcessBuilder:
         if ports is None:
             return ()
         start, frontend = self.stack.starts["frontend"], topology.frontend
-        each: dict[str, tuple[Mapping[str, Json], ...]] = {
-            role: tuple(
-                {"url": f"http://{LOOPBACK}:{worker.listens[0].port}"}
-                for worker in workers
-                if worker.role is not None and worker.role.value == role
-            )
-            for role in ("aggregated", "prefill", "decode")
-        }
         words = {
             **self.words,
             "host": frontend.host,
@@ -170,7 +162,7 @@ class ProcessBuilder:
             Process(
                 name=ProcessName(self.stack.frontend.name),
                 kind=Kind.FRONTEND,
-                argv=fill_argv((*start.argv, *shape), words, each),
+                argv=fill_argv((*start.argv, *shape), words, _urls(workers)),
                 env=dict(sorted(env.items())),
                 without_lmcache=OffForm.SAME,
                 listens=(
@@ -184,6 +176,18 @@ class ProcessBuilder:
                 stop_s=start.stop_s,
             ),
         )
+
+
+def _urls(workers: tuple[Process, ...]) -> dict[str, tuple[Mapping[str, Json], ...]]:
+    """Give the words of each worker, by role, for a frontend that is told where its workers are."""
+    return {
+        role.value: tuple(
+            {"url": f"http://{LOOPBACK}:{worker.listens[0].port}"}
+            for worker in workers
+            if worker.role is role
+        )
+        for role in Role
+    }
 
 
 def reachable(host: str) -> str:

@@ -61,7 +61,7 @@ def install(stack: Stack, accelerator: str, prefix: Path, python: str) -> Path:
     An environment that is already whole is left as it is. One that cannot be finished is removed.
     Errors: StackFailed; packages come from the package indexes that pip is set up with.
     """
-    form = _form(stack, accelerator)
+    _form(stack, accelerator)
     folder = folder_of(stack, prefix)
     _refuse_foreign(folder)
     if _lock(folder).get("accelerator") == accelerator and _whole(stack, accelerator, prefix):
@@ -71,24 +71,7 @@ def install(stack: Stack, accelerator: str, prefix: Path, python: str) -> Path:
     try:
         folder.mkdir(parents=True)
         (folder / LOCK).write_text(json.dumps({"stack": stack.name, "state": "unfinished"}))
-        _run([python, "-m", "venv", str(folder)], "make a virtual environment")
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
-        for step in form.install or (form.requirements,):
-            _run([*pip, "install", *step], "install the pinned packages")
-        if form.without:
-            _run([*pip, "uninstall", "-y", *form.without], "remove what does not fit")
-        wrong = [item for item in check(stack, accelerator, prefix) if not item.holds]
-        if wrong:
-            text = "; ".join(f"{item.subject}: {item.found}" for item in wrong)
-            raise StackFailed(f"the packages are there but do not work: {text}")
-        frozen = _run([*pip, "freeze"], "list the packages", capture=True)
-        lock = {
-            "stack": stack.name,
-            "accelerator": accelerator,
-            "state": "whole",
-            "packages": sorted(frozen.split("\n")[:-1]),
-        }
-        (folder / LOCK).write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
+        _fill(stack, accelerator, prefix, python)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         reason = error.strerror or str(error)
@@ -97,6 +80,28 @@ def install(stack: Stack, accelerator: str, prefix: Path, python: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+def _fill(stack: Stack, accelerator: str, prefix: Path, python: str) -> None:
+    form, folder = _form(stack, accelerator), folder_of(stack, prefix)
+    _run([python, "-m", "venv", str(folder)], "make a virtual environment")
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
+    for step in form.install or (form.requirements,):
+        _run([*pip, "install", *step], "install the pinned packages")
+    if form.without:
+        _run([*pip, "uninstall", "-y", *form.without], "remove what does not fit")
+    wrong = [item for item in check(stack, accelerator, prefix) if not item.holds]
+    if wrong:
+        text = "; ".join(f"{item.subject}: {item.found}" for item in wrong)
+        raise StackFailed(f"the packages are there but do not work: {text}")
+    frozen = _run([*pip, "freeze"], "list the packages", capture=True)
+    lock = {
+        "stack": stack.name,
+        "accelerator": accelerator,
+        "state": "whole",
+        "packages": sorted(frozen.split("\n")[:-1]),
+    }
+    (folder / LOCK).write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
 
 
 def check(stack: Stack, accelerator: str, prefix: Path) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from compiler.rules import (
     port_conflict,
     roles,
     routing,
+    served_name,
     stack_cases,
     worker_port,
 )
@@ -40,6 +41,7 @@ STACK_RULES = (
     routing,
     discovery,
     worker_port,
+    served_name,
     chunk_alignment,
     engine_args,
     environment,

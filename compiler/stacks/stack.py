@@ -188,6 +188,7 @@ class Stack:
     cases: tuple[Case, ...]
     nested_engine_file: bool = True
     worker_port_max: int = 65535
+    splits_served_name: bool = False
     status_metrics: Mapping[str, str] = field(default_factory=dict)
     catalogue_text: Callable[[str], str]
 

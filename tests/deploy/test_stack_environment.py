@@ -66,6 +66,19 @@ def python(tmp_path: Path, stack: Stack) -> Path:
     return script
 
 
+def test_install_takes_its_steps_in_order(python: Path, tmp_path: Path) -> None:
+    stack = load_stack("dynamo-1.6")
+    form = stack.platforms["cpu"]
+    pins = dict(item.split("==") for item in form.requirements)
+    (python.parent / "versions").write_text(json.dumps(pins))
+    install(stack, "cpu", tmp_path / "prefix", str(python))
+    calls = (python.parent / "calls").read_text().splitlines()
+    installs = [line.split("install ", 1)[1] for line in calls if " -q install " in line]
+    assert [line.split()[0] for line in installs] == [step[0] for step in form.install]
+    assert len(installs) == 3
+    assert installs[-1].startswith("--no-deps")
+
+
 def test_install_makes_pins_imports_and_writes_a_lock(
     stack: Stack, python: Path, tmp_path: Path
 ) -> None:

@@ -1,14 +1,21 @@
 """Dynamo's frontend and workers on the CPU, started by the launch.sh that was built.
 
-Nothing but the bundle's own processes runs: workers and frontend find each other through a folder.
+Unless a test starts an etcd and a NATS, nothing but the bundle's own processes runs: workers and
+frontend find each other through a folder.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
+import socket
 import subprocess
+import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,6 +72,80 @@ def test_aggregated_caches(build: Build, random_model: Path) -> None:
     assert nothing_left(bundle)
 
 
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def running(*words: str, port: int, log: Path) -> Iterator[None]:
+    """Run a server until it accepts connections, and stop it at the end."""
+    with open(log, "wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output)
+    try:
+        give_up = time.monotonic() + 30
+        while not accepts(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < give_up, f"{words[0]} does not answer"
+            time.sleep(0.1)
+        yield
+        assert process.poll() is None, log.read_text()[-2000:]
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(listener.getsockname()[1]) for listener in found]
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("etcd", "etcdctl", "nats-server"))),
+    reason="needs Debian's etcd-server, etcd-client and nats-server",
+)
+def test_disaggregated_by_etcd_and_nats(build: Build, random_model: Path, tmp_path: Path) -> None:
+    etcd, peers, nats, monitor = free_ports(4)
+    url = f"http://127.0.0.1:{etcd}"
+    bundle, plan = build(
+        "dynamo-disagg-cpu",
+        random_model,
+        "frontend.routing=kv",
+        "discovery.backend=etcd",
+        f'discovery.etcd_endpoints=["{url}"]',
+        "discovery.events=nats",
+        f"discovery.nats_server=nats://127.0.0.1:{nats}",
+        *(f"workers[{index}].env.DYN_ENDPOINT_TYPES=completions" for index in (0, 1)),
+    )
+    etcd_argv = ["etcd", "--data-dir", str(tmp_path / "etcd"), "--listen-client-urls", url]
+    etcd_argv += ["--advertise-client-urls", url]
+    etcd_argv += ["--listen-peer-urls", f"http://127.0.0.1:{peers}"]
+    nats_argv = ["nats-server", "-a", "127.0.0.1", "-p", str(nats), "-m", str(monitor)]
+    prompt = long_prompt("dynamo-etcd", 20)
+    with (
+        running(*etcd_argv, port=etcd, log=tmp_path / "etcd.log"),
+        running(*nats_argv, port=nats, log=tmp_path / "nats.log"),
+        launched(bundle),
+    ):
+        ask(plan.url, plan.served_name, prompt)
+        assert ask(plan.url, plan.served_name, prompt).cached_tokens > 0
+        assert metric(metrics_of(plan, "decode-0"), "vllm:nixl_bytes_transferred_sum") > 0
+        keys = subprocess.run(
+            ["etcdctl", f"--endpoints={url}", "get", "--prefix", "v1/instances", "--keys-only"],
+            env={**os.environ, "ETCDCTL_API": "3"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert f"{plan.name}/prefill/generate" in keys
+        assert f"{plan.name}/backend/generate" in keys
+        with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/varz", timeout=30) as answer:
+            assert json.load(answer)["in_msgs"] > 0
+        assert not (bundle / "run" / "discovery").exists()
+    assert nothing_left(bundle)
+
+
 PARSED = """
 import json, sys
 from dynamo.vllm.args import parse_args
@@ -98,9 +179,10 @@ def parsed(code: str, process: Process, bundle: Path) -> list[object]:
 
 
 def test_dynamos_own_parsers_take_what_is_built(build: Build, random_model: Path) -> None:
-    name = "it's 100% $HOME \\ ö"
+    name = "it's-100%-$HOME-\\-ö"
+    quoted = name.replace("'", "''")
     bundle, plan = build(
-        "dynamo-disagg-cpu", random_model, f'model.served_name="{name}"', "frontend.routing=kv"
+        "dynamo-disagg-cpu", random_model, f"model.served_name='{quoted}'", "frontend.routing=kv"
     )
     prefill = next(worker for worker in workers_of(plan) if worker.name == "prefill-0")
     decode = next(worker for worker in workers_of(plan) if worker.name == "decode-0")

@@ -21,6 +21,7 @@ environment=(
     DYN_SYSTEM_ENABLED=true
     DYN_SYSTEM_HOST=127.0.0.1
     DYN_SYSTEM_PORT=8100
+    'DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS=["generate"]'
     ENABLE_LMCACHE=1
     LANG=C.UTF-8
     LMCACHE_CHUNK_SIZE=256
@@ -62,6 +63,7 @@ if dync_without_lmcache; then
         DYN_SYSTEM_ENABLED=true
         DYN_SYSTEM_HOST=127.0.0.1
         DYN_SYSTEM_PORT=8100
+        'DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS=["generate"]'
         LANG=C.UTF-8
         LMCACHE_DISABLE_BANNER=1
         LMCACHE_TRACK_USAGE=false

@@ -20,6 +20,7 @@ environment=(
     DYN_SYSTEM_ENABLED=true
     DYN_SYSTEM_HOST=127.0.0.1
     DYN_SYSTEM_PORT=8100
+    'DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS=["generate"]'
     DYN_VLLM_KV_EVENT_PORT=8102
     ENABLE_LMCACHE=1
     ETCD_ENDPOINTS=http://127.0.0.1:2379
@@ -60,6 +61,7 @@ if dync_without_lmcache; then
         DYN_SYSTEM_ENABLED=true
         DYN_SYSTEM_HOST=127.0.0.1
         DYN_SYSTEM_PORT=8100
+        'DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS=["generate"]'
         DYN_VLLM_KV_EVENT_PORT=8102
         ETCD_ENDPOINTS=http://127.0.0.1:2379
         LANG=C.UTF-8
