@@ -509,7 +509,7 @@ def test_a_process_that_ends_early_is_status_4(bundle: Bundle) -> None:
 
 
 def test_a_process_that_dies_while_serving_is_status_6(bundle: Bundle) -> None:
-    bundle.add("cache", "--exit-after=1.2", "--die-of-kill", "--grandchild", stop_s=0)
+    bundle.add("cache", "--exit-after=4", "--die-of-kill", "--grandchild", stop_s=0)
     bundle.add("worker", after="cache")
     bundle.write()
     status, launch = bundle.run()

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 BOOT = Path(__file__).with_name("boot.sh")
 UNIT_PATH = (
     "/etc/systemd/system:/run/systemd/system:/usr/local/lib/systemd/system:/usr/lib/dync-test-units"
@@ -30,7 +31,8 @@ class Machine:
     def __init__(self, places: dict[Path, str] | None = None) -> None:
         # A tmpfs can be the upper layer of an overlay also where a container's root cannot.
         self.state = Path(tempfile.mkdtemp(prefix="dync-machine-", dir="/dev/shm"))
-        self.places = places or {}
+        # The machine's /tmp is its own: a checkout below this one's must be shown there.
+        self.places = {ROOT: str(ROOT), **(places or {})}
         self._boot: subprocess.Popen[bytes] | None = None
 
     def boot(self) -> None:
