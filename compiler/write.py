@@ -129,7 +129,8 @@ def _present(place: Path) -> Iterator[str]:
     for folder, names, files in os.walk(place):
         relative = Path(folder).relative_to(place)
         if relative == Path("."):
-            names[:] = [name for name in names if name not in STATE_FOLDERS]
+            for listed in (names, files):  # a link to nothing is listed as a file
+                listed[:] = [name for name in listed if name not in STATE_FOLDERS]
         links = [name for name in names if (Path(folder) / name).is_symlink()]
         for name in (*files, *links):
             yield str(relative / name)

@@ -82,12 +82,17 @@ def add(deployment: Deployment, source: Path) -> int:
         Artifact(path=path, text=text, executable=os.access(source / path, os.X_OK))
         for path, text in bundle.texts.items()
     ]
+    folder = deployment.folder(number)
     try:
-        write(artifacts, deployment.folder(number))
-    except NotWritten as error:
+        write(artifacts, folder)
+        # What processes share below run/ is theirs to write, and outlives a generation.
+        (folder / "run").symlink_to(deployment.host.state / deployment.name / "run")
+    except (NotWritten, OSError) as error:
+        drop(deployment, number)
         with suppress(OSError):
-            deployment.folder(number).parent.rmdir()
-        raise Refused(str(error)) from error
+            folder.parent.rmdir()
+        said = error if isinstance(error, NotWritten) else f"cannot write {folder}/run: {error}"
+        raise Refused(str(said)) from error
     return number
 
 

@@ -194,12 +194,13 @@ def _account(plan: Plan, manager: Manager) -> tuple[str, ...]:
 
 
 def _folders(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
-    own = (
-        f"CacheDirectory=dync/{plan.name}/{process.name} dync/{plan.name}/huggingface",
-        f"RuntimeDirectory=dync-{plan.name}/{process.name}",
-    )
+    caches = f"CacheDirectory=dync/{plan.name}/{process.name} dync/{plan.name}/huggingface"
+    runtime = f"RuntimeDirectory=dync-{plan.name}/{process.name}"
+    shared = f"dync/{plan.name}/run"
+    if manager.is_system:
+        return (f"StateDirectory=dync/{plan.name} {shared}", caches, runtime)
     # A user's StateDirectory= is below ~/.config in systemd 252, where the generations are.
-    return (f"StateDirectory=dync/{plan.name}", *own) if manager.is_system else own
+    return (f"{caches} {shared}", runtime)
 
 
 def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:

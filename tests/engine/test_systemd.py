@@ -78,8 +78,8 @@ class Running:
         print(f"$ dync {' '.join(words)}\n{done.stdout}{done.stderr}")
         return done
 
-    def install(self, profile: Path) -> subprocess.CompletedProcess[str]:
-        return self.dync("install", str(self.folder / profile.stem))
+    def install(self, profile: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.dync("install", str(self.folder / profile.stem), *options)
 
     def show(self, unit: str, key: str) -> str:
         return self.machine.run("systemctl", "show", "-p", key, "--value", unit).strip()
@@ -209,6 +209,18 @@ def test_status_and_logs_tell_what_it_does(running: Running, plan: Plan) -> None
     assert "dync-disagg-cpu-prefill-0" not in log
 
 
+def comes_back(
+    running: Running, plan: Plan, process: str, victim: str, child: int | None = None
+) -> None:
+    """Kill a process, or a child of it, and wait until there is a new one and all serves."""
+    before = running.pid(plan, process)
+    running.kill(child or before)
+    begun = time.monotonic()
+    until(lambda: running.pid(plan, process) not in (0, before))
+    until(lambda: serves_steadily(plan))
+    print(f"measured: {victim} killed, serves again after {time.monotonic() - begun:.0f} s")
+
+
 KILLED = {
     "prefill engine core": ("prefill-0", True),
     "decode API server": ("decode-0", False),
@@ -220,12 +232,8 @@ KILLED = {
 @pytest.mark.parametrize("victim", KILLED, ids=lambda name: name.replace(" ", "-"))
 def test_a_killed_process_comes_back(running: Running, plan: Plan, victim: str) -> None:
     process, is_child = KILLED[victim]
-    before = running.pid(plan, process)
-    running.kill(running.engine_core(plan, process) if is_child else before)
-    begun = time.monotonic()
-    until(lambda: running.pid(plan, process) not in (0, before))
-    until(lambda: serves_steadily(plan))
-    print(f"measured: {victim} killed, serves again after {time.monotonic() - begun:.0f} s")
+    core = running.engine_core(plan, process) if is_child else None
+    comes_back(running, plan, process, victim, core)
     until(lambda: running.dync("status", plan.name).returncode == 0)
     assert fresh_hits(plan, "prefill-0") > 0
 
@@ -341,3 +349,17 @@ def test_an_upgrade_of_one_replica_loses_no_request(running: Running) -> None:
     assert {name for name in after if after[name] != before[name]} == {"aggregated-1"}
     assert failed == []
     assert running.dync("uninstall", "two", "--purge").returncode == 0
+
+
+def test_dynamo_comes_back(running: Running, dynamo_prefix: Path) -> None:
+    assert dynamo_prefix == cache_folder()
+    profile = PROFILES / "dynamo-disagg-cpu.yaml"
+    endpoints = (f"workers[{index}].env.DYN_ENDPOINT_TYPES=completions" for index in (0, 1))
+    plan = running.build(profile, *endpoints, f"workers[1].{OWN_CACHE_OFF}")
+    assert running.install(profile, "--create-user").returncode == 0
+    assert fresh_hits(plan, "prefill-0") > 0
+    for process in ("frontend", "decode-0", "prefill-0"):
+        comes_back(running, plan, process, f"Dynamo's {process}")
+    until(lambda: running.dync("status", plan.name).returncode == 0)
+    assert fresh_hits(plan, "prefill-0") > 0
+    assert running.dync("uninstall", plan.name, "--purge").returncode == 0
