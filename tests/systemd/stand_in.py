@@ -20,7 +20,7 @@ def port() -> int:
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(405 if self.path == "/v1/completions" else 200)
         self.end_headers()
         self.wfile.write(b"vllm:external_prefix_cache_hits_total 5.0\n")
 
