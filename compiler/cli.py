@@ -39,7 +39,14 @@ for _command in (*COMMANDS, diff):
 @overrides_option
 @strict_option
 @format_option
-def check(profiles: tuple[str, ...], overrides: tuple[str, ...], strict: bool, style: str) -> None:
+@click.option("--explain-memory", is_flag=True, help="Also say what the caches hold, in tokens.")
+def check(
+    profiles: tuple[str, ...],
+    overrides: tuple[str, ...],
+    strict: bool,
+    style: str,
+    explain_memory: bool,
+) -> None:
     """Say everything there is to say about the profiles; write nothing.
 
     Several profiles are also checked together, as deployments of one host.
@@ -50,6 +57,11 @@ def check(profiles: tuple[str, ...], overrides: tuple[str, ...], strict: bool, s
     if not failed and style == "text":
         for name in profiles:
             click.echo(f"{name}: ok")
+    if explain_memory and style == "text":
+        from compiler.cli_memory import explain
+
+        for item in compiled:
+            explain(item)
     sys.exit(FAILED if failed else 0)
 
 

@@ -44,3 +44,8 @@ def catalogue_text(stack: str, catalogue: str) -> str:
 def template_text(name: str) -> str:
     """Read a template or a static file that goes into every bundle."""
     return (root() / "templates" / name).read_text(encoding="utf-8")
+
+
+def models_text() -> str:
+    """Read the dimensions of widely served models."""
+    return (root() / "schemas" / "models.yaml").read_text(encoding="utf-8")

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.compose import Reader, compose
-from compiler.diagnostic import Diagnostic, Label, Severity, suggestion
+from compiler.diagnostic import Diagnostic, Label, Severity, has_errors, suggestion
 from compiler.plan import Source, SourceFile
 from compiler.resolve import Resolved, resolve
+from compiler.rules.pages import pages
 from compiler.stacks.stack import Stack
+from compiler.suppression import suppress
 from compiler.topology import Topology
 from compiler.validate import validate
 
@@ -56,7 +58,12 @@ def compile_profile(
                 outcome = resolve(validated.value, stack, source)
                 found.extend(outcome.diagnostics)
                 resolved = outcome.value
-    return Compiled(resolved=resolved, diagnostics=tuple(found), sources=composed.sources)
+        found = list(suppress(found, composed.document, name, lambda: pages(library)))
+    return Compiled(
+        resolved=None if has_errors(found) else resolved,
+        diagnostics=tuple(found),
+        sources=composed.sources,
+    )
 
 
 def _stack(topology: Topology, library: Library, found: list[Diagnostic]) -> Stack | None:

@@ -39,7 +39,7 @@ _LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|::1)\Z")
 def check(topology: Topology) -> Iterator[Diagnostic]:
     """Report a frontend that anyone on the network can use."""
     frontend = topology.frontend
-    if _LOOPBACK.match(frontend.host) or frontend.api_key_file or frontend.allow_unauthenticated:
+    if is_loopback(frontend.host) or frontend.api_key_file or frontend.allow_unauthenticated:
         return
     yield finding(
         ID,
@@ -50,3 +50,8 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
         "add api_key_file: /path/to/key, or allow_unauthenticated: true where something else "
         "guards the port",
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can connect to an address."""
+    return _LOOPBACK.match(host) is not None

@@ -123,4 +123,14 @@ READING_PAGES: dict[str, str] = {
         _with("vllm-0.32", "vllm-0.33"),
         "schemas/stacks/.",
     ),
+    "ignore-comment": _page(
+        "A comment that leaves out a finding names its rule, says why, and is needed.",
+        """`# dync: ignore[rule] reason` holds for the warnings and infos of its own line. Errors
+        stay: what breaks is mended, not left out.""",
+        _with("topology: agg", "topology: agg # dync: ignore[lmcache-disk]"),
+        "this compiler's own choice, in the form of ruff's noqa.",
+        _PROFILE
+        + """lmcache: {mode: in_process} # dync: ignore[in-process-full-graphs] we know
+""",
+    ),
 }

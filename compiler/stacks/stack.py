@@ -196,7 +196,7 @@ class Stack:
     def engine_options(self) -> Mapping[str, Option]:
         """Give every option of this stack's vLLM by its snake_case name and aliases."""
         data = json.loads(self.catalogue_text("vllm"))["options"]
-        return {name: _option(entry) for name, entry in data.items()}
+        return {name: option_of(entry) for name, entry in data.items()}
 
     @cached_property
     def environment_names(self) -> frozenset[str]:
@@ -277,7 +277,8 @@ def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:
     }
 
 
-def _option(data: dict[str, Any]) -> Option:
+def option_of(data: dict[str, Any]) -> Option:
+    """Read one entry of a catalogue's options."""
     return Option(
         flag=data["flag"],
         types=tuple(data["types"]),

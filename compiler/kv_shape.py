@@ -1,0 +1,98 @@
+"""Tell how large a token's KV is, from what a model's config.json says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compiler.document import Json
+
+_DTYPE_BYTES = {"auto": 2, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
+_CACHE_BYTES = {"bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1}
+
+
+class Unknown(Exception):
+    """The size cannot be told; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvShape:
+    """What every layer keeps of a token: heads x head_size values, for K and for V each.
+
+    is_latent: one vector for both, the same on every rank (multi-head latent attention).
+    """
+
+    layers: int
+    heads: int
+    head_size: int
+    is_latent: bool
+    max_len: int | None
+
+    def rank_bytes(self, ranks: int, value_bytes: int) -> int:
+        """Give the bytes of one token on one of the tensor-parallel ranks.
+
+        Source: vLLM 0.32.0 config/model.py, get_num_kv_heads: heads are repeated where there are
+                fewer than ranks; v1/kv_cache_interface.py, MLAAttentionSpec: one latent vector.
+        """
+        if self.is_latent:
+            return self.layers * self.head_size * value_bytes
+        return self.layers * 2 * max(1, self.heads // ranks) * self.head_size * value_bytes
+
+
+def kv_shape(config: Mapping[str, Json]) -> KvShape:
+    """Read a model's config.json.
+
+    Errors: Unknown where layers differ in kind, or a key is missing.
+    Source: vLLM 0.32.0 transformers_utils/model_arch_config_convertor.py, get_head_size.
+    """
+    nested = config.get("text_config")
+    text = nested if isinstance(nested, dict) else config
+    kinds = text.get("layer_types")
+    slides = text.get("sliding_window") is not None and text.get("use_sliding_window", True)
+    is_mixed = isinstance(kinds, list) and set(map(str, kinds)) != {"full_attention"}
+    if is_mixed or slides or "ssm_cfg" in text or "hybrid_override_pattern" in text:
+        raise Unknown("its layers are not all full attention")
+    latent = _whole(text, "kv_lora_rank")
+    if latent:
+        size = latent + (_whole(text, "qk_rope_head_dim") or 0)
+    else:
+        size = _whole(text, "head_dim") or _share(text)
+    attention_heads = _whole(text, "num_attention_heads")
+    heads = 1 if latent else _whole(text, "num_key_value_heads") or attention_heads
+    layers = _whole(text, "num_hidden_layers")
+    if not (layers and heads and size):
+        raise Unknown("its config.json does not say how many layers and heads it has")
+    return KvShape(
+        layers=layers,
+        heads=heads,
+        head_size=size,
+        is_latent=bool(latent),
+        max_len=_whole(text, "max_position_embeddings"),
+    )
+
+
+def value_bytes(engine_args: Mapping[str, Json]) -> int:
+    """Give the bytes of one value of a worker's KV cache.
+
+    Errors: Unknown for a cache dtype that stores more than its values.
+    Source: vLLM 0.32.0 config/cache.py, cache_dtype; config/model.py, dtype: auto is 16 bits, for
+            models in 32 bits too.
+    """
+    asked = str(engine_args.get("kv_cache_dtype", "auto"))
+    dtype = str(engine_args.get("dtype", "auto"))
+    found = _DTYPE_BYTES.get(dtype) if asked == "auto" else _CACHE_BYTES.get(asked)
+    if found is None:
+        raise Unknown(f"the size of kv_cache_dtype {asked} with dtype {dtype} is not known")
+    return found
+
+
+def _share(text: Mapping[str, Json]) -> int:
+    """Give the part of the hidden size that each attention head has."""
+    heads = _whole(text, "num_attention_heads")
+    return (_whole(text, "hidden_size") or 0) // heads if heads else 0
+
+
+def _whole(text: Mapping[str, Json], key: str) -> int | None:
+    value = text.get(key)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if is_count and isinstance(value, int) else None

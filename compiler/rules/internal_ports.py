@@ -1,0 +1,75 @@
+"""VLLM_PORT is left alone, or far from what is in use.
+
+It is no port of the API: vLLM takes it for the first of its internal ports, and counts upwards from
+there in every engine that has it.
+
+Accepted:
+    name: ports
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    workers: [{role: aggregated, gpus: [0], env: {VLLM_PORT: 21000}}]
+
+Rejected:
+    name: ports
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    workers: [{role: aggregated, gpus: [0], env: {VLLM_PORT: "tcp://10.0.0.5:8000"}}]
+
+Source: vLLM 0.32.0 vllm/envs.py, get_vllm_port; utils/network_utils.py, get_open_ports_list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.layout import Layout, lay_out
+from compiler.rules.report import finding
+from compiler.stacks.stack import Stack
+from compiler.topology import Topology, WorkerGroup
+
+ID = "internal-ports"
+SEVERITY = Severity.ERROR
+WHY = "VLLM_PORT is the first of an engine's internal ports, not the port of its API"
+_NAME = "VLLM_PORT"
+
+
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report a VLLM_PORT that is no port, that something listens on, or that engines share."""
+    groups = [group for group in topology.workers if _NAME in group.env]
+    taken = _taken(topology, lay_out(topology, stack)) if groups else {}
+    first: dict[int, WorkerGroup] = {}
+    for group in groups:
+        text, span = group.env[_NAME], group.origin.of("env", _NAME)
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            message = f"VLLM_PORT={text} is not a port, and vLLM ends on it"
+            yield finding(ID, SEVERITY, WHY, span, message, "remove it")
+        elif int(text) in taken:
+            message = f"VLLM_PORT={text} is where {taken[int(text)]} listens"
+            yield finding(ID, Severity.WARNING, WHY, span, message, "remove it")
+        elif int(text) in first or group.replicas > 1:
+            other = first.get(int(text))
+            yield finding(
+                ID,
+                Severity.WARNING,
+                "engines that start together may find the same port free",
+                span,
+                f"several engines take their internal ports from {text} on",
+                "remove it, or give each worker a group and a VLLM_PORT of its own",
+                related=(Label(span=other.origin.of("env", _NAME), text="and here"),)
+                if other
+                else (),
+            )
+        if text.isdecimal():
+            first.setdefault(int(text), group)
+
+
+def _taken(topology: Topology, layout: Layout) -> dict[int, str]:
+    """Give who listens on the ports of the API and of cache servers."""
+    taken = {topology.frontend.port: "the frontend"}
+    for cache in layout.caches:
+        taken.update({cache.port: str(cache.name), cache.http_port: str(cache.name)})
+    taken.update({seat.port: str(seat.name) for seat in layout.workers})
+    return taken
