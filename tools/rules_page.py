@@ -31,7 +31,9 @@ the rules, the stacks and `docs/failures.yaml`; a test holds it against them. To
 
     python tools/rules_page.py > docs/rules.md
 
-`dync explain RULE` shows a rule's page, with an accepted and a rejected profile.
+`dync explain RULE` shows a rule's page, with an accepted and a rejected profile. The severity is
+the highest that a rule has: some of what it says may be a warning. `# dync: ignore[RULE] reason`
+leaves out a warning or info of its line.
 """
 VERDICTS = (
     ("rules", "refused or reported by a rule"),
