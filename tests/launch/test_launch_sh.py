@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from .conftest import Bundle, quoted
+from .conftest import PATIENCE_S, Bundle, quoted
 
+WORKERS = ("prefill-0", "decode-0")
 WaitFor = Callable[[Callable[[], bool]], None]
 # /proc, not os.environ: Python puts LC_CTYPE there when it starts in the C locale.
 DUMP = """
@@ -354,21 +355,20 @@ def test_starts_in_order_serves_and_stops_in_reverse(bundle: Bundle) -> None:
     starts = [event for event in bundle.events if event.endswith("start")]
     assert starts[0] == "cache start"
     assert starts[3] == "router start"
-    assert (
-        bundle.at("decode-0 start") - bundle.at("prefill-0 start") < 0.35
-    )  # both at once: each takes 0.4 s
     lines = [re.sub(r"pid \d+|\d+\.\d s", "N", line) for line in launch.stdout.splitlines()]
     assert lines[:3] == [
         "dync: cache started (N, log logs/cache.log)",
         "dync: cache ready after N",
         lines[2],
     ]
-    assert lines.index("dync: router started (N, log logs/router.log)") > lines.index(
-        "dync: decode-0 ready after N"
-    )
+    begun = [lines.index(f"dync: {name} started (N, log logs/{name}.log)") for name in WORKERS]
+    ready = [lines.index(f"dync: {name} ready after N") for name in WORKERS]
+    assert max(begun) < min(ready)  # both at once
+    assert lines.index("dync: router started (N, log logs/router.log)") > max(ready)
     assert bundle.at("router end") <= min(bundle.at("prefill-0 term"), bundle.at("decode-0 term"))
-    assert abs(bundle.at("prefill-0 term") - bundle.at("decode-0 term")) < 0.35
-    assert max(bundle.at("prefill-0 end"), bundle.at("decode-0 end")) <= bundle.at("cache term")
+    ends = (bundle.at("prefill-0 end"), bundle.at("decode-0 end"))
+    assert max(bundle.at("prefill-0 term"), bundle.at("decode-0 term")) < min(ends)  # both at once
+    assert max(ends) <= bundle.at("cache term")
     assert "dync: cache is killed" in launch.stdout  # its grandchild ignores TERM
 
 
@@ -391,7 +391,7 @@ def test_a_process_that_ignores_term_is_killed_after_its_stop_s(bundle: Bundle) 
     launch.until("serves at")
     began = time.monotonic()
     assert launch.stop(signal.SIGHUP) == 0
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < PATIENCE_S
     assert "dync: worker is killed\ndync: stopped\n" in launch.stdout
     assert launch.stderr == ""
     assert bundle.left() == []
@@ -411,7 +411,7 @@ def test_a_second_signal_kills_all_at_once(bundle: Bundle, wait_for: WaitFor) ->
     assert launch.process.poll() is None
     began = time.monotonic()
     assert launch.stop(signal.SIGINT) == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # of the 60 s that each may take to stop
     assert "cache term" not in bundle.events
     assert bundle.left() == []
 
@@ -499,9 +499,8 @@ def test_a_process_that_ends_early_is_status_4(bundle: Bundle) -> None:
     status, launch = bundle.run()
     assert status == 4
     tail = "".join(f"    line {number}\n" for number in range(10, 30))
-    message = (
-        r"dync: error: decode-0 ended with status 3 after 0\.\d s; the end of logs/decode-0\.log:\n"
-    )
+    message = r"dync: error: decode-0 ended with status 3 after \d+\.\d s; the end of "
+    message += r"logs/decode-0\.log:\n"
     assert re.fullmatch(message + tail, launch.stderr)
     assert launch.stdout.endswith("dync: stopped\n")
     assert bundle.events[-2:] == ["cache term", "cache end"]
@@ -578,14 +577,14 @@ def test_not_ready_when_only_another_request_is_answered(bundle: Bundle, ready_b
 @pytest.mark.parametrize("option", ["--silent", "--answer=503 Starting"])
 def test_not_ready_in_time_is_status_5(bundle: Bundle, option: str) -> None:
     bundle.add("other", stop_s=1)
-    port = bundle.add("worker", option, "--lines=2", ready_timeout_s=1)
+    port = bundle.add("worker", option, "--lines=2", ready_timeout_s=3)
     bundle.write()
     began = time.monotonic()
     status, launch = bundle.run()
     assert status == 5
-    assert 1 <= time.monotonic() - began < 3
+    assert 3 <= time.monotonic() - began < PATIENCE_S
     assert launch.stderr == (
-        f"dync: error: worker is not ready after 1 s: no status 200 from 127.0.0.1:{port}/health\n"
+        f"dync: error: worker is not ready after 3 s: no status 200 from 127.0.0.1:{port}/health\n"
         "    line 0\n    line 1\n"
     )
     assert "dync: other ready after" in launch.stdout  # a silent server holds up nobody
