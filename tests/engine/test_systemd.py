@@ -50,9 +50,12 @@ workers:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_at_a_time(prefix: Path) -> Iterator[None]:
-    """Hold the engines' lock for the module, in place of each test."""
-    assert prefix.is_dir()
+def one_at_a_time(prefix: Path, random_model: Path, dynamo_prefix: Path) -> Iterator[None]:
+    """Hold the engines' lock for the module, in place of each test.
+
+    What takes the same lock to be made is made before.
+    """
+    assert all(path.is_dir() for path in (prefix, random_model, dynamo_prefix))
     with alone():
         yield
 
