@@ -45,3 +45,9 @@ def services(topology: Topology, stack: Stack) -> tuple[Service, ...]:
         for way in dict.fromkeys(ways(topology, stack).values())
         for url in urls.get(way, ())
     )
+
+
+def registrations(topology: Topology, stack: Stack) -> str:
+    """Give the folder of registrations that peers delete; nothing where the way taken has none."""
+    found = (stack.registrations.get(way, "") for way in ways(topology, stack).values())
+    return next(filter(None, found), "")

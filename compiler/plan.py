@@ -155,7 +155,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A whole deployment; processes stand in a start order, dependencies first."""
+    """A whole deployment; processes stand in a start order, dependencies first.
+
+    registrations: the folder of the files by which processes find each other, relative to the
+    bundle; empty where there are none, or where nobody deletes them.
+    """
 
     format: int
     name: str
@@ -168,6 +172,7 @@ class Plan:
     user: str
     lmcache: CacheChoice
     services: tuple[Service, ...] = ()
+    registrations: str = ""
     source: Source
     processes: tuple[Process, ...]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compiler.diagnostic import Diagnostic, Outcome, has_errors
-from compiler.discovery import services
+from compiler.discovery import registrations, services
 from compiler.layout import Layout, lay_out
 from compiler.plan import FORMAT, CacheChoice, Plan, ProcessName, Source
 from compiler.processes import ProcessBuilder, reachable, url_of
@@ -63,6 +63,7 @@ def _plan(topology: Topology, stack: Stack, layout: Layout, source: Source) -> P
             cpu_cache_gb=cache.cpu_cache_gb,
         ),
         services=services(topology, stack),
+        registrations=registrations(topology, stack),
         source=source,
         processes=ProcessBuilder(topology, stack, layout).processes(),
     )

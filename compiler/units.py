@@ -24,10 +24,16 @@ def serving_unit(name: str) -> str:
     return f"{PREFIX}{name}-serving.service"
 
 
+def registrations_unit(name: str) -> str:
+    """Give the unit that puts back registrations which a pause of the host made expire."""
+    return f"{PREFIX}{name}-registrations.service"
+
+
 def service_units(plan: Plan) -> tuple[str, ...]:
     """Give every service of a plan, in a start order."""
     processes = tuple(process_unit(plan.name, process.name) for process in plan.processes)
-    return (*processes, serving_unit(plan.name))
+    keeper = (registrations_unit(plan.name),) if plan.registrations else ()
+    return (*keeper, *processes, serving_unit(plan.name))
 
 
 def restarted_with(plan: Plan, process: ProcessName) -> tuple[ProcessName, ...]:

@@ -37,6 +37,7 @@ class LaunchView:
     name: str
     url: str
     processes: tuple[ProcessView, ...]
+    registrations: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ def emit_launch(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         name=shell_word(plan.name),
         url=shell_word(plan.url),
         processes=tuple(_view(process) for process in plan.processes),
+        registrations=shell_word(plan.registrations) if plan.registrations else "",
     )
     built = BuiltView(
         header=header(plan),

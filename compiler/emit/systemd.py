@@ -23,6 +23,7 @@ from compiler.units import (
     UNITS_FOLDER,
     USER_UNITS_FOLDER,
     process_unit,
+    registrations_unit,
     serving_unit,
     target_unit,
 )
@@ -102,6 +103,22 @@ class ServingView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationsView:
+    """The fields of registrations.service.j2."""
+
+    header: tuple[str, ...]
+    description: str
+    readme: str
+    target: str
+    identifier: str
+    account: tuple[str, ...]
+    folder: str
+    command: str
+    limits: tuple[str, ...]
+    sandbox: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetView:
     """The fields of target.j2."""
 
@@ -119,6 +136,9 @@ def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
             text = renderer.render("service.j2", _service(plan, process, manager))
             unit = process_unit(plan.name, process.name)
             yield Artifact(path=f"{manager.folder}/{unit}", text=text)
+        if plan.registrations:
+            text = renderer.render("registrations.service.j2", _registrations(plan, manager))
+            yield Artifact(path=f"{manager.folder}/{registrations_unit(plan.name)}", text=text)
         text = renderer.render("serving.service.j2", _serving(plan, manager))
         yield Artifact(path=f"{manager.folder}/{serving_unit(plan.name)}", text=text)
         text = renderer.render("target.j2", _target(plan, manager))
@@ -138,7 +158,7 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
         readme=f"{_home(plan)}/current/README.md",
         target=target_unit(plan.name),
         part_of=_caches(plan, process),
-        wants=(*_network(manager), *_units(plan, process)),
+        wants=(*_network(manager), *_keeper(plan), *_units(plan, process)),
         after=(*_network(manager), *_drivers(process, manager), *_units(plan, process)),
         start_limit_s=START_LIMIT_S,
         start_limit_tries=math.ceil(PERSIST_S / restart_s),
@@ -177,6 +197,10 @@ def _units(plan: Plan, process: Process) -> tuple[str, ...]:
     return tuple(process_unit(plan.name, name) for name in process.after)
 
 
+def _keeper(plan: Plan) -> tuple[str, ...]:
+    return (registrations_unit(plan.name),) if plan.registrations else ()
+
+
 def _caches(plan: Plan, process: Process) -> tuple[str, ...]:
     """Give the cache servers that a worker restarts with: it does not notice a new one.
 
@@ -196,11 +220,19 @@ def _account(plan: Plan, manager: Manager) -> tuple[str, ...]:
 def _folders(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
     caches = f"CacheDirectory=dync/{plan.name}/{process.name} dync/{plan.name}/huggingface"
     runtime = f"RuntimeDirectory=dync-{plan.name}/{process.name}"
-    shared = f"dync/{plan.name}/run"
     if manager.is_system:
-        return (f"StateDirectory=dync/{plan.name} {shared}", caches, runtime)
-    # A user's StateDirectory= is below ~/.config in systemd 252, where the generations are.
-    return (f"{caches} {shared}", runtime)
+        return (_state(plan, manager), caches, runtime)
+    return (f"{caches} dync/{plan.name}/run", runtime)
+
+
+def _state(plan: Plan, manager: Manager) -> str:
+    """Give the folder that processes share, `run`.
+
+    A user's StateDirectory= is below ~/.config in systemd 252, where the generations are.
+    """
+    if manager.is_system:
+        return f"StateDirectory=dync/{plan.name} dync/{plan.name}/run"
+    return f"CacheDirectory=dync/{plan.name}/run"
 
 
 def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
@@ -279,6 +311,21 @@ def _serving(plan: Plan, manager: Manager) -> ServingView:
         credentials=tuple(f"{name}:{unit_path(file)}" for name, file in secrets.items()),
         command=_library("serving", *words),
         start_timeout_s=within_s + START_MARGIN_S,
+        sandbox=sandbox(uses_gpu=False, is_system=manager.is_system),
+    )
+
+
+def _registrations(plan: Plan, manager: Manager) -> RegistrationsView:
+    return RegistrationsView(
+        header=header(plan),
+        description=f"dync {plan.name}: put back what a pause of the host made expire",
+        readme=f"{_home(plan)}/current/README.md",
+        target=target_unit(plan.name),
+        identifier=f"dync-{plan.name}-registrations",
+        account=_account(plan, manager),
+        folder=f"{_home(plan)}/current",
+        command=_library("keep", plan.registrations),
+        limits=(_state(plan, manager),),
         sandbox=sandbox(uses_gpu=False, is_system=manager.is_system),
     )
 

@@ -162,6 +162,8 @@ class Stack:
 
     discovery: by role (backend, events) the ways in which processes find and tell each other, each
     with its environment, the default first; empty where the frontend is given its workers' URLs.
+    registrations: for a way of discovery by files that any process deletes when they were not
+    touched for a while, their folder.
     engine_args: what every worker's engine file holds; an entry that fills to nothing is left out.
     nested_engine_file: whether the engine reads mappings there, rather than JSON text.
     """
@@ -189,6 +191,7 @@ class Stack:
     nested_engine_file: bool = True
     worker_port_max: int = 65535
     splits_served_name: bool = False
+    registrations: Mapping[str, str] = field(default_factory=dict)
     status_metrics: Mapping[str, str] = field(default_factory=dict)
     catalogue_text: Callable[[str], str]
 

@@ -38,18 +38,18 @@ def wait_for_a_first_answer(plan: Plan) -> None:
     raise AssertionError("no answer within a minute")
 
 
-def left_running(bundle: Path) -> list[str]:
-    """Give the command lines of live processes that work in the bundle's folder."""
-    found = []
+def left_running(bundle: Path) -> dict[int, str]:
+    """Give the command lines of live processes that work in the bundle's folder or below, by id."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                folder = os.readlink(entry / "cwd")
+                folder = Path(os.readlink(entry / "cwd"))
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if folder == str(bundle.resolve()):
-                found.append(words)
+            if folder.is_relative_to(bundle.resolve()):
+                found[int(entry.name)] = words
     return found
 
 
@@ -90,7 +90,9 @@ def test_aggregated_caches_and_a_killed_worker_stops_the_launch(
     bundle, plan = build("agg-cpu", random_model, AGG_OWN_CACHE_OFF)
     prompt = long_prompt("killed", 20)
     with launched(bundle, {"LMCACHE_CHUNK_SIZE": "512"}) as launch:
-        server = next(words for words in left_running(bundle) if "lmcache.cli.main" in words)
+        server = next(
+            words for words in left_running(bundle).values() if "lmcache.cli.main" in words
+        )
         assert "--chunk-size 512 " in server
         ask(plan.url, plan.served_name, prompt)
         ask(plan.url, plan.served_name, prompt)
@@ -122,7 +124,7 @@ def test_without_lmcache_nothing_hits(build: Build, random_model: Path) -> None:
     bundle, plan = build("agg-cpu", random_model, AGG_OWN_CACHE_OFF)
     prompt = long_prompt("off", 20)
     with launched(bundle, {"ENABLE_LMCACHE": "0"}):
-        assert not any("lmcache.cli.main" in words for words in left_running(bundle))
+        assert not any("lmcache.cli.main" in words for words in left_running(bundle).values())
         ask(plan.url, plan.served_name, prompt)
         ask(plan.url, plan.served_name, prompt)
         assert metric(metrics_of(plan, "aggregated-0"), HITS) == 0

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from compiler.plan import Kind, Plan, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched
 from tests.engine.conftest import Build
-from tests.engine.test_deployments import HITS, metrics_of, nothing_left
+from tests.engine.test_deployments import HITS, left_running, metrics_of, nothing_left
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("dynamo_prefix")]
 
@@ -69,7 +69,44 @@ def test_aggregated_caches(build: Build, random_model: Path) -> None:
         warm = ask(plan.url, plan.served_name, prompt)
         assert 0 < warm.cached_tokens < warm.prompt_tokens
         assert metric(metrics_of(plan, "aggregated-0"), HITS) == warm.cached_tokens
+        outlive_a_pause(bundle)
+        assert ask(plan.url, plan.served_name, prompt).cached_tokens > 0
     assert nothing_left(bundle)
+
+
+def outlive_a_pause(bundle: Path) -> None:
+    """Stop all processes for 12 s, as a pause of the host does, and let the worker go on last.
+
+    By then the frontend has found the worker's registration expired, and deleted it.
+    """
+    instances = bundle / "run" / "discovery" / "v1" / "instances"
+    names = {path.name: path.stat().st_mtime for path in instances.iterdir()}
+    assert names
+    pids = left_running(bundle)
+    worker = {pid for pid, words in pids.items() if "dynamo.vllm" in words}
+    assert worker
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(12)
+    for pid in pids.keys() - worker:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: all(was_put_back(instances / name, at) for name, at in names.items()), 20)
+    for pid in worker:
+        os.kill(pid, signal.SIGCONT)
+
+
+def was_put_back(path: Path, touched: float) -> bool:
+    try:
+        return path.stat().st_mtime > touched + 10
+    except FileNotFoundError:
+        return False
+
+
+def until(holds: Callable[[], bool], within_s: float) -> None:
+    give_up = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
 
 
 def accepts(port: int) -> bool:

@@ -83,6 +83,7 @@ class Bundle:
     marker: str = field(default_factory=lambda: f"dync-test-{uuid.uuid4().hex}")
     processes: list[SimpleNamespace] = field(default_factory=list)
     launches: list[Launch] = field(default_factory=list)
+    registrations: str = ""
     built: dict[str, str] = field(
         default_factory=lambda: {
             "mode": "multiprocess",
@@ -158,8 +159,13 @@ class Bundle:
         (self.root / "lib").mkdir(exist_ok=True)
         (self.root / "lib/dync.sh").write_bytes((TEMPLATES / "lib/dync.sh").read_bytes())
         (self.root / "lib/built.sh").write_text(render("built.sh.j2", **self.built))
+        (self.root / "lib/service.sh").write_bytes((TEMPLATES / "lib/service.sh").read_bytes())
         text = render(
-            "launch.sh.j2", name="disagg", url="http://127.0.0.1:8000/v1", processes=self.processes
+            "launch.sh.j2",
+            name="disagg",
+            url="http://127.0.0.1:8000/v1",
+            processes=self.processes,
+            registrations=self.registrations,
         )
         (self.root / "launch.sh").write_text(text)
 

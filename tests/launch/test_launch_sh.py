@@ -464,6 +464,26 @@ def test_a_killed_launcher_takes_its_processes_down(bundle: Bundle, wait_for: Wa
     assert {"cache end", "worker end"} <= set(bundle.events)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_registrations_are_kept_as_long_as_the_launcher_lives(
+    bundle: Bundle, wait_for: WaitFor, signum: int
+) -> None:
+    bundle.registrations = "run/discovery"
+    bundle.add("worker")
+    bundle.write()
+    launch = bundle.start()
+    launch.until("serves at")
+    (bundle.root / "run/discovery/a").write_text("worker")
+    wait_for((bundle.root / "run/discovery.kept/a").exists)
+    launch.stop(signum)
+
+    def kept_by() -> list[Path]:
+        folder = bundle.root / "run/discovery"
+        return [cwd for cwd in Path("/proc").glob("[0-9]*/cwd") if cwd.resolve() == folder]
+
+    wait_for(lambda: kept_by() == [])
+
+
 def test_a_bundle_moved_while_it_starts_still_starts_and_logs(
     bundle: Bundle, wait_for: WaitFor
 ) -> None:
@@ -645,7 +665,7 @@ def test_rendered_scripts_are_clean(bundle: Bundle) -> None:
     )
     bundle.write()
     scripts = sorted(map(str, bundle.root.rglob("*.sh")))
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     for script in scripts:
         subprocess.run(["bash", "-n", script], check=True)
         assert "\n\n\n" not in Path(script).read_text()

@@ -6,9 +6,12 @@ import http.server
 import json
 import mmap
 import os
+import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,3 +190,80 @@ def test_sweep_frees_what_nobody_uses(generation: Path) -> None:
     finally:
         for path in (*map(Path, names), other):
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def keeping(generation: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Keep run/discovery, where one registration is known; give the keeper and that file."""
+    file = generation / "run/discovery/v1/instances/prefill"
+    file.parent.mkdir(parents=True)
+    file.write_text("127.0.0.1:8103")
+    keeper = subprocess.Popen(
+        ["bash", "lib/service.sh", "keep", "run/discovery"],
+        cwd=generation,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until((generation / "run/discovery.kept/v1/instances/prefill").exists)
+        yield keeper, file
+        assert keeper.poll() is None
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    give_up = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def pause(keeper: subprocess.Popen[bytes], file: Path) -> None:
+    """Let a file expire while the keeper stands still, as when the whole host does."""
+    keeper.send_signal(signal.SIGSTOP)
+    file.unlink()
+    time.sleep(8.5)
+    keeper.send_signal(signal.SIGCONT)
+
+
+def test_a_registration_that_vanished_in_a_pause_is_put_back_once(generation: Path) -> None:
+    with keeping(generation) as (keeper, file):
+        written = file.stat()
+        pause(keeper, file)
+        wait_until(file.exists)
+        assert file.read_text() == "127.0.0.1:8103"
+        assert file.stat().st_ino == written.st_ino
+        assert file.stat().st_mtime >= written.st_mtime + 8  # or it would expire at once
+        file.unlink()  # nobody touched it: its owner is gone
+        wait_until(lambda: not (generation / "run/discovery.kept/v1/instances/prefill").exists())
+        time.sleep(2.5)
+        assert not file.exists()
+
+
+def test_an_owner_that_lives_is_put_back_as_often_as_it_takes(generation: Path) -> None:
+    with keeping(generation) as (keeper, file):
+        pause(keeper, file)
+        wait_until(file.exists)
+        file.touch()
+        file.unlink()
+        wait_until(file.exists)
+
+
+def test_a_registration_that_is_withdrawn_stays_away(generation: Path) -> None:
+    with keeping(generation) as (_, file):
+        file.unlink()
+        wait_until(lambda: not (generation / "run/discovery.kept/v1/instances/prefill").exists())
+        assert not file.exists()
+
+
+def test_a_registration_that_is_written_anew_is_kept_as_it_is(generation: Path) -> None:
+    kept = generation / "run/discovery.kept/v1/instances/prefill"
+    with keeping(generation) as (keeper, file):
+        fresh = file.with_name(".tmp_1")
+        fresh.write_text("127.0.0.1:9103")
+        fresh.rename(file)
+        wait_until(lambda: kept.read_text() == "127.0.0.1:9103")
+        pause(keeper, file)
+        wait_until(file.exists)
+        assert file.read_text() == "127.0.0.1:9103"

@@ -18,5 +18,6 @@ dync_add decode-0 127.0.0.1 8100 /health 900 195 '' '127.0.0.1:8100 127.0.0.1:81
 dync_add prefill-0 127.0.0.1 8101 /health 900 195 lmcache-prefill-0 '127.0.0.1:8101 127.0.0.1:8104 127.0.0.1:8107 0.0.0.0:8108' '' ''
 dync_add prefill-1 127.0.0.1 8102 /health 900 195 lmcache-prefill-1 '127.0.0.1:8102 127.0.0.1:8105 127.0.0.1:8109 0.0.0.0:8110' '' ''
 dync_add frontend 127.0.0.1 8000 /v1/completions 600 30 'decode-0 prefill-0 prefill-1' '127.0.0.1:8000 127.0.0.1:8115' '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' ''
+dync_keep run/discovery
 
 dync_launch "$@"

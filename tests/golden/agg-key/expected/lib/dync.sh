@@ -195,6 +195,7 @@ declare -A dync_state=() # waiting -> starting -> ready -> gone
 declare -A dync_pid=() dync_began=() dync_probe=() dync_probe_at=() dync_term_at=() dync_kill_at=() dync_grace=()
 dync_bundle_name='' dync_bundle_url='' dync_now=0 dync_served=0 dync_signal_at=0 dync_kill_all=0 dync_finished=0
 dync_guard=()
+dync_registrations='' dync_keeper=''
 
 dync_bundle() { dync_bundle_name=$1 dync_bundle_url=$2; } # NAME URL
 
@@ -203,6 +204,8 @@ dync_add() { # NAME READY_HOST READY_PORT READY_PATH READY_TIMEOUT_S STOP_S AFTE
     dync_host[$1]=$2 dync_port[$1]=$3 dync_path[$1]=$4 dync_timeout[$1]=$5 dync_stop[$1]=$6
     dync_after[$1]=$7 dync_listens[$1]=$8 dync_body[$1]=$9 dync_key_file[$1]=${10} dync_state[$1]=waiting
 }
+
+dync_keep() { dync_registrations=$1; } # FOLDER: of the files by which processes find each other
 
 dync_add_lmcache_only() { dync_only_lmcache[$1]=1; } # NAME
 
@@ -344,6 +347,7 @@ dync_run() {
     local began name
     dync_tick
     began=$dync_now
+    dync_start_keeper
     while ((!dync_signal_at)); do
         dync_check_ended
         for name in "${dync_order[@]}"; do
@@ -357,6 +361,12 @@ dync_run() {
         dync_tick
     done
     dync_finish 0
+}
+
+dync_start_keeper() {
+    [[ -n $dync_registrations ]] || return 0
+    "${dync_guard[@]}" "$BASH" lib/service.sh keep "$dync_registrations" </dev/null 7>&- 8>&- 9>&- &
+    dync_keeper=$!
 }
 
 dync_tick() { # Sleep without a child: a tenth of a second is also the longest that a signal waits.
@@ -490,6 +500,7 @@ dync_finish() { # STATUS
         done
         dync_tick
     done
+    [[ -z $dync_keeper ]] || kill "$dync_keeper" 2>/dev/null
     wait
     dync_finished=1
     dync_say stopped

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# What the systemd units run beside the deployment's own processes. Works in the installed generation.
-# usage: bash lib/service.sh run|gpus|ready|serving|sweep ARGUMENT...
+# What the systemd units, and for `keep` launch.sh, run beside the deployment's own processes. Works in the bundle, or in
+# the installed generation.
+# usage: bash lib/service.sh run|gpus|ready|serving|sweep|keep ARGUMENT...
 set -uo pipefail
 # shellcheck source=/dev/null
 . lib/dync.sh
@@ -101,6 +102,48 @@ service_sweep() {
     for segment in "${segments[@]}"; do
         [[ ! -f $segment || ! -O $segment || $used == *$'\n'"${segment#/}"$'\n'* ]] || rm -f -- "$segment"
     done
+}
+
+# Give living processes their names back. Where processes find each other by files, an owner touches its files every 3 s,
+# and whoever sees one that was not touched for 10 s deletes it; its owner never writes it again (Dynamo 1.6.1,
+# lib/runtime/src/storage/kv/file.rs). After a pause of the host or a step of its clock, that hits the living: they serve
+# on, and nobody finds them. So every file has a second link, and one that vanishes around a pause gets its name back,
+# once: an owner that lives touches it again.
+service_keep() { # FOLDER
+    local -i now last=0 pause_over=0
+    local file kept=../${1##*/}.kept
+    local -A put_back=() # name -> when it was touched here
+    shopt -s nullglob globstar
+    # By the folder's own path: a generation may be removed.
+    { mkdir -p -- "$1" && cd -P -- "$1"; } || dync_fail 1 "$1 cannot be made"
+    rm -rf -- "$kept"
+    exec 9<> <(:) # a pipe that stays silent: a sleep without a child
+    while :; do
+        printf -v now '%(%s)T' -1
+        ((!last || now - last <= 5)) || pause_over=$((now + 20))
+        last=$now
+        for file in "$kept"/**/*; do
+            [[ ! -f $file ]] || service_keep_name "${file#"$kept/"}" "$kept" $((now < pause_over))
+        done
+        for file in **/*; do
+            [[ ! -f $file || $file -ef $kept/$file ]] || {
+                mkdir -p -- "$kept/${file%/*}" && ln -f -- "$file" "$kept/$file"
+            } 2>/dev/null # gone in between
+        done
+        read -r -t 2 -u 9
+    done
+}
+
+service_keep_name() { # FILE KEPT PAUSED
+    [[ ! -e $1 ]] || return 0
+    if (($3)) && [[ ${put_back[$1]-} != "$(stat -c %.Y -- "$2/$1")" ]]; then
+        touch -- "$2/$1"
+        put_back[$1]=$(stat -c %.Y -- "$2/$1")
+        ln -- "$2/$1" "$1" && dync_say "this host paused or its clock was set: put back $1"
+    else
+        rm -f -- "$2/$1"
+        unset "put_back[$1]"
+    fi
 }
 
 service_deadline() { # SECONDS: put in REPLY the time since boot at which they have passed
