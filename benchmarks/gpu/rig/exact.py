@@ -18,7 +18,7 @@ from benchmarks.gpu.rig import lines
 from benchmarks.gpu.rig.engine import Line, Running, running
 from benchmarks.gpu.rig.kit import Kit
 from benchmarks.gpu.rig.prompts import unique
-from demo.client import ask, first_logprobs, metric
+from demo.client import Prompt, ask, first_logprobs, metric
 
 WRONG = 0.25
 """A difference of log-probabilities above which an answer is wrong: 4 times the noise seen."""
@@ -35,10 +35,14 @@ class Compared:
     flipped: bool
 
 
-def logprobs_of(engine: Running, prompt: list[int]) -> dict[str, float]:
+def logprobs_of(engine: Running, prompt: Prompt) -> dict[str, float]:
+    """Ask an engine of a hand-made line."""
+    return likeliest(f"{engine.line.url}/v1", "m", prompt)
+
+
+def likeliest(url: str, model: str, prompt: Prompt) -> dict[str, float]:
     """Give the 20 likeliest first tokens, named by their ids."""
-    url = f"{engine.line.url}/v1"
-    return first_logprobs(url, "m", prompt, count=20, return_tokens_as_token_ids=True)
+    return first_logprobs(url, model, prompt, count=20, return_tokens_as_token_ids=True)
 
 
 def compare(length: int, hits: int, cold: dict[str, float], warm: dict[str, float]) -> Compared:

@@ -8,11 +8,11 @@ from typing import Any
 
 from benchmarks.gpu.rig import lines
 from benchmarks.gpu.rig.engine import Line, Running, running
-from benchmarks.gpu.rig.exact import HITS, compare
+from benchmarks.gpu.rig.exact import HITS, compare, logprobs_of
 from benchmarks.gpu.rig.kit import Kit
 from benchmarks.gpu.rig.nixl_pair import protocols
 from benchmarks.gpu.rig.prompts import text
-from demo.client import first_logprobs, metric
+from demo.client import metric
 
 GET = {"UCX_CUDA_IPC_ENABLE_GET_ZCOPY": "on"}
 SAYS = {"UCX_PROTO_INFO": "y", "UCX_LOG_LEVEL": "info"}
@@ -81,9 +81,9 @@ def _examine(name: str, engines: dict[str, Running]) -> dict[str, Any]:
         prompt = text(length, f"{name}-{length}")
         try:
             asked = {
-                "alone": _ask(decode, prompt),
-                "cold": _ask(router, prompt),
-                "warm": _ask(router, prompt),
+                "alone": logprobs_of(decode, prompt),
+                "cold": logprobs_of(router, prompt),
+                "warm": logprobs_of(router, prompt),
             }
         except OSError as error:
             rows.append({"length": length, "error": repr(error), "decode": decode.tail(4)})
@@ -104,9 +104,3 @@ def _examine(name: str, engines: dict[str, Running]) -> dict[str, Any]:
     said = protocols(decode.log.read_text(errors="replace"))
     print(f"  {name}: {rows} {moved} {said}", flush=True)
     return {"rows": rows, "moved": moved, "protocols": said}
-
-
-def _ask(engine: Running, prompt: str) -> dict[str, float]:
-    return first_logprobs(
-        f"{engine.line.url}/v1", "m", prompt, count=20, return_tokens_as_token_ids=True
-    )

@@ -10,10 +10,10 @@ from typing import Any
 from benchmarks.gpu.rig import lines
 from benchmarks.gpu.rig.bundle import Launched, launched
 from benchmarks.gpu.rig.engine import Running, start, wait_ready
-from benchmarks.gpu.rig.exact import HITS, compare
+from benchmarks.gpu.rig.exact import HITS, compare, likeliest
 from benchmarks.gpu.rig.kit import Kit
 from benchmarks.gpu.rig.prompts import text
-from demo.client import first_logprobs, metric
+from demo.client import metric
 
 LENGTHS = (256, 257, 400, 512, 513, 700, 768, 3000, 6000)
 MOVED = "vllm:nixl_bytes_transferred_sum"
@@ -38,10 +38,10 @@ def _prove(bundle: Launched, reference: Running) -> dict[str, Any]:
     rows = []
     for length in LENGTHS:
         prompt = text(length, f"{bundle.name}-{length}")
-        alone = _ask(f"{reference.line.url}/v1", "m", prompt)
-        cold = _ask(bundle.url, bundle.plan["served_name"], prompt)
+        alone = likeliest(f"{reference.line.url}/v1", "m", prompt)
+        cold = likeliest(bundle.url, bundle.plan["served_name"], prompt)
         before = metric(bundle.metrics(role), HITS)
-        warm = _ask(bundle.url, bundle.plan["served_name"], prompt)
+        warm = likeliest(bundle.url, bundle.plan["served_name"], prompt)
         hits = int(metric(bundle.metrics(role), HITS) - before)
         rows.append(
             {
@@ -62,7 +62,3 @@ def _prove(bundle: Launched, reference: Running) -> dict[str, Any]:
         flush=True,
     )
     return result
-
-
-def _ask(url: str, model: str, prompt: str) -> dict[str, float]:
-    return first_logprobs(url, model, prompt, count=20, return_tokens_as_token_ids=True)
