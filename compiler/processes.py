@@ -31,6 +31,7 @@ class ProcessBuilder:
         self.layout = layout
         self.platform: Platform = stack.platforms[topology.accelerator.value]
         folder = f"{topology.deploy.prefix.rstrip('/')}/stacks/{stack.name}/bin"
+        chunk: list[Json] = [PROBE_TOKEN] * topology.lmcache.chunk_size
         self.words: dict[str, Json] = {
             "bin": folder,
             "python": f"{folder}/python",
@@ -39,7 +40,8 @@ class ProcessBuilder:
             "served_name": topology.model.served_name or topology.model.id,
             "max_len": topology.model.max_len,
             "chunk_size": topology.lmcache.chunk_size,
-            "chunk_prompt": [PROBE_TOKEN] * topology.lmcache.chunk_size,
+            "chunk_prompt": chunk,
+            "probe_prompt": chunk if topology.lmcache.enabled else "Hello",
             "cpu_cache_gb": topology.lmcache.cpu_cache_gb,
             "drain_s": topology.deploy.drain_s,
             **discovery_words(topology),
