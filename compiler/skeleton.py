@@ -3,9 +3,9 @@
 The words that every process has: python and bin (the stack's own), name (the deployment's), model,
 served_name, max_len, chunk_size, chunk_prompt (token ids that fill a chunk), probe_prompt (the
 same, or a word where LMCache is off), cpu_cache_gb, drain_s, etcd_endpoints, nats_server. A worker
-also: host, port, engine_file, cache_port, tensor_parallel_size, without_hybrid_manager; a cache server:
-cache_port, http_port; the frontend: host, port, policy, and url for each worker. A word for each
-port that the stack asks for.
+also: host, port, engine_file, cache_port, tensor_parallel_size, without_hybrid_manager; a cache
+server: cache_port, http_port; the frontend: host, port, policy, and url for each worker. A word for
+each port that the stack asks for.
 """
 
 from __future__ import annotations
