@@ -13,7 +13,7 @@ test: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest --cov --cov-report=term:skip-covered $(DYNC_TESTS)
-	$(VENV)/bin/pytest -m engine -n 0
+	$(VENV)/bin/pytest -m engine -n 0 --durations=12
 
 check: $(VENV)/.ready
 	$(VENV)/bin/pytest

@@ -1,7 +1,7 @@
 """Prepare what a GPU machine runs: bundles of this checkout, the rig, and engines if asked.
 
 python -m benchmarks.gpu prepare KIT [--prefix DIR] [--stack STACK] [--accelerator cpu]
-python -m benchmarks.gpu pack-engines WORK PARTS [--part-mib 60]
+python -m benchmarks.gpu pack-engines WORK PARTS [--stack STACK] [--part-mib 60]
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ def main() -> int:
     engines = commands.add_parser("pack-engines")
     engines.add_argument("work", type=Path)
     engines.add_argument("parts", type=Path)
+    engines.add_argument("--stack", default="vllm-0.25", help="or dynamo-1.3")
     engines.add_argument("--part-mib", type=int, default=60)
     arguments = parser.parse_args()
     if arguments.command == "prepare":
         prepare(arguments.kit, arguments.prefix, arguments.stack, arguments.accelerator)
         print(f"on the GPU machine: {arguments.kit}/run.sh OUT SUITE...")
     else:
-        for part in pack(arguments.work, arguments.parts, arguments.part_mib):
+        for part in pack(arguments.stack, arguments.work, arguments.parts, arguments.part_mib):
             print(part)
     return 0
 

@@ -1,6 +1,6 @@
 """Pack a stack's engines for a machine without a network: wheels, unpacked, in parts.
 
-For a machine whose Python 3.12 has torch 2.11 (cu130) and what engines.txt leaves out. The parts
+For a machine whose Python 3.12 has torch 2.11 (cu130) and what engines/ leaves out. The parts
 are of one .tar.xz; `install_engines.sh` joins them. About 4 minutes and 420 MB of downloads.
 """
 
@@ -29,13 +29,13 @@ NOT_NEEDED = (
 )
 
 
-def pack(work: Path, parts: Path, part_mib: int) -> list[Path]:
+def pack(stack: str, work: Path, parts: Path, part_mib: int) -> list[Path]:
     """Download, unpack, thin out and split; give the parts."""
     wheels, site = work / "wheels", work / "site"
     for folder in (wheels, parts):
         folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(site, ignore_errors=True)
-    _download(wheels)
+    _download(HERE / "engines" / f"{stack}.txt", wheels)
     for wheel in sorted(wheels.glob("*.whl")):
         zipfile.ZipFile(wheel).extractall(site)
     _place_data(site)
@@ -46,13 +46,13 @@ def pack(work: Path, parts: Path, part_mib: int) -> list[Path]:
     return _split(site, parts, part_mib)
 
 
-def _download(wheels: Path) -> None:
+def _download(listing: Path, wheels: Path) -> None:
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in GLIBC_MINORS]
     tags = [*platforms, "manylinux2014_x86_64", "manylinux1_x86_64"]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", "3.12", "--implementation", "cp", "-d", str(wheels)]
     command += [word for tag in tags for word in ("--platform", tag)]
-    subprocess.run([*command, "-r", str(HERE / "engines.txt")], check=True)
+    subprocess.run([*command, "-r", str(listing)], check=True)
 
 
 def _place_data(site: Path) -> None:

@@ -21,11 +21,29 @@ ENGINE_ENV = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",  # packed engines come without flashinfer
 }
 CHUNK_SIZE = 256
+# The engine without a cache that Dynamo's deployments are held against.
+VLLM_SERVER = ["-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
+Given = Mapping[str, object]
+# What is launched to show that it caches rightly: the bundle's name, its profile, how many groups
+# of workers that has, and what differs for one GPU.
+Proofs = Mapping[str, tuple[str, int, Given]]
+VLLM: Proofs = {
+    "agg": ("agg", 1, {}),
+    "agg-in-process": ("agg-in-process", 1, {}),
+    "disagg-one-gpu": ("disagg-one-gpu", 2, {}),
+}
+DYNAMO: Proofs = {
+    "dynamo-agg": ("dynamo-agg", 1, {}),
+    "dynamo-agg-in-process": ("agg-in-process", 1, {}),
+    "dynamo-disagg": ("disagg-one-gpu", 2, {}),
+}
+COMPLETES = {"DYN_ENDPOINT_TYPES": "completions"}  # the made model has no chat template
 
 
 def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
     """Write the kit folder; prefix is where engines and models are on the GPU machine."""
-    platform = load_stack(stack_name).platforms[accelerator]
+    stack = load_stack(stack_name)
+    platform = stack.platforms[accelerator]
     for folder in ("benchmarks/gpu", "demo"):
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, kit / folder, dirs_exist_ok=True, ignore=skip)
@@ -34,7 +52,13 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
         shutil.copy(HERE / script, kit / script)
     on_cpu = accelerator == "cpu"
     models = {name: f"{prefix}/models/{name}" for name in ("tiny", "8b")}
-    bundles = rehearsed(models) if on_cpu else {**proved(models), **timed(models)}
+    is_dynamo = bool(stack.discovery)
+    if on_cpu:
+        bundles = rehearsed(models, is_dynamo)
+    elif is_dynamo:
+        bundles = proved(models, DYNAMO)
+    else:
+        bundles = {**proved(models, VLLM), **timed(models)}
     shutil.rmtree(kit / "bundles", ignore_errors=True)
     for number, (name, (profile, given)) in enumerate(bundles.items()):
         first_port = 20000 + 100 * number
@@ -50,7 +74,8 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
         "stack": stack_name,
         "accelerator": accelerator,
         "python": f"{prefix}/stacks/{stack_name}/bin/python",
-        "worker_argv": [word for word in platform.worker_argv if word != "{python}"],
+        "worker_argv": VLLM_SERVER if is_dynamo else [*platform.worker_argv[1:]],
+        "names_tokens_by_id": not is_dynamo,
         "cache_server_argv": ["--supported-transfer-mode", "auto"] if on_cpu else [],
         "env": ENGINE_ENV | ({"VLLM_CPU_KVCACHE_SPACE": "1"} if on_cpu else {}),
         "models": models,
@@ -60,16 +85,15 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
     (kit / "kit.json").write_text(json.dumps(content, indent=1))
 
 
-Given = Mapping[str, object]
-
-
-def proved(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
+def proved(models: Mapping[str, str], proofs: Proofs) -> dict[str, tuple[str, Given]]:
     """Give the profiles for one GPU, small enough to run side by side."""
     small = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
     common = {"model.id": models["tiny"], "lmcache.cpu_cache_gb": 2}
+    args = {**small, "enable_prefix_caching": False}
+    more = COMPLETES if proofs is DYNAMO else {}
     return {
-        name: (name, {**common, **_engine(workers, {**small, "enable_prefix_caching": False})})
-        for name, workers in (("agg", 1), ("agg-in-process", 1), ("disagg-one-gpu", 2))
+        name: (profile, {**common, **_engine(workers, args, more), **given})
+        for name, (profile, workers, given) in proofs.items()
     }
 
 
@@ -93,17 +117,19 @@ def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
     }
 
 
-def rehearsed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
+def rehearsed(models: Mapping[str, str], is_dynamo: bool) -> dict[str, tuple[str, Given]]:
     """Give what a machine without a GPU can run of it."""
-    given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False})}
-    return {
-        "agg-cpu": ("agg-cpu", {**given, "lmcache.chunk_size": CHUNK_SIZE, "model.max_len": 8192})
-    }
+    more = COMPLETES if is_dynamo else {}
+    given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False}, more)}
+    given |= {"lmcache.chunk_size": CHUNK_SIZE, "model.max_len": 8192}
+    profile = "dynamo-agg-cpu" if is_dynamo else "agg-cpu"
+    return {profile: (profile, given)}
 
 
-def _engine(workers: int, given: Given) -> dict[str, object]:
+def _engine(workers: int, given: Given, env: Mapping[str, str] | None = None) -> dict[str, object]:
     """Spell engine arguments and the machine's variables out for the first workers."""
     machine = {name: ENGINE_ENV[name] for name in ("VLLM_HOST_IP", "VLLM_USE_FLASHINFER_SAMPLER")}
+    machine |= env or {}
     found: dict[str, object] = {}
     for index in range(workers):
         found |= {f"workers[{index}].engine_args.{name}": value for name, value in given.items()}

@@ -40,9 +40,10 @@ def logprobs_of(engine: Running, prompt: Prompt) -> dict[str, float]:
     return likeliest(f"{engine.line.url}/v1", "m", prompt)
 
 
-def likeliest(url: str, model: str, prompt: Prompt) -> dict[str, float]:
-    """Give the 20 likeliest first tokens, named by their ids."""
-    return first_logprobs(url, model, prompt, count=20, return_tokens_as_token_ids=True)
+def likeliest(url: str, model: str, prompt: Prompt, *, by_id: bool = True) -> dict[str, float]:
+    """Give the 20 likeliest first tokens, named by their ids or by their text."""
+    more = {"return_tokens_as_token_ids": True} if by_id else {}
+    return first_logprobs(url, model, prompt, count=20, **more)
 
 
 def compare(length: int, hits: int, cold: dict[str, float], warm: dict[str, float]) -> Compared:

@@ -14,13 +14,15 @@ KIT = Path(__file__).resolve().parents[3]
 class Kit:
     """One prepared folder; worker_argv holds `{model}`, chunk_size is in tokens.
 
-    proved: the bundles that are launched to show that they cache rightly.
+    names_tokens_by_id: whether the deployments name tokens by id where asked to; Dynamo's frontend
+    refuses to. proved: the bundles that are launched to show that they cache rightly.
     """
 
     stack: str
     accelerator: str
     python: str
     worker_argv: tuple[str, ...]
+    names_tokens_by_id: bool
     cache_server_argv: tuple[str, ...]
     env: Mapping[str, str]
     models: Mapping[str, str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,20 @@ def run(kit: Kit, logs: Path) -> dict[str, Any]:
         if not wait_ready([reference], 120):
             raise RuntimeError("the engine without a cache is not ready")
         pool = stack.enter_context(ThreadPoolExecutor(len(bundles) or 1))
-        found = pool.map(lambda bundle: _prove(bundle, reference), bundles)
+        found = pool.map(lambda bundle: _prove(bundle, reference, kit), bundles)
         return {bundle.name: row for bundle, row in zip(bundles, found, strict=True)}
 
 
-def _prove(bundle: Launched, reference: Running) -> dict[str, Any]:
+def _prove(bundle: Launched, reference: Running, kit: Kit) -> dict[str, Any]:
+    ask = partial(likeliest, by_id=kit.names_tokens_by_id)
     role = "prefill" if bundle.plan["topology"] == "disagg" else "aggregated"
     rows = []
     for length in LENGTHS:
         prompt = text(length, f"{bundle.name}-{length}")
-        alone = likeliest(f"{reference.line.url}/v1", "m", prompt)
-        cold = likeliest(bundle.url, bundle.plan["served_name"], prompt)
+        alone = ask(f"{reference.line.url}/v1", "m", prompt)
+        cold = ask(bundle.url, bundle.plan["served_name"], prompt)
         before = metric(bundle.metrics(role), HITS)
-        warm = likeliest(bundle.url, bundle.plan["served_name"], prompt)
+        warm = ask(bundle.url, bundle.plan["served_name"], prompt)
         hits = int(metric(bundle.metrics(role), HITS) - before)
         rows.append(
             {
