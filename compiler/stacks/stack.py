@@ -10,6 +10,7 @@ from typing import Any
 
 from compiler.document import Json
 from compiler.source import parse_data
+from compiler.stacks.relations import Relation, parse_relations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,8 @@ class Option:
     """One option of an engine's command line, from a catalogue.
 
     many: takes several values; repeat: given once per value; json: "array" for JSON text of a list.
+    replaced_by: what to write instead of a deprecated one. bounds: at_least, more_than, at_most,
+    less_than of a number.
     """
 
     flag: str
@@ -28,6 +31,8 @@ class Option:
     json: str = ""
     choices: tuple[Json, ...] = ()
     deprecated: str = ""
+    replaced_by: str = ""
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +196,7 @@ class Stack:
     splits_served_name: bool = False
     status_metrics: Mapping[str, str] = field(default_factory=dict)
     catalogue_text: Callable[[str], str]
+    relations_text: Callable[[], str]
 
     @cached_property
     def engine_options(self) -> Mapping[str, Option]:
@@ -203,8 +209,20 @@ class Stack:
         """Give every VLLM_* variable that this stack's vLLM reads."""
         return frozenset(json.loads(self.catalogue_text("vllm-env"))["names"])
 
+    @cached_property
+    def relations(self) -> tuple[Relation, ...]:
+        """Give what this stack's vLLM asks of options together."""
+        release = self.versions["vllm"]
+        return tuple(
+            relation
+            for relation in parse_relations(self.relations_text())
+            if release in relation.releases
+        )
 
-def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
+
+def parse_stack(
+    text: str, catalogue_text: Callable[[str], str], relations_text: Callable[[], str]
+) -> Stack:
     """Read a stack file; a mistake in it is a bug of the program, not of a profile."""
     data = parse_data(text)
     starts = data.pop("starts")
@@ -221,6 +239,7 @@ def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
             "connectors": _connectors(data["connectors"]),
             "cases": tuple(_case(item) for item in data["cases"]),
             "catalogue_text": catalogue_text,
+            "relations_text": relations_text,
         }
     )
 
@@ -289,4 +308,6 @@ def option_of(data: dict[str, Any]) -> Option:
         json=data.get("json", ""),
         choices=tuple(data.get("choices", ())),
         deprecated=data.get("deprecated", ""),
+        replaced_by=data.get("replaced_by", ""),
+        bounds=data.get("bounds", {}),
     )
