@@ -88,6 +88,20 @@ class Connectors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """What this stack's NIXL connector holds against the other side.
+
+    hashed: the factors in its hash, by the names of compiler/pairing.py. context_parallel: whether
+    it copies KV that is sharded by decode context parallelism. wider_prefill: whether prefill may
+    have more tensor-parallel ranks than decode.
+    """
+
+    hashed: tuple[str, ...]
+    context_parallel: bool
+    wider_prefill: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """What says that a worker is ready, instead of its Start's: JSON posted, answered with 200."""
 
@@ -183,7 +197,8 @@ class Stack:
     settings: tuple[Setting, ...]
     engine_args: Mapping[str, Json]
     owned_engine_args: Mapping[str, str]
-    paired_engine_args: tuple[str, ...]
+    pairing: Pairing
+    kv_cache_layouts: tuple[str, ...]
     env: Mapping[str, str]
     owned_env: Mapping[str, str]
     side_channel: Mapping[str, str]
@@ -231,7 +246,8 @@ def parse_stack(
             **data,
             "python": tuple(data["python"]),
             "architectures": tuple(data["architectures"]),
-            "paired_engine_args": tuple(data["paired_engine_args"]),
+            "pairing": Pairing(**{**data["pairing"], "hashed": tuple(data["pairing"]["hashed"])}),
+            "kv_cache_layouts": tuple(data["kv_cache_layouts"]),
             "platforms": {key: _platform(item) for key, item in data["platforms"].items()},
             "starts": {key: _start(item) for key, item in starts.items()},
             "frontend": _entry(data["frontend"]),
