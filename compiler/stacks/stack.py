@@ -183,6 +183,8 @@ class Stack:
     with its environment, the default first; empty where the frontend is given its workers' URLs.
     engine_args: what every worker's engine file holds; an entry that fills to nothing is left out.
     nested_engine_file: whether the engine reads mappings there, rather than JSON text.
+    sized_nixl_cpu_buffer: whether its LMCache wants a size for NIXL's buffer in host memory too,
+    which later releases refuse.
     """
 
     name: str
@@ -209,6 +211,7 @@ class Stack:
     nested_engine_file: bool = True
     worker_port_max: int = 65535
     splits_served_name: bool = False
+    sized_nixl_cpu_buffer: bool = False
     status_metrics: Mapping[str, str] = field(default_factory=dict)
     catalogue_text: Callable[[str], str]
     relations_text: Callable[[], str]
