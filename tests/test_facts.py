@@ -52,9 +52,16 @@ def connectors(config: Mapping[str, Any]) -> list[str]:
     return list(connector_names(dict(config)))
 
 
-@every_profile
+ACCEPTED = sorted((Path(__file__).parent / "accepted").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "path", [*ALL, *ACCEPTED], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_profile_that_is_right_gets_no_warning(path: Path) -> None:
+    """tests/accepted: profiles that keep just to the right side of a rule."""
     compiled = compile_file(path)
+    assert compiled.resolved is not None
     assert all(found.severity is Severity.INFO for found in compiled.diagnostics)
     assert {found.rule for found in compiled.diagnostics} <= {"in-process-full-graphs"}
     assert path not in READY or plan_in(compiled).name == path.stem

@@ -1,11 +1,12 @@
 """Break the conditions of the rules one after the other, and see whether a test notices.
 
-    python tools/mutate_rules.py [MODULE...]     # all: about ten minutes on one core
+    python tools/mutate_rules.py [MODULE...]     # all: about a minute
 
 Each mutant changes one place of one module: a comparison becomes its contrary or moves its bound,
-`and` becomes `or`, a `not` is dropped, a whole number becomes the next one. It is killed if a
-profile of tests/errors, a rule's own example, a ready profile or a golden one is told something
-else than before, or fails. A mutant that survives is a missing case, or makes no difference.
+`and` becomes `or`, a `not` is dropped, a whole number becomes the next one. It is killed if some
+profile is told something else, gets another plan, or fails: those of tests/errors, tests/accepted
+and tests/golden, the ready ones, and the rules' own examples. A mutant that survives is a missing
+case, or makes no difference.
 """
 
 from __future__ import annotations
@@ -112,8 +113,9 @@ def probes() -> list[Probe]:
             text = _example(page, heading)
             if text:
                 found.append((name, functools.partial(_told_of_text, text)))
-    for path in [*ROOT.glob("profiles/*.yaml"), *ROOT.glob("tests/golden/*/profile.yaml")]:
-        found.append(("ready", functools.partial(_told_of_case, path)))
+    for pattern in ("profiles/*.yaml", "tests/golden/*/profile.yaml", "tests/accepted/*.yaml"):
+        for path in sorted(ROOT.glob(pattern)):
+            found.append(("ready", functools.partial(_told_of_case, path)))
     return found
 
 
@@ -145,7 +147,7 @@ def _told_of_text(text: str) -> str:
 
 def _told(compiled: Compiled) -> str:
     text = FORMATS["text"](in_order(compiled.diagnostics), compiled.sources)
-    return f"{text}{compiled.resolved is None}"
+    return text + (compiled.resolved.plan.to_json() if compiled.resolved else "no plan")
 
 
 def _read(name: str) -> str:

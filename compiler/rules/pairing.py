@@ -57,8 +57,6 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     if topology.arrangement is not Arrangement.DISAGG:
         return
     prefill, decode = _of(topology, Role.PREFILL), _of(topology, Role.DECODE)
-    if not prefill or not decode:
-        return
     pairs = [(prefill[0], group) for group in decode]
     pairs += [(group, decode[0]) for group in prefill[1:]]
     if topology.accelerator.value in stack.platforms:
