@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compiler.byte_text import GIB
 from compiler.document import Json
-from compiler.topology import CacheMode
+from compiler.topology import Accelerator, CacheMode
 
 _DTYPE_BYTES = {"auto": 2, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
 _CACHE_BYTES = {"bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1}
@@ -95,6 +96,20 @@ def value_bytes(engine_args: Mapping[str, Json]) -> int:
     if found is None:
         raise Unknown(f"the size of kv_cache_dtype {asked} with dtype {dtype} is not known")
     return found
+
+
+def fixed_room(
+    accelerator: Accelerator, env: Mapping[str, str], engine_args: Mapping[str, Json]
+) -> int | None:
+    """Give the bytes for KV of one rank that the profile itself fixes; None: what the GPU leaves.
+
+    Source: vLLM 0.32.0 platforms/cpu.py: kv_cache_memory_bytes, else VLLM_CPU_KVCACHE_SPACE in GiB.
+    """
+    given = engine_args.get("kv_cache_memory_bytes")
+    if isinstance(given, int):
+        return given
+    space = env.get("VLLM_CPU_KVCACHE_SPACE", "") if accelerator is Accelerator.CPU else ""
+    return int(space) * GIB if space.isdecimal() and int(space) else None
 
 
 def _share(text: Mapping[str, Json]) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.byte_text import GIB
-from compiler.kv_shape import KvShape, cached_bytes, value_bytes
+from compiler.kv_shape import KvShape, cached_bytes, fixed_room, value_bytes
 from compiler.plan import Kind, OffForm, Plan, Process
-from compiler.topology import Accelerator, CacheMode
+from compiler.topology import CacheMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ def worker_budgets(
                 weights_bytes=None if weights_bytes is None else weights_bytes // ranks,
                 token_bytes=shape.rank_bytes(ranks, value_bytes(worker.engine_args)),
                 block_tokens=block if isinstance(block, int) else block_size,
-                kv_bytes=_fixed_room(plan, worker),
+                kv_bytes=fixed_room(plan.accelerator, worker.env, worker.engine_args),
             )
         )
     return tuple(found)
@@ -147,15 +147,6 @@ def shared_bytes(plan: Plan) -> int:
     """
     servers = (process for process in plan.processes if process.kind is Kind.CACHE_SERVER)
     return sum(server.memory.host_bytes for server in servers)
-
-
-def _fixed_room(plan: Plan, worker: Process) -> int | None:
-    """Give the bytes for KV of one rank that the profile itself fixes."""
-    if plan.accelerator is Accelerator.CPU:
-        space = worker.env.get("VLLM_CPU_KVCACHE_SPACE", "")
-        return int(space) * GIB if space.isdigit() and int(space) else None
-    given = worker.engine_args.get("kv_cache_memory_bytes")
-    return given if isinstance(given, int) else None
 
 
 def _workers(plan: Plan) -> list[Process]:

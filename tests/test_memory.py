@@ -144,7 +144,9 @@ def test_a_gpu_leaves_what_is_not_weights() -> None:
     assert worker.kv_bytes is None
     assert worker.room_on(10 * GIB) == int(9.2 * GIB) - 2 * GIB
     assert worker.tokens(worker.room_on(GIB)) == 0
-    given = plan_of(AGG, "workers[0].engine_args.kv_cache_memory_bytes=1000000000")
+    given = plan_of(
+        AGG, "workers[0].engine_args.kv_cache_memory_bytes=1000000000", "model.max_len=8192"
+    )
     assert worker_budgets(given, kv_shape(QWEN), None, 16)[0].kv_bytes == 1_000_000_000
 
 

@@ -25,6 +25,7 @@ from compiler.rules import (
     hybrid_model,
     internal_ports,
     kv_cache_layout,
+    kv_room,
     latent_attention,
     lmcache_disk,
     lmcache_environment,
@@ -81,6 +82,7 @@ MODEL_RULES = (
     latent_attention,
     context_parallel,
     pairing,
+    kv_room,
     cache_smaller_than_chunk,
     chunk_size_advice,
 )

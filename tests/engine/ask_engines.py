@@ -146,6 +146,27 @@ def connector(worker: dict[str, Any]) -> str:
     return f"{adapter.num_blocks_per_chunk()} blocks a chunk"
 
 
+def room(worker: dict[str, Any]) -> str:
+    """Have vLLM hold a request of full length against the room for KV, as it does once loaded."""
+    from vllm.config import set_current_vllm_config
+    from vllm.v1.core.kv_cache_utils import check_enough_kv_cache_memory
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
+
+    found = config_of(worker)
+    model, parallel = found.model_config, found.parallel_config
+    spec = FullAttentionSpec(
+        block_size=found.cache_config.block_size,
+        num_kv_heads=model.get_num_kv_heads(parallel),
+        head_size=model.get_head_size(),
+        dtype=model.dtype,
+    )
+    layers = {str(layer): spec for layer in range(model.get_num_layers(parallel))}
+    found.cache_config.kv_cache_layout = "LBHNC"  # the engine's core resolves it before
+    with set_current_vllm_config(found):
+        check_enough_kv_cache_memory(found, layers, found.cache_config.kv_cache_memory_bytes)
+    return "a request of full length has room"
+
+
 QUESTIONS = {
     one.__name__: one
     for one in (
@@ -158,6 +179,7 @@ QUESTIONS = {
         in_process,
         one_port,
         connector,
+        room,
     )
 }
 

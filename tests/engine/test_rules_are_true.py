@@ -185,6 +185,13 @@ CASES = (
         set=("frontend.port=18000", "workers[0].port=18000"),
     ),
     Case(
+        "kv-smaller-than-request/half-block",
+        "room",
+        r"To serve at least one request with the model's max seq len",
+        (f"{ARGS}.kv_cache_memory_bytes=400000",),
+        set=(f"{ARGS}.kv_cache_memory_bytes=180000",),
+    ),
+    Case(
         "chunk-size-alignment/cpu",
         "connector",
         r"must be a multiple of 128",
