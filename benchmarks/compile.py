@@ -91,13 +91,80 @@ def vllm_rows(stack_python: str) -> Iterator[Row]:
     yield "vLLM's own parser, for one option", f"{took:.1f} s", "the second of two"
 
 
+RULES = """
+import json, sys, time
+from compiler import cli_profiles, rules
+
+took = {}
+def timed(module):
+    check = module.check
+    def inner(*given):
+        began = time.perf_counter()
+        found = list(check(*given))
+        took[module.ID] = took.get(module.ID, 0.0) + time.perf_counter() - began
+        return found
+    module.check = inner
+for table in ("TOPOLOGY_RULES", "STACK_RULES", "MODEL_RULES", "PLAN_RULES"):
+    for module in getattr(rules, table):
+        timed(module)
+began = time.perf_counter()
+cli_profiles.compile_named(sys.argv[1], ())
+took["all"] = time.perf_counter() - began
+print(json.dumps(took))
+"""
+
+
+def rule_rows(size: int, rounds: int, python: str) -> Iterator[Row]:
+    """Share the time of compiling one small and one large profile out among the rules.
+
+    Shares, not seconds: they hold on a busy machine too. A rule pays for what it reads first, such
+    as the engine's catalogue.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        large = Path(name) / "large.yaml"
+        large.write_text(json.dumps(profile(size, "groups")))
+        paths = (ROOT / "profiles" / "disagg.yaml", large)
+        shares = [_rule_shares(str(path), rounds, python) for path in paths]
+    for rule in sorted(shares[0], key=lambda rule: -shares[1].get(rule, 0.0)):
+        cells = [f"{share.get(rule, 0.0):.1%}" for share in shares]
+        yield f"`{rule}`", cells[0], cells[1]
+    small, big = (f"**{sum(share.values()):.1%}**" for share in shares)
+    yield "all rules", small, big
+
+
+def _rule_shares(path: str, rounds: int, python: str) -> dict[str, float]:
+    """Give each rule's part of the time between a profile's text and its plan, as a median."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        command = [python, "-c", RULES, path]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        took = json.loads(done.stdout)
+        whole = took.pop("all")
+        for rule, seconds in took.items():
+            found.setdefault(rule, []).append(seconds / whole)
+    return {rule: statistics.median(parts) for rule, parts in found.items()}
+
+
+def print_table(head: Row, rows: Sequence[Row]) -> None:
+    """Print rows as Markdown."""
+    print(f"| {' | '.join(head)} |\n|---|---:|---:|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="of check; builds take a fifth")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000], metavar="N")
     parser.add_argument("--stack-python", help="the python of an installed stack, to ask vLLM too")
+    parser.add_argument("--rules", action="store_true", help="only what each rule takes")
     options = parser.parse_args()
+    if options.rules:
+        size = options.sizes[-1]
+        rows = list(rule_rows(size, max(1, options.rounds // 3), sys.executable))
+        print_table(("Rule", "`profiles/disagg.yaml`", f"{size} groups of one worker"), rows)
+        return
     rows = [*check_rows(options.rounds, sys.executable)]
     rows += build_rows(options.sizes, max(1, options.rounds // 5), sys.executable)
     if options.stack_python:

@@ -49,3 +49,8 @@ def template_text(name: str) -> str:
 def models_text() -> str:
     """Read the dimensions of widely served models."""
     return (root() / "schemas" / "models.yaml").read_text(encoding="utf-8")
+
+
+def relations_text() -> str:
+    """Read what releases of vLLM ask of options together."""
+    return (root() / "schemas" / "engine_relations.yaml").read_text(encoding="utf-8")

@@ -44,7 +44,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One finding: what is wrong, where, why, and the edit that mends it."""
+    """One finding: what is wrong, where, why, and the edit that mends it.
+
+    table: rows that hold two sides against each other; the first row is their head.
+    """
 
     rule: str
     severity: Severity
@@ -53,6 +56,7 @@ class Diagnostic:
     why: str
     fix: str | None = None
     related: tuple[Label, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,5 +75,5 @@ def loses_hybrid_manager(topology: Topology, stack: Stack) -> bool:
     """
     if not any(topology.uses_lmcache(group) for group in topology.workers):
         return False
-    connector = stack.connectors.cache[topology.lmcache.mode.value]["kv_connector"]
-    return connector in stack.connectors.without_hybrid_manager
+    cache = stack.connectors.cache.get(topology.lmcache.mode.value, {})
+    return cache.get("kv_connector") in stack.connectors.without_hybrid_manager

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compiler.byte_text import GIB
 from compiler.document import Json
+from compiler.topology import Accelerator, CacheMode
 
 _DTYPE_BYTES = {"auto": 2, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
 _CACHE_BYTES = {"bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1}
@@ -45,21 +47,20 @@ def kv_shape(config: Mapping[str, Json]) -> KvShape:
     Errors: Unknown where layers differ in kind, or a key is missing.
     Source: vLLM 0.32.0 transformers_utils/model_arch_config_convertor.py, get_head_size.
     """
-    nested = config.get("text_config")
-    text = nested if isinstance(nested, dict) else config
+    text = text_part(config)
     kinds = text.get("layer_types")
     slides = text.get("sliding_window") is not None and text.get("use_sliding_window", True)
     is_mixed = isinstance(kinds, list) and set(map(str, kinds)) != {"full_attention"}
     if is_mixed or slides or "ssm_cfg" in text or "hybrid_override_pattern" in text:
         raise Unknown("its layers are not all full attention")
-    latent = _whole(text, "kv_lora_rank")
+    latent = whole(text, "kv_lora_rank")
     if latent:
-        size = latent + (_whole(text, "qk_rope_head_dim") or 0)
+        size = latent + (whole(text, "qk_rope_head_dim") or 0)
     else:
-        size = _whole(text, "head_dim") or _share(text)
-    attention_heads = _whole(text, "num_attention_heads")
-    heads = 1 if latent else _whole(text, "num_key_value_heads") or attention_heads
-    layers = _whole(text, "num_hidden_layers")
+        size = whole(text, "head_dim") or _share(text)
+    attention_heads = whole(text, "num_attention_heads")
+    heads = 1 if latent else whole(text, "num_key_value_heads") or attention_heads
+    layers = whole(text, "num_hidden_layers")
     if not (layers and heads and size):
         raise Unknown("its config.json does not say how many layers and heads it has")
     return KvShape(
@@ -67,8 +68,19 @@ def kv_shape(config: Mapping[str, Json]) -> KvShape:
         heads=heads,
         head_size=size,
         is_latent=bool(latent),
-        max_len=_whole(text, "max_position_embeddings"),
+        max_len=whole(text, "max_position_embeddings"),
     )
+
+
+def cached_bytes(shape: KvShape, ranks: int, value: int, mode: CacheMode) -> int:
+    """Give what one cache keeps of one token.
+
+    Shape:  in process each rank keeps its own part in memory of its own; a server keeps the parts
+            of all ranks, and a latent vector, which all ranks have alike, once.
+    Source: lmcache 0.5.6 integration/vllm/vllm_multi_process_adapter.py, kv_world_size.
+    """
+    one = shape.rank_bytes(ranks, value)
+    return one if mode is CacheMode.IN_PROCESS or shape.is_latent else one * ranks
 
 
 def value_bytes(engine_args: Mapping[str, Json]) -> int:
@@ -86,13 +98,34 @@ def value_bytes(engine_args: Mapping[str, Json]) -> int:
     return found
 
 
+def fixed_room(
+    accelerator: Accelerator, env: Mapping[str, str], engine_args: Mapping[str, Json]
+) -> int | None:
+    """Give the bytes for KV of one rank that the profile itself fixes; None: what the GPU leaves.
+
+    Source: vLLM 0.32.0 platforms/cpu.py: kv_cache_memory_bytes, else VLLM_CPU_KVCACHE_SPACE in GiB.
+    """
+    given = engine_args.get("kv_cache_memory_bytes")
+    if isinstance(given, int):
+        return given
+    space = env.get("VLLM_CPU_KVCACHE_SPACE", "") if accelerator is Accelerator.CPU else ""
+    return int(space) * GIB if space.isdecimal() and int(space) else None
+
+
 def _share(text: Mapping[str, Json]) -> int:
     """Give the part of the hidden size that each attention head has."""
-    heads = _whole(text, "num_attention_heads")
-    return (_whole(text, "hidden_size") or 0) // heads if heads else 0
+    heads = whole(text, "num_attention_heads")
+    return (whole(text, "hidden_size") or 0) // heads if heads else 0
 
 
-def _whole(text: Mapping[str, Json], key: str) -> int | None:
+def text_part(config: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Give the part of a config.json that is about text: that of a larger model, or all of it."""
+    nested = config.get("text_config")
+    return nested if isinstance(nested, dict) else config
+
+
+def whole(text: Mapping[str, Json], key: str) -> int | None:
+    """Give a count of a config.json; None where it is missing, or none."""
     value = text.get(key)
     is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
     return value if is_count and isinstance(value, int) else None

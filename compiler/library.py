@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache, partial
+from pathlib import Path
 
 from compiler import data
+from compiler.document import Json
+from compiler.kv_shape import KvShape, Unknown, kv_shape
+from compiler.model_config import ModelConfig, model_config
 from compiler.pipeline import Library
+from compiler.source import parse_data
 from compiler.stacks.stack import Stack, parse_stack
 
 
 @lru_cache(maxsize=8)
 def load_stack(name: str) -> Stack:
     """Read a shipped stack."""
-    return parse_stack(data.stack_text(name), partial(data.catalogue_text, name))
+    return parse_stack(
+        data.stack_text(name), partial(data.catalogue_text, name), data.relations_text
+    )
+
+
+def load_model(model: str) -> ModelConfig:
+    """Read what rules depend on of a model.
+
+    Errors: Unknown where neither its folder nor schemas/models.yaml says it.
+    """
+    return model_config(_config(model))
+
+
+def load_shape(model: str) -> KvShape:
+    """Read the size of a model's KV.
+
+    Errors: Unknown where it cannot be told; the text says why.
+    """
+    return kv_shape(_config(model))
+
+
+def _config(model: str) -> dict[str, Json]:
+    """Read the config.json of a local folder, or an entry of schemas/models.yaml."""
+    if not model.startswith("/"):
+        text = data.models_text()
+        if f"\n{model}:" not in text:  # most models: no need to read it all
+            raise Unknown("schemas/models.yaml does not have it; a local folder is read itself")
+        known: dict[str, dict[str, Json]] = parse_data(text)
+        return known[model]
+    try:
+        found = json.loads((Path(model) / "config.json").read_text("utf-8"))
+    except OSError as error:
+        raise Unknown(f"its config.json cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise Unknown("its config.json is not JSON") from error
+    if not isinstance(found, dict):
+        raise Unknown("its config.json is not a mapping")
+    return found
 
 
 def library() -> Library:
@@ -21,6 +64,7 @@ def library() -> Library:
         schema=data.profile_schema(),
         stack_names=tuple(data.stack_names()),
         load_stack=load_stack,
+        load_model=load_model,
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from compiler.compose import Reader, compose
 from compiler.diagnostic import Diagnostic, Label, Severity, has_errors, suggestion
+from compiler.kv_shape import Unknown
+from compiler.model_config import ModelConfig
 from compiler.plan import Source, SourceFile
 from compiler.resolve import Resolved, resolve
 from compiler.rules.pages import pages
@@ -21,11 +23,15 @@ from compiler.validate import validate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """What the program brings along: the profile's schema and its stacks."""
+    """What the program brings along: the profile's schema, its stacks, and what it knows of models.
+
+    load_model: by id or local folder. Errors: Unknown where there is no config.json to read.
+    """
 
     schema: Mapping[str, Any]
     stack_names: tuple[str, ...]
     load_stack: Callable[[str], Stack]
+    load_model: Callable[[str], ModelConfig]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +61,8 @@ def compile_profile(
             stack = _stack(validated.value, library, found)
             if stack is not None and not validated.has_errors:
                 source = _source(name, composed.sources, overrides)
-                outcome = resolve(validated.value, stack, source)
+                model = _model(validated.value, library)
+                outcome = resolve(validated.value, stack, model, source)
                 found.extend(outcome.diagnostics)
                 resolved = outcome.value
         found = list(suppress(found, composed.document, name, lambda: pages(library)))
@@ -83,6 +90,13 @@ def _stack(topology: Topology, library: Library, found: list[Diagnostic]) -> Sta
         )
     )
     return None
+
+
+def _model(topology: Topology, library: Library) -> ModelConfig | None:
+    try:
+        return library.load_model(topology.model.id)
+    except Unknown:
+        return None
 
 
 def _source(name: str, sources: Mapping[str, str], overrides: tuple[str, ...]) -> Source:

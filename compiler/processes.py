@@ -137,11 +137,12 @@ class ProcessBuilder:
         return ready
 
     def _memory(self, seat: WorkerSeat, in_process: bool) -> Memory:
-        cache = self.topology.lmcache.cpu_cache_gb * seat.group.tensor_parallel_size * GIB
+        ranks = seat.group.tensor_parallel_size  # each has memory of its own for both
+        cache = self.topology.lmcache.cpu_cache_gb * ranks * GIB
         on_cpu = self.topology.accelerator is Accelerator.CPU
         kv_gib = seat.group.env.get("VLLM_CPU_KVCACHE_SPACE", "0") if on_cpu else "0"
         return Memory(
-            host_bytes=int(cache if in_process else 0) + int(_number(kv_gib) * GIB),
+            host_bytes=int(cache if in_process else 0) + int(_number(kv_gib) * ranks * GIB),
             gpu_fraction=0.0 if on_cpu else _gpu_fraction(seat, self.platform),
         )
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from compiler.diagnostic import Diagnostic, Outcome, has_errors
 from compiler.discovery import registrations, services
 from compiler.layout import Layout, lay_out
+from compiler.model_config import ModelConfig
 from compiler.plan import FORMAT, CacheChoice, Plan, ProcessName, Source
 from compiler.processes import ProcessBuilder, reachable, url_of
-from compiler.rules import PLAN_RULES, STACK_RULES
+from compiler.rules import MODEL_RULES, PLAN_RULES, STACK_RULES
 from compiler.rules.chunk_alignment import chunk_multiple
 from compiler.stacks.stack import Stack
 from compiler.topology import Origin, Topology
@@ -25,12 +26,16 @@ class Resolved:
     origins: Mapping[ProcessName, Origin]
 
 
-def resolve(topology: Topology, stack: Stack, source: Source) -> Outcome[Resolved]:
-    """Check a topology against its stack, then lay the whole deployment out.
+def resolve(
+    topology: Topology, stack: Stack, model: ModelConfig | None, source: Source
+) -> Outcome[Resolved]:
+    """Check a topology against its stack and model, then lay the whole deployment out.
 
-    Errors: the Diagnostics of STACK_RULES and PLAN_RULES; never an exception.
+    model: None where its config.json is not known; the plan does not depend on it.
+    Errors: the Diagnostics of STACK_RULES, MODEL_RULES and PLAN_RULES; never an exception.
     """
     found: list[Diagnostic] = [d for rule in STACK_RULES for d in rule.check(topology, stack)]
+    found.extend(d for rule in MODEL_RULES for d in rule.check(topology, stack, model))
     if has_errors(found):
         return Outcome(None, tuple(found))
     layout = lay_out(topology, stack)

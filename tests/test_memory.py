@@ -10,12 +10,21 @@ import pytest
 from click.testing import CliRunner
 
 from compiler import data
+from compiler.byte_text import GIB
 from compiler.cli import dync
 from compiler.document import Json
 from compiler.kv_shape import Unknown, kv_shape, value_bytes
-from compiler.memory_budget import GIB, cache_budgets, host_bytes
+from compiler.memory_budget import (
+    cache_budgets,
+    gpu_claims,
+    host_bytes,
+    host_claims,
+    shared_bytes,
+    worker_budgets,
+)
+from compiler.model_config import model_config
 from compiler.source import parse_data
-from tests.support import AGG, plan_of
+from tests.support import AGG, DISAGG, plan_of
 
 QWEN: dict[str, Json] = {"num_hidden_layers": 28, "num_key_value_heads": 8, "head_dim": 128}
 SMOLLM: dict[str, Json] = {"num_hidden_layers": 30, "num_key_value_heads": 3, "head_dim": 64}
@@ -110,8 +119,45 @@ def test_server_keeps_the_parts_of_all_ranks_and_a_rank_its_own() -> None:
     assert worker.tokens == 2 * GIB // (57344 * 256) * 256
     assert host_bytes(inside) == 4 * GIB
     assert cache_budgets(plan_of(AGG, "lmcache.enabled=false"), kv_shape(QWEN)) == ()
-    with pytest.raises(Unknown):
-        cache_budgets(plan_of(AGG, *two), kv_shape(LATENT))
+    (latent,) = cache_budgets(plan_of(AGG, *two), kv_shape(LATENT))
+    assert latent.token_bytes == 61 * 576 * 2
+
+
+def test_ranks_have_memory_of_their_own_on_the_host() -> None:
+    two = ("workers[0].tensor_parallel_size=2", "accelerator=cpu")
+    text = AGG.replace(", gpus: [0]", "")
+    plan = plan_of(
+        text, *two, "workers[0].env.VLLM_CPU_KVCACHE_SPACE='3'", "lmcache.chunk_size=128"
+    )
+    assert list(host_claims(plan)) == [("lmcache", 1, 20 * GIB), ("aggregated-0", 2, 6 * GIB)]
+    assert host_bytes(plan) == 26 * GIB
+    assert shared_bytes(plan) == 20 * GIB
+    (worker,) = worker_budgets(plan, kv_shape(QWEN), 1000, 128)
+    assert (worker.ranks, worker.weights_bytes, worker.kv_bytes) == (2, 500, 3 * GIB)
+    assert worker.tokens(3 * GIB) == 3 * GIB // (57344 * 128) * 128
+
+
+def test_a_gpu_leaves_what_is_not_weights() -> None:
+    plan = plan_of(AGG, "workers[0].engine_args.block_size=32")
+    (worker,) = worker_budgets(plan, kv_shape(QWEN), 2 * GIB, 16)
+    assert (worker.gpus, worker.gpu_fraction, worker.block_tokens) == (("0",), 0.92, 32)
+    assert worker.kv_bytes is None
+    assert worker.room_on(10 * GIB) == int(9.2 * GIB) - 2 * GIB
+    assert worker.tokens(worker.room_on(GIB)) == 0
+    given = plan_of(
+        AGG, "workers[0].engine_args.kv_cache_memory_bytes=1000000000", "model.max_len=8192"
+    )
+    assert worker_budgets(given, kv_shape(QWEN), None, 16)[0].kv_bytes == 1_000_000_000
+
+
+def test_claims_on_one_gpu_are_told_apart() -> None:
+    plan = plan_of(
+        DISAGG,
+        "workers[1].gpus=[0]",
+        "workers[0].engine_args.gpu_memory_utilization=0.4",
+        "workers[1].engine_args.gpu_memory_utilization=0.5",
+    )
+    assert gpu_claims(plan) == {"0": {"prefill-0": 0.4, "decode-0": 0.5}}
 
 
 def said(folder: Path, *options: str, model: str = "Qwen/Qwen3-0.6B") -> str:
@@ -127,10 +173,42 @@ def test_table(tmp_path: Path) -> None:
         "one: Qwen/Qwen3-0.6B, 28 layers, 8 KV heads of 128\n"
         "  cache    for             size  KV a token  a chunk   tokens  full prompts\n"
         "  lmcache  aggregated-0  20 GiB     112 KiB   28 MiB  187,136          22.8\n"
-        "  host memory for KV in all: 20 GiB\n"
-        "  a prompt of 8,192 tokens is 32 chunks of 256 to look up; "
-        "up to 255 tokens at its end are computed again\n"
+        "\n"
+        "  worker        on           claims  weights  KV a token  on 24 GiB  on 48 GiB  on 80 GiB"
+        "  on 141 GiB\n"
+        "  aggregated-0  GPU 0  0.92 of each  unknown     112 KiB    unknown    unknown    unknown"
+        "     unknown\n"
+        "  on a GPU: before activations and CUDA graphs, which vLLM measures when it starts\n"
+        "  weights: known where model.id is a folder with the model's files\n"
+        "\n"
+        "  host memory for KV in all: 20 GiB = lmcache 20 GiB\n"
+        "  of it in /dev/shm, where that has room: 20 GiB\n"
+        "\n"
+        "  chunk_size  a chunk  chunks of 8,192 tokens  computed again\n"
+        "         128   14 MiB                      64       up to 127  varied prompts\n"
+        "         256   28 MiB                      32       up to 255  varied prompts,"
+        " this profile\n"
+        "         512   56 MiB                      16       up to 511  repetitive prompts\n"
+        "        1024  112 MiB                       8      up to 1023  repetitive prompts\n"
     )
+
+
+def test_table_of_a_folder_with_weights(tmp_path: Path) -> None:
+    """On a CPU the room is fixed; on a GPU it follows from the card; one GPU, two claims."""
+    (tmp_path / "config.json").write_text(json.dumps(QWEN), "utf-8")
+    (tmp_path / "one.safetensors").write_bytes(bytes(3 * 2**20))
+    (tmp_path / "two.safetensors").write_bytes(bytes(2**20))
+    text = said(tmp_path, model=str(tmp_path))
+    assert "    4 MiB     112 KiB  206,672 tokens  413,392 tokens" in text
+    two = said(
+        tmp_path,
+        *("--set", "workers[0].replicas=2", "--set", "workers[0].gpus=[0,1]"),
+        *("--set", "lmcache.mode=in_process", "--set", "lmcache.chunk_size=160"),
+        model=str(tmp_path),
+    )
+    assert "aggregated-0 20 GiB + aggregated-1 20 GiB\n" in two
+    assert "/dev/shm" not in two
+    assert "chunk_size" not in two  # no longest prompt is known
 
 
 def test_table_of_several_workers_on_one_cache(tmp_path: Path) -> None:
@@ -144,6 +222,7 @@ def test_local_folder_is_read(tmp_path: Path) -> None:
     text = said(tmp_path, model=str(tmp_path))
     assert "61 layers, a latent of 576\n" in text
     assert text.splitlines()[3].endswith("unknown")
+    assert "chunks of" not in text
     config.write_text("[]", "utf-8")
     assert "its config.json is not a mapping" in said(tmp_path, model=str(tmp_path))
     config.write_text("{", "utf-8")
@@ -156,11 +235,15 @@ def test_nothing_is_said_of_a_model_or_profile_that_is_not_known(tmp_path: Path)
     assert "schemas/models.yaml does not have it" in said(tmp_path, model="who/knows")
     assert said(tmp_path, "--set", "lmcache.chunk_size=200") == ""
     off = said(tmp_path, "--set", "lmcache.enabled=false")
-    assert "  no LMCache\n  host memory for KV in all: 0 B\n" in off
+    assert "  no LMCache\n\n  worker" in off
+    assert "\n\n  host memory for KV in all: 0 B\n" in off
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_every_listed_model_has_a_size(model: str) -> None:
-    shape = kv_shape(MODELS[model])
-    assert shape.max_len
-    assert shape.rank_bytes(1, 2) > 0
+    config = model_config(MODELS[model])
+    assert config.attention_heads
+    assert config.shape is not None or config.keeps_state or config.has_windows
+    if config.shape is not None:
+        assert config.shape.rank_bytes(1, 2) > 0
+        assert config.max_len or config.is_latent

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import native_stubs
-from dump_vllm import ALSO_TAKES, TYPES, choose_cuda_platform, deprecation_messages
+from dump_vllm import ALSO_TAKES, TYPES, add_to, choose_cuda_platform, deprecation_messages
 from flag_catalogue import CallableTypes, describe_options, write_catalogue
 
 # dynamo/frontend/main.py, dynamo/frontend/frontend_args.py and dynamo/common/configuration, 0.7 to
@@ -72,6 +72,7 @@ def write_options(
         for key, text in messages.items():
             if key in options:
                 options[key]["deprecated"] = text
+        add_to(options, importlib.import_module("vllm"))
     unmapped = sorted(types.unmapped)
     write_catalogue(path, {**header, "source": source, "options": options, "unmapped": unmapped})
 

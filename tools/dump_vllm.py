@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import native_stubs
+from field_bounds import option_bounds
 from flag_catalogue import CallableTypes, describe_options, write_catalogue
 
 PARSER_MODULES = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
@@ -35,6 +37,26 @@ TYPES = {
 }
 
 ALSO_TAKES = {"device_ids": ["integer"]}  # one GPU's number is a list of one
+
+# What takes a deprecated option's place: vllm/engine/arg_utils.py, where the old one fills the new
+# one (0.11.0 __post_init__, 0.16.0 enable_log_requests), or vLLM's own message.
+REPLACED_BY = {
+    "disable_cascade_attn": "remove it: it has no effect",
+    "disable_log_requests": "remove it: requests are logged only with enable_log_requests",
+    "eplb_log_balancedness": "write eplb_config: {log_balancedness: ...}",
+    "eplb_step_interval": "write eplb_config: {step_interval: ...}",
+    "eplb_window_size": "write eplb_config: {window_size: ...}",
+    "guided_decoding_backend": "write structured_outputs_config: {backend: ...}",
+    "guided_decoding_disable_additional_properties": "write structured_outputs_config: "
+    "{disable_additional_properties: ...}",
+    "guided_decoding_disable_any_whitespace": "write structured_outputs_config: "
+    "{disable_any_whitespace: ...}",
+    "guided_decoding_disable_fallback": "write structured_outputs_config: {disable_fallback: ...}",
+    "log_config_file": "write logging_config: {pylogging_config_file: ...}",
+    "num_redundant_experts": "write eplb_config: {num_redundant_experts: ...}",
+    "override_pooler_config": "write pooler_config: ...",
+    "task": "write runner and convert",
+}
 
 
 def choose_cuda_platform() -> None:
@@ -72,6 +94,16 @@ def deprecation_messages(engine_args: Any) -> dict[str, str]:
     return messages
 
 
+def add_to(options: dict[str, dict[str, Any]], vllm: Any) -> None:
+    """Add what replaces a deprecated option, and the bounds that this vLLM sets to numbers."""
+    for key, option in options.items():
+        if option.get("deprecated") and key in REPLACED_BY:
+            option["replaced_by"] = REPLACED_BY[key]
+    for key, bounds in option_bounds(Path(vllm.__path__[0])).items():
+        if key in options:
+            options[key]["bounds"] = bounds
+
+
 def main(options_path: str, env_path: str) -> None:
     """Write both catalogues."""
     sys.argv = ["vllm", "--help"]  # vLLM collects its help texts only then
@@ -84,6 +116,7 @@ def main(options_path: str, env_path: str) -> None:
     messages = deprecation_messages(importlib.import_module("vllm.engine.arg_utils"))
     for key, text in messages.items():
         options[key]["deprecated"] = text
+    add_to(options, vllm)
     unmapped = sorted(types.unmapped)
     write_catalogue(
         options_path, {**header, "source": source, "options": options, "unmapped": unmapped}

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from compiler.cli import dync  # noqa: E402 -- the checkout, wherever this is run from
 from compiler.library import library  # noqa: E402
-from compiler.rules import PLAN_RULES, STACK_RULES, TOPOLOGY_RULES  # noqa: E402
+from compiler.rules import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES  # noqa: E402
 from compiler.rules.pages import pages  # noqa: E402
 from compiler.rules.reading_pages import READING_PAGES  # noqa: E402
 from compiler.source import parse_data  # noqa: E402
@@ -55,6 +55,7 @@ def rule_rows() -> Iterator[tuple[str, str, str, str, str]]:
     for stage, table in (
         ("profile", TOPOLOGY_RULES),
         ("stack", STACK_RULES),
+        ("model", MODEL_RULES),
         ("plan", PLAN_RULES),
     ):
         for module in table:

@@ -67,6 +67,7 @@ def _object(d: Diagnostic) -> dict[str, Any]:
         "why": d.why,
         "fix": d.fix,
         "related": [{**_place(label), "message": label.text} for label in d.related],
+        **({"table": d.table} if d.table else {}),
     }
 
 

@@ -1,30 +1,53 @@
-"""Print what a plan's caches hold, as a table."""
+"""Print what a plan's caches hold and its workers take, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compiler.byte_text import GIB, byte_text
 from compiler.kv_shape import KvShape
-from compiler.memory_budget import GIB, CacheBudget, cache_budgets, host_bytes
+from compiler.memory_budget import (
+    CacheBudget,
+    WorkerBudget,
+    cache_budgets,
+    gpu_claims,
+    host_bytes,
+    host_claims,
+    shared_bytes,
+    worker_budgets,
+)
 from compiler.plan import Plan
 
-_KIB, _MIB = 2**10, 2**20
-_HEAD = ("cache", "for", "size", "KV a token", "a chunk", "tokens", "full prompts")
+_CACHE_HEAD = ("cache", "for", "size", "KV a token", "a chunk", "tokens", "full prompts")
+_GPUS_GIB = (24, 48, 80, 141)
+_ADVICE = (128, 256, 512, 1024)
+Rows = list[tuple[str, ...]]
 
 
-def memory_text(plan: Plan, shape: KvShape, max_len: int | None) -> str:
-    """Give the table of one plan; max_len: the longest prompt plus answer, in tokens.
+def memory_text(
+    plan: Plan,
+    shape: KvShape,
+    max_len: int | None,
+    weights_bytes: int | None,
+    block_size: int,
+) -> str:
+    """Give the tables of one plan.
 
+    max_len: the longest prompt plus answer, in tokens. weights_bytes: the model's files; None where
+    they are not here. block_size: the engine's default, in tokens.
     Errors: Unknown, where the size of the KV cannot be told.
     """
     longest = max_len or shape.max_len
     budgets = cache_budgets(plan, shape)
+    workers = worker_budgets(plan, shape, weights_bytes, block_size)
     lines = [f"{plan.name}: {plan.model}, {_shape_text(shape)}"]
-    lines += _aligned([_HEAD, *(_row(budget, longest) for budget in budgets)]) if budgets else []
-    if not budgets:
+    if budgets:
+        lines += _aligned([_CACHE_HEAD, *(_cache_row(budget, longest) for budget in budgets)], 2)
+    else:
         lines.append("  no LMCache")
-    lines.append(f"  host memory for KV in all: {_size(host_bytes(plan))}")
-    lines += _advice(budgets, longest)
+    lines += ["", *_aligned(list(_worker_rows(workers)), 2)]
+    lines += [*_remarks(workers), "", *_totals(plan)]
+    lines += _chunks(plan, budgets, longest)
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
@@ -33,43 +56,102 @@ def _shape_text(shape: KvShape) -> str:
     return f"{shape.layers} layers, {f'a latent of {shape.head_size}' if shape.is_latent else kept}"
 
 
-def _row(budget: CacheBudget, longest: int | None) -> tuple[str, ...]:
+def _cache_row(budget: CacheBudget, longest: int | None) -> tuple[str, ...]:
     workers = budget.workers
-    prompts = f"{budget.tokens / longest:,.1f}" if longest else "unknown"
     return (
         budget.name,
         workers[0] if len(workers) == 1 else f"{workers[0]} and {len(workers) - 1} more",
-        _size(budget.total_bytes),
-        _size(budget.token_bytes),
-        _size(budget.chunk_bytes),
+        byte_text(budget.total_bytes),
+        byte_text(budget.token_bytes),
+        byte_text(budget.chunk_bytes),
         f"{budget.tokens:,}",
-        prompts,
+        f"{budget.tokens / longest:,.1f}" if longest else "unknown",
     )
 
 
-def _advice(budgets: tuple[CacheBudget, ...], longest: int | None) -> Iterator[str]:
-    """Say what the chunk size means for the longest prompt."""
-    if budgets and longest:
-        chunk = budgets[0].chunk_tokens
+def _worker_rows(workers: tuple[WorkerBudget, ...]) -> Iterator[tuple[str, ...]]:
+    """Give a row a worker; its tokens where the room is fixed, or else by the size of a GPU."""
+    is_fixed = all(worker.kv_bytes is not None or not worker.gpus for worker in workers)
+    columns = ("KV room", "tokens") if is_fixed else [f"on {size} GiB" for size in _GPUS_GIB]
+    yield ("worker", "on", "claims", "weights", "KV a token", *columns)
+    for worker in workers:
+        weights = worker.weights_bytes
+        room = worker.kv_bytes
+        if is_fixed:
+            text = "vLLM's choice" if room is None else byte_text(room)
+            cells = [text, "unknown" if room is None else f"{worker.tokens(room):,}"]
+        elif weights is None:
+            cells = ["unknown"] * len(_GPUS_GIB)
+        else:
+            cells = [f"{worker.tokens(worker.room_on(size * GIB)):,} tokens" for size in _GPUS_GIB]
         yield (
-            f"  a prompt of {longest:,} tokens is {longest // chunk:,} chunks of {chunk} to look "
-            f"up; up to {chunk - 1} tokens at its end are computed again"
+            worker.name,
+            f"GPU {', '.join(worker.gpus)}" if worker.gpus else "host",
+            f"{worker.gpu_fraction:g} of each" if worker.gpus else "",
+            "unknown" if weights is None else byte_text(weights),
+            byte_text(worker.token_bytes),
+            *cells,
         )
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _remarks(workers: tuple[WorkerBudget, ...]) -> Iterator[str]:
+    if any(worker.gpus and worker.kv_bytes is None for worker in workers):
+        yield "  on a GPU: before activations and CUDA graphs, which vLLM measures when it starts"
+    if any(worker.weights_bytes is None for worker in workers):
+        yield "  weights: known where model.id is a folder with the model's files"
+
+
+def _totals(plan: Plan) -> Iterator[str]:
+    """Give the sums that a GPU or the host must have room for."""
+    for gpu, claims in gpu_claims(plan).items():
+        if len(claims) > 1:
+            parts = " + ".join(f"{name} {share:g}" for name, share in claims.items())
+            yield f"  GPU {gpu}: {parts} = {sum(claims.values()):g} of its memory"
+    parts = " + ".join(
+        f"{name} {ranks} x {byte_text(total // ranks)}"
+        if ranks > 1
+        else f"{name} {byte_text(total)}"
+        for name, ranks, total in host_claims(plan)
+    )
+    total = byte_text(host_bytes(plan))
+    yield f"  host memory for KV in all: {total}{f' = {parts}' if parts else ''}"
+    shared = shared_bytes(plan)
+    if shared:
+        yield f"  of it in /dev/shm, where that has room: {byte_text(shared)}"
+
+
+def _chunks(plan: Plan, budgets: tuple[CacheBudget, ...], longest: int | None) -> Iterator[str]:
+    """Hold chunk sizes against each other for the longest prompt, the profile's own among them."""
+    if not budgets or not longest:
+        return
+    own = plan.lmcache.chunk_size
+    token = budgets[0].token_bytes
+    yield ""
+    rows: Rows = [("chunk_size", "a chunk", f"chunks of {longest:,} tokens", "computed again", "")]
+    for size in sorted({own, *_ADVICE}):
+        if size % plan.lmcache.chunk_multiple:
+            continue
+        suits = {128: "varied prompts", 256: "varied prompts"}.get(size, "")
+        suits = {512: "repetitive prompts", 1024: "repetitive prompts"}.get(size, suits)
+        mark = "this profile" if size == own else ""
+        rows.append(
+            (
+                str(size),
+                byte_text(token * size),
+                f"{longest // size:,}",
+                f"up to {size - 1}",
+                ", ".join(part for part in (suits, mark) if part),
+            )
+        )
+    yield from _aligned(rows, 0, 4)
+
+
+def _aligned(rows: Rows, texts: int, *also: int) -> Iterator[str]:
+    """Align columns: the first so many, and those named, are text; the others are figures."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (
-            cell.ljust(width) if at < 2 else cell.rjust(width)
+            cell.ljust(width) if at < texts or at in also else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  " + "  ".join(cells)
-
-
-def _size(amount: int) -> str:
-    """Give bytes in the largest unit of which there is one, as the engines count: powers of 2."""
-    for unit, name in ((GIB, "GiB"), (_MIB, "MiB"), (_KIB, "KiB")):
-        if amount >= unit:
-            return f"{amount / unit:.4g} {name}"
-    return f"{amount} B"

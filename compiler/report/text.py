@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from compiler.diagnostic import Diagnostic, Label
@@ -33,9 +34,22 @@ def _lines(diagnostic: Diagnostic, sources: Mapping[str, str]) -> Iterator[str]:
         yield gutter
         yield from _excerpt(label, mark, width, sources)
     yield gutter
+    if diagnostic.table:
+        yield from (f"{gutter} {row}".rstrip() for row in _columns(diagnostic.table))
+        yield gutter
     yield f"{' ' * (width + 2)}= rule: {comment(diagnostic.why)}"
     if diagnostic.fix:
         yield f"{' ' * (width + 2)}= fix:  {comment(diagnostic.fix)}"
+
+
+def _columns(table: tuple[tuple[str, ...], ...]) -> Iterator[str]:
+    """Align rows of three cells or more; a shorter one is a remark and sets no width."""
+    rows = [tuple(map(comment, row)) for row in table]
+    columns = itertools.zip_longest(*(row for row in rows if len(row) > 2), fillvalue="")
+    widths = [max(map(len, column)) for column in columns]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        yield "  ".join(cells if len(row) > 2 else row)
 
 
 def _excerpt(label: Label, mark: str, width: int, sources: Mapping[str, str]) -> Iterator[str]:

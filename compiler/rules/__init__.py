@@ -7,10 +7,14 @@ A rule module has a docstring (what it protects, an accepted and a rejected prof
 from __future__ import annotations
 
 from compiler.rules import (
+    cache_smaller_than_chunk,
     chunk_alignment,
     chunk_larger_than_prompt,
+    chunk_size_advice,
+    context_parallel,
     discovery,
     engine_args,
+    engine_args_together,
     engine_death,
     environment,
     expandable_segments,
@@ -18,15 +22,18 @@ from compiler.rules import (
     gpu_count,
     gpu_form,
     gpu_overcommit,
+    hybrid_model,
     internal_ports,
     kv_cache_layout,
+    kv_room,
+    latent_attention,
     lmcache_disk,
     lmcache_environment,
     lmcache_settings,
     lmcache_unused,
     model_id,
-    pairing_engine_args,
-    pairing_tensor_parallel,
+    model_limits,
+    pairing,
     port_conflict,
     roles,
     routing,
@@ -45,8 +52,6 @@ TOPOLOGY_RULES = (
     lmcache_unused,
     lmcache_disk,
     chunk_larger_than_prompt,
-    pairing_tensor_parallel,
-    kv_cache_layout,
     expandable_segments,
     socket_path,
     engine_death,
@@ -61,14 +66,30 @@ STACK_RULES = (
     served_name,
     chunk_alignment,
     engine_args,
+    engine_args_together,
     environment,
     lmcache_environment,
     lmcache_settings,
     internal_ports,
-    pairing_engine_args,
+    kv_cache_layout,
     gpu_overcommit,
 )
 """check(topology, stack): whatever needs a stack's facts, run by `resolve`."""
+
+MODEL_RULES = (
+    model_limits,
+    hybrid_model,
+    latent_attention,
+    context_parallel,
+    pairing,
+    kv_room,
+    cache_smaller_than_chunk,
+    chunk_size_advice,
+)
+"""check(topology, stack, model): what also depends on the model's config.json, run by `resolve`.
+
+model is None where neither a local folder nor schemas/models.yaml has it.
+"""
 
 PLAN_RULES = (port_conflict,)
 """check(resolved, …): what only the finished plans show, run by `resolve` and across profiles."""

@@ -21,7 +21,8 @@ Source: the catalogue schemas/stacks/<stack>/vllm.json, generated from the relea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Severity, suggestion
 from compiler.document import Json
@@ -39,6 +40,13 @@ _WORDS = {
     "string": "text",
     "array": "a list",
     "object": "a mapping",
+}
+
+_HOLDS = {
+    "at_least": operator.ge,
+    "more_than": operator.gt,
+    "at_most": operator.le,
+    "less_than": operator.lt,
 }
 
 
@@ -80,7 +88,7 @@ def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iter
             f"a later vLLM will refuse it: {option.deprecated}",
             key,
             f"{name} is deprecated in {vllm}",
-            "use what the catalogue names instead",
+            option.replaced_by or "remove it",
         )
 
 
@@ -104,23 +112,45 @@ def _wrong(name: str, value: Json, option: Option) -> tuple[str, str] | None:
         kind = _kind(item)
         if not any(_fits(kind, wanted) for wanted in option.types):
             wanted = " or ".join(_WORDS[wanted] for wanted in option.types)
-            return f"{name} is {_WORDS[kind]}, {_shown(item)}, expected {wanted}", _type_fix(
+            return f"{name} is {_WORDS[kind]}, {shown(item)}, expected {wanted}", _type_fix(
                 name, item, option
             )
         if option.choices and item not in option.choices:
             known = [str(choice) for choice in option.choices]
             near = suggestion(str(item), known)
             return (
-                f"{name} {_shown(item)} is not one of {', '.join(known)}",
+                f"{name} {shown(item)} is not one of {', '.join(known)}",
                 f"write {name}: {near or known[0]}",
+            )
+        if isinstance(item, (int, float)) and _is_outside(item, option.bounds):
+            return (
+                f"{name} {shown(item)} is not {_in_words(option.bounds)}",
+                f"write {name}: {_nearest(item, option)}",
             )
         if isinstance(item, str) and item.startswith("-"):
             return (
-                f"{name} {_shown(item)} begins with a hyphen: "
+                f"{name} {shown(item)} begins with a hyphen: "
                 "vLLM's parser would take it for an option",
                 "write a value that does not begin with a hyphen",
             )
     return None
+
+
+def _in_words(bounds: Mapping[str, float]) -> str:
+    return " and ".join(f"{word.replace('_', ' ')} {limit:g}" for word, limit in bounds.items())
+
+
+def _is_outside(value: float, bounds: Mapping[str, float]) -> bool:
+    return any(not _HOLDS[word](value, limit) for word, limit in bounds.items())
+
+
+def _nearest(value: float, option: Option) -> Json:
+    """Give a number within the bounds, near to one that is not."""
+    bounds = option.bounds
+    low = bounds.get("at_least", bounds.get("more_than", 0))
+    if value <= low:
+        return low if "at_least" in bounds else 1 if "integer" in option.types else 0.5
+    return bounds.get("at_most", 0.5)
 
 
 def _kind(value: Json) -> str:
@@ -139,7 +169,8 @@ def _fits(kind: str, wanted: str) -> bool:
     return kind == wanted or (kind == "integer" and wanted == "number")
 
 
-def _shown(value: Json) -> str:
+def shown(value: Json) -> str:
+    """Write a value as the profile does, shortened."""
     text = repr(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -152,5 +183,5 @@ def _type_fix(name: str, value: Json, option: Option) -> str:
     if option.types == ("boolean",):
         return f"write {name}: true or {name}: false"
     if "string" in option.types and not isinstance(value, (list, dict)):
-        return f'quote it: {name}: "{_shown(value)}"'
+        return f'quote it: {name}: "{shown(value)}"'
     return f"write {name} as {' or '.join(_WORDS[kind] for kind in option.types)}"

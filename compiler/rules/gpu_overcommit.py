@@ -46,17 +46,6 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     platform = stack.platforms.get(topology.accelerator.value)
     if platform is None or topology.accelerator is not Accelerator.CUDA:
         return
-    for group in topology.workers:
-        given = group.engine_args.get("gpu_memory_utilization", LIMIT)
-        if isinstance(given, (int, float)) and not 0 < given <= 1:
-            yield finding(
-                ID,
-                SEVERITY,
-                "vLLM takes a fraction of the GPU's memory",
-                group.origin.of("engine_args", "gpu_memory_utilization"),
-                f"gpu_memory_utilization {given} is not more than 0 and at most 1",
-                f"write gpu_memory_utilization: {platform.gpu_memory_utilization}",
-            )
     shares: dict[str, list[tuple[WorkerGroup, float]]] = {}
     for seat in lay_out(topology, stack).workers:
         given = seat.group.engine_args.get("gpu_memory_utilization")

@@ -96,9 +96,9 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         return
     for group in topology.workers:
         if topology.uses_lmcache(group) and any(name.startswith(PREFIX) for name in group.env):
-            yield from _Settings(group, lmcache_keys(stack)).check(
-                is_protected=topology.frontend.allow_unauthenticated
-            )
+            settings = _Settings(group, lmcache_keys(stack))
+            yield from settings.check(is_protected=topology.frontend.allow_unauthenticated)
+            yield from settings.nixl(is_sized=stack.sized_nixl_cpu_buffer)
 
 
 class _Settings:
@@ -116,7 +116,6 @@ class _Settings:
         """Give every finding; is_protected: the profile says that something guards the ports."""
         for need in _NEEDS:
             yield from self._missing(need)
-        yield from self._missing_for_nixl()
         for key, choices in _CHOICES.items():
             value = self.given.get(variable(key))
             if value is not None and value not in choices:
@@ -155,14 +154,21 @@ class _Settings:
                 ID, SEVERITY, need.reason, self.group.origin.key("env", name), message, fix
             )
 
-    def _missing_for_nixl(self) -> Iterator[Diagnostic]:
-        """Report a NIXL storage that lacks its backend, device or buffer."""
+    def nixl(self, *, is_sized: bool) -> Iterator[Diagnostic]:
+        """Report a NIXL storage that lacks its backend, device or buffer, or has one too many.
+
+        is_sized: a buffer in host memory has a size too.
+        """
         if not self.extra.get("enable_nixl_storage"):
             return
         device = self.given.get(variable("nixl_buffer_device"))
         missing = [] if "nixl_backend" in self.extra else ["nixl_backend in LMCACHE_EXTRA_CONFIG"]
         missing += [] if device else ["LMCACHE_NIXL_BUFFER_DEVICE"]
-        if device != "cpu" and not self._is_on("nixl_buffer_size"):
+        has_size = self._is_on("nixl_buffer_size")
+        if device == "cpu" and has_size and not is_sized:
+            message = "LMCACHE_NIXL_BUFFER_SIZE has no place with LMCACHE_NIXL_BUFFER_DEVICE=cpu"
+            yield self._wrong("nixl_buffer_size", message, "remove it: host memory is the buffer")
+        if (device != "cpu" or is_sized) and not has_size:
             missing.append("LMCACHE_NIXL_BUFFER_SIZE")
         if missing:
             message = f"enable_nixl_storage needs {', '.join(missing)}"

@@ -6,7 +6,7 @@ import inspect
 import textwrap
 from typing import TYPE_CHECKING
 
-from compiler.rules import PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
+from compiler.rules import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
 from compiler.rules.reading_pages import READING_PAGES
 from compiler.rules.stack_cases import in_words
 from compiler.stacks.stack import Case
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def pages(library: Library) -> dict[str, str]:
     """Give the text of every rule id: rule modules, stack cases, and the rules of reading."""
     found = dict(READING_PAGES)
-    for module in (*TOPOLOGY_RULES, *STACK_RULES, *PLAN_RULES):
+    for module in (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *PLAN_RULES):
         found[module.ID] = inspect.cleandoc(module.__doc__ or "") + "\n"
     for name, texts in _case_texts(library).items():
         found[name] = "\n".join(_case_page(text, stacks) for text, stacks in texts.items())

@@ -10,6 +10,7 @@ from typing import Any
 
 from compiler.document import Json
 from compiler.source import parse_data
+from compiler.stacks.relations import Relation, parse_relations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,8 @@ class Option:
     """One option of an engine's command line, from a catalogue.
 
     many: takes several values; repeat: given once per value; json: "array" for JSON text of a list.
+    replaced_by: what to write instead of a deprecated one. bounds: at_least, more_than, at_most,
+    less_than of a number.
     """
 
     flag: str
@@ -28,6 +31,8 @@ class Option:
     json: str = ""
     choices: tuple[Json, ...] = ()
     deprecated: str = ""
+    replaced_by: str = ""
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,20 @@ class Connectors:
     cache_first: bool = False
     without_hybrid_manager: tuple[str, ...]
     command: ConnectorCommand | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """What this stack's NIXL connector holds against the other side.
+
+    hashed: the factors in its hash, by the names of compiler/pairing.py. context_parallel: whether
+    it copies KV that is sharded by decode context parallelism. wider_prefill: whether prefill may
+    have more tensor-parallel ranks than decode.
+    """
+
+    hashed: tuple[str, ...]
+    context_parallel: bool
+    wider_prefill: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +185,8 @@ class Stack:
     touched for a while, their folder.
     engine_args: what every worker's engine file holds; an entry that fills to nothing is left out.
     nested_engine_file: whether the engine reads mappings there, rather than JSON text.
+    sized_nixl_cpu_buffer: whether its LMCache wants a size for NIXL's buffer in host memory too,
+    which later releases refuse.
     """
 
     name: str
@@ -180,7 +201,8 @@ class Stack:
     settings: tuple[Setting, ...]
     engine_args: Mapping[str, Json]
     owned_engine_args: Mapping[str, str]
-    paired_engine_args: tuple[str, ...]
+    pairing: Pairing
+    kv_cache_layouts: tuple[str, ...]
     env: Mapping[str, str]
     owned_env: Mapping[str, str]
     side_channel: Mapping[str, str]
@@ -192,8 +214,10 @@ class Stack:
     worker_port_max: int = 65535
     splits_served_name: bool = False
     registrations: Mapping[str, str] = field(default_factory=dict)
+    sized_nixl_cpu_buffer: bool = False
     status_metrics: Mapping[str, str] = field(default_factory=dict)
     catalogue_text: Callable[[str], str]
+    relations_text: Callable[[], str]
 
     @cached_property
     def engine_options(self) -> Mapping[str, Option]:
@@ -206,8 +230,20 @@ class Stack:
         """Give every VLLM_* variable that this stack's vLLM reads."""
         return frozenset(json.loads(self.catalogue_text("vllm-env"))["names"])
 
+    @cached_property
+    def relations(self) -> tuple[Relation, ...]:
+        """Give what this stack's vLLM asks of options together."""
+        release = self.versions["vllm"]
+        return tuple(
+            relation
+            for relation in parse_relations(self.relations_text())
+            if release in relation.releases
+        )
 
-def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
+
+def parse_stack(
+    text: str, catalogue_text: Callable[[str], str], relations_text: Callable[[], str]
+) -> Stack:
     """Read a stack file; a mistake in it is a bug of the program, not of a profile."""
     data = parse_data(text)
     starts = data.pop("starts")
@@ -216,7 +252,8 @@ def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
             **data,
             "python": tuple(data["python"]),
             "architectures": tuple(data["architectures"]),
-            "paired_engine_args": tuple(data["paired_engine_args"]),
+            "pairing": Pairing(**{**data["pairing"], "hashed": tuple(data["pairing"]["hashed"])}),
+            "kv_cache_layouts": tuple(data["kv_cache_layouts"]),
             "platforms": {key: _platform(item) for key, item in data["platforms"].items()},
             "starts": {key: _start(item) for key, item in starts.items()},
             "frontend": _entry(data["frontend"]),
@@ -224,6 +261,7 @@ def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
             "connectors": _connectors(data["connectors"]),
             "cases": tuple(_case(item) for item in data["cases"]),
             "catalogue_text": catalogue_text,
+            "relations_text": relations_text,
         }
     )
 
@@ -292,4 +330,6 @@ def option_of(data: dict[str, Any]) -> Option:
         json=data.get("json", ""),
         choices=tuple(data.get("choices", ())),
         deprecated=data.get("deprecated", ""),
+        replaced_by=data.get("replaced_by", ""),
+        bounds=data.get("bounds", {}),
     )

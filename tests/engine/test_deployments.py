@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from compiler.library import load_shape, load_stack
+from compiler.memory_budget import cache_budgets, worker_budgets
 from compiler.plan import Plan
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched
@@ -86,6 +90,7 @@ def test_aggregated_caches_and_a_killed_worker_stops_the_launch(
         hits = metric(metrics_of(plan, "aggregated-0"), HITS)
         assert hits > 0
         assert hits % 512 == 0
+        memory_is_what_was_said(plan, chunk_size=512)
         worker = next(
             int(entry.name)
             for entry in Path("/proc").iterdir()
@@ -97,6 +102,31 @@ def test_aggregated_caches_and_a_killed_worker_stops_the_launch(
         assert "aggregated-0 ended with status 137" in rest
         assert "logs/aggregated-0.log" in rest
     assert nothing_left(bundle), left_running(bundle)
+
+
+def memory_is_what_was_said(plan: Plan, chunk_size: int) -> None:
+    """Hold what `dync check --explain-memory` says against what engine and cache server report."""
+    shape = load_shape(plan.model)
+    block_size = load_stack(plan.stack).platforms["cpu"].block_size
+    (worker,) = worker_budgets(plan, shape, None, block_size)
+    assert worker.kv_bytes is not None
+    text = text_of(metrics_of(plan, worker.name))
+    found = re.search(r'kv_cache_size_tokens="(\d+)"', text)
+    assert found is not None
+    assert worker.tokens(worker.kv_bytes) == pytest.approx(int(found[1]), rel=0.01)
+    (cache,) = cache_budgets(plan, shape)
+    server = next(process for process in plan.processes if process.name == cache.name)
+    status = json.loads(text_of(server.ready.url.rpartition("/")[0] + "/status"))
+    used = status["storage_manager"]["l1_managers"]["_default"]
+    assert used["memory_total_bytes"] == pytest.approx(cache.total_bytes, rel=0.01)
+    a_token = used["memory_used_bytes"] / used["total_object_count"] / chunk_size
+    assert cache.token_bytes == pytest.approx(a_token, rel=0.01)
+
+
+def text_of(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        text: str = response.read().decode()
+    return text
 
 
 def _is_worker_of(entry: Path, bundle: Path) -> bool:

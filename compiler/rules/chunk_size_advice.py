@@ -1,0 +1,85 @@
+"""A chunk size outside of 128 to 1024 tokens is one that was meant.
+
+Small chunks hit more of a varied prompt and cost more look-ups; large ones cost fewer and lose more
+of a prompt's end. 128 to 256 tokens suit varied prompts, 512 to 1024 repetitive ones. Within that
+range nothing is said: `dync check --explain-memory` gives the figures for every profile.
+
+Accepted:
+    name: chunks
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {chunk_size: 512}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Reported:
+    name: chunks
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {chunk_size: 4096}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Source: NVIDIA Dynamo's page on LMCache, LMCACHE_CHUNK_SIZE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.byte_text import byte_text
+from compiler.diagnostic import Diagnostic, Severity
+from compiler.kv_shape import Unknown, cached_bytes, value_bytes
+from compiler.model_config import ModelConfig
+from compiler.rules.chunk_alignment import chunk_multiple
+from compiler.rules.report import finding
+from compiler.stacks.stack import Stack
+from compiler.topology import Topology
+
+ID = "chunk-size-advice"
+SEVERITY = Severity.INFO
+WHY = "128 to 256 tokens suit varied prompts, 512 to 1024 repetitive ones"
+LEAST, MOST = 128, 1024
+
+
+def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
+    """Report a chunk size outside the range, with what it means for this model."""
+    cache = topology.lmcache
+    if not cache.enabled or LEAST <= cache.chunk_size <= MOST:
+        return
+    caching = [group for group in topology.workers if topology.uses_lmcache(group)]
+    platform = stack.platforms.get(topology.accelerator.value)
+    if platform is None or not caching:
+        return
+    if any(cache.chunk_size % chunk_multiple(group, platform)[0] for group in caching):
+        return  # it has to change anyway: chunk-size-alignment
+    is_small = cache.chunk_size < LEAST
+    costs = "many look-ups a prompt" if is_small else "much of a prompt's end is computed again"
+    facts = "; ".join((f"chunk_size {cache.chunk_size}: {costs}", *_figures(topology, model)))
+    yield finding(
+        ID,
+        SEVERITY,
+        WHY,
+        cache.origin.of("chunk_size"),
+        facts,
+        f"write chunk_size: {LEAST if is_small else MOST}, or keep what you measured",
+    )
+
+
+def _figures(topology: Topology, model: ModelConfig | None) -> Iterator[str]:
+    """Give a chunk's bytes and the chunks of the longest prompt, as far as they are known."""
+    chunk = topology.lmcache.chunk_size
+    longest = topology.model.max_len or (model.max_len if model else None)
+    if model is not None and model.shape is not None:
+        group = next(one for one in topology.workers if topology.uses_lmcache(one))
+        ranks = group.tensor_parallel_size
+        try:
+            token = cached_bytes(
+                model.shape, ranks, value_bytes(group.engine_args), topology.lmcache.mode
+            )
+        except Unknown:
+            token = 0
+        if token:
+            yield f"{byte_text(token * chunk)} a chunk"
+    if longest is not None and longest >= chunk:
+        yield f"{longest // chunk:,} chunks for a prompt of {longest:,} tokens"

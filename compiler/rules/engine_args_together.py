@@ -1,0 +1,117 @@
+"""Engine arguments that vLLM compares with each other fit together.
+
+Its parser takes each one by itself. It finds out when it builds its configuration, after it has
+imported torch, and ends.
+
+Accepted:
+    name: batch
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    workers:
+      - {role: aggregated, gpus: [0], engine_args: {max_num_seqs: 64, max_num_batched_tokens: 2048}}
+
+Rejected:
+    name: batch
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    workers:
+      - {role: aggregated, gpus: [0], engine_args: {max_num_seqs: 64, max_num_batched_tokens: 32}}
+
+Source: schemas/engine_relations.yaml, which names the file of each and the releases that have it:
+vLLM 0.11.0 to 0.32.0, config/ and engine/arg_utils.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from compiler.diagnostic import Diagnostic, Label, Severity, Span
+from compiler.document import Json
+from compiler.rules.engine_args import shown
+from compiler.rules.report import finding
+from compiler.stacks.relations import MAX_LEN, Relation
+from compiler.stacks.stack import Stack
+from compiler.topology import Topology, WorkerGroup
+
+ID = "engine-args-together"
+SEVERITY = Severity.ERROR
+
+
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report each relation of the stack's vLLM that a group's engine_args break."""
+    for group in topology.workers:
+        if not group.engine_args:
+            continue
+        for relation in stack.relations:
+            value = _value(group.engine_args, relation.at)
+            if value is not None and value is not False and _applies(relation, group):
+                yield from _broken(relation, value, topology, group)
+
+
+def _applies(relation: Relation, group: WorkerGroup) -> bool:
+    return all(_value(group.engine_args, name) in values for name, values in relation.when.items())
+
+
+def _broken(
+    relation: Relation, value: Json, topology: Topology, group: WorkerGroup
+) -> Iterator[Diagnostic]:
+    at = relation.at
+    other = relation.at_most or relation.at_least
+    bound, span = _other(other, topology, group)
+    if isinstance(bound, (int, float)) and isinstance(value, (int, float)):
+        is_broken = value > bound if relation.at_most else value < bound
+        if is_broken:
+            sign = "more" if relation.at_most else "less"
+            yield _finding(
+                relation,
+                group,
+                f"{at} {shown(value)} is {sign} than {other}, {shown(bound)}",
+                f"write {at}: {shown(bound)}, or change {other}",
+                Label(span=span, text=f"{other} is {shown(bound)}"),
+            )
+    for name, values in relation.needs.items():
+        given = _value(group.engine_args, name)
+        if given is None or (values and given not in values):
+            wanted = " or ".join(map(shown, values))
+            asked = f"{name}: {wanted}" if values else name
+            yield _finding(
+                relation, group, f"{at} needs {asked}", f"write {asked} too, or remove {at}"
+            )
+    for name in relation.without:
+        if _value(group.engine_args, name) not in (None, False):
+            yield _finding(
+                relation,
+                group,
+                f"{at} and {name} exclude each other",
+                "remove one of them",
+                Label(span=group.origin.key("engine_args", *name.split(".")), text="the other one"),
+            )
+
+
+def _finding(
+    relation: Relation, group: WorkerGroup, message: str, fix: str, *related: Label
+) -> Diagnostic:
+    return finding(
+        ID,
+        SEVERITY,
+        f'vLLM ends with "{relation.says.strip(" (")}" ({relation.source})',
+        group.origin.of("engine_args", *relation.at.split(".")),
+        message,
+        fix,
+        related=related,
+    )
+
+
+def _other(name: str, topology: Topology, group: WorkerGroup) -> tuple[Json, Span]:
+    if name == MAX_LEN:
+        return topology.model.max_len, topology.model.origin.of("max_len")
+    return _value(group.engine_args, name), group.origin.of("engine_args", name)
+
+
+def _value(engine_args: Mapping[str, Json], name: str) -> Json:
+    """Give an option's value, or that of a key of it."""
+    first, _, rest = name.partition(".")
+    value = engine_args.get(first)
+    return _value(value, rest) if rest and isinstance(value, dict) else None if rest else value
