@@ -12,7 +12,7 @@ from compiler.stacks.stack import Stack, parse_stack
 @lru_cache(maxsize=8)
 def load_stack(name: str) -> Stack:
     """Read a shipped stack."""
-    return parse_stack(data.stack_text(name), partial(data.catalogue_text, name))
+    return parse_stack(data.stack_text(name), partial(data.catalogue_text, name), data.tiers_text)
 
 
 def library() -> Library:

@@ -10,10 +10,10 @@ asks it. Each is `{kind, place, folder, size_bytes, keep_bytes, persistent, shar
     keep_bytes  what may lie in `folder` when the process starts; null: nothing is removed
     persistent  whether what it holds is read again after the process has restarted
     shared      whether other processes read what this one wrote
-    server      {host, port, secret, required}: a server that speaks Redis' protocol and is asked
-                before the process starts; null where none is. `secret` is the variable of the
-                process's `secrets` with its password, "" for none; required: whether the process
-                must not start without it (a wrong password always stops it)
+    server      {host, port, username, secret, required}: a server that speaks Redis' protocol and
+                is asked before the process starts; null where none is. `secret` is the variable of
+                the process's `secrets` with its password, "" for none; required: whether the
+                process must not start without it (a wrong password always stops it)
 
 A cache server has them in mode multiprocess, a worker in mode in_process; under ENABLE_LMCACHE=0
 none is used. A store that dync starts itself (`redis: {managed: …}`) is a process of kind `store`.
@@ -31,6 +31,8 @@ from compiler.document import Json
 from compiler.topology import Accelerator, Arrangement, CacheMode, Role
 
 FORMAT = 1
+API_KEY = "VLLM_API_KEY"
+"""The variable among a process's secrets that holds the key which clients must send."""
 ProcessName = NewType("ProcessName", str)
 
 
@@ -98,6 +100,7 @@ class TierServer:
 
     host: str
     port: int
+    username: str = ""
     secret: str = ""
     required: bool = False
 
@@ -225,6 +228,12 @@ class Plan:
     services: tuple[Service, ...] = ()
     source: Source
     processes: tuple[Process, ...]
+
+    @property
+    def api_key_file(self) -> str:
+        """Give the file of the key that clients must send; empty where none is asked for."""
+        files = (process.secrets.get(API_KEY, "") for process in self.processes)
+        return next(filter(None, files), "")
 
     def to_json(self) -> str:
         """Give the plan as JSON text: the same plan, the same bytes."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from compiler.deploy.host import Host, Refused
 from compiler.deploy.systemd import Systemd
-from compiler.plan import Plan
+from compiler.plan import Kind, Plan
 
 _STRAY = ("VLLM_", "LMCACHE_", "PYTHON", "LD_", "CUDA_", "UCX_", "NIXL_", "TORCH")
 
@@ -97,7 +97,8 @@ def _has_account(host: Host, user: str) -> bool:
 
 
 def _stack(host: Host, plan: Plan) -> Iterator[str]:
-    program = Path(plan.processes[0].argv[0])
+    own = next(process for process in plan.processes if process.kind is not Kind.STORE)
+    program = Path(own.argv[0])
     prefix = program.parents[3]
     make = f"dync stack install {plan.stack} --accelerator {plan.accelerator.value}"
     if not os.path.lexists(host.at(program)):

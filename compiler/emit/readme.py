@@ -73,8 +73,8 @@ def _needs(plan: Plan) -> tuple[str, ...]:
 
 def _authorization(plan: Plan) -> str:
     """Give curl's header for a deployment that asks for a key, with a space after it."""
-    files = {file for process in plan.processes for file in process.secrets.values()}
-    return "".join(f'-H "Authorization: Bearer $(cat {shell_word(file)})" ' for file in files)
+    file = plan.api_key_file
+    return f'-H "Authorization: Bearer $(cat {shell_word(file)})" ' if file else ""
 
 
 def _row(process: Process) -> RowView:

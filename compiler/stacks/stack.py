@@ -10,6 +10,7 @@ from typing import Any
 
 from compiler.document import Json
 from compiler.source import parse_data
+from compiler.stacks.tier_forms import TierKind, parse_tiers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +165,7 @@ class Stack:
     with its environment, the default first; empty where the frontend is given its workers' URLs.
     engine_args: what every worker's engine file holds; an entry that fills to nothing is left out.
     nested_engine_file: whether the engine reads mappings there, rather than JSON text.
+    tiers: the data file of its LMCache's storage tiers; empty where that release was not looked at.
     """
 
     name: str
@@ -190,7 +192,9 @@ class Stack:
     worker_port_max: int = 65535
     splits_served_name: bool = False
     status_metrics: Mapping[str, str] = field(default_factory=dict)
+    tiers: str = ""
     catalogue_text: Callable[[str], str]
+    tiers_text: Callable[[str], str]
 
     @cached_property
     def engine_options(self) -> Mapping[str, Option]:
@@ -199,12 +203,19 @@ class Stack:
         return {name: option_of(entry) for name, entry in data.items()}
 
     @cached_property
+    def tier_kinds(self) -> Mapping[str, TierKind]:
+        """Give the kinds of storage tiers that its LMCache has; empty where nobody looked."""
+        return parse_tiers(self.tiers_text(self.tiers)) if self.tiers else {}
+
+    @cached_property
     def environment_names(self) -> frozenset[str]:
         """Give every VLLM_* variable that this stack's vLLM reads."""
         return frozenset(json.loads(self.catalogue_text("vllm-env"))["names"])
 
 
-def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
+def parse_stack(
+    text: str, catalogue_text: Callable[[str], str], tiers_text: Callable[[str], str]
+) -> Stack:
     """Read a stack file; a mistake in it is a bug of the program, not of a profile."""
     data = parse_data(text)
     starts = data.pop("starts")
@@ -221,6 +232,7 @@ def parse_stack(text: str, catalogue_text: Callable[[str], str]) -> Stack:
             "connectors": _connectors(data["connectors"]),
             "cases": tuple(_case(item) for item in data["cases"]),
             "catalogue_text": catalogue_text,
+            "tiers_text": tiers_text,
         }
     )
 

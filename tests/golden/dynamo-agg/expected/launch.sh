@@ -9,10 +9,10 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 . lib/built.sh
 
 dync_bundle dynamo-agg http://127.0.0.1:8000/v1
-#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file
-dync_add lmcache 127.0.0.1 8103 /healthcheck 180 30 '' '127.0.0.1:8102 127.0.0.1:8103' '' ''
+#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file, protocol
+dync_add lmcache 127.0.0.1 8103 /healthcheck 180 30 '' '127.0.0.1:8102 127.0.0.1:8103' '' '' http
 dync_add_lmcache_only lmcache
-dync_add aggregated-0 127.0.0.1 8100 /health 900 195 lmcache '127.0.0.1:8100 127.0.0.1:8101' '' ''
-dync_add frontend 127.0.0.1 8000 /v1/completions 600 30 aggregated-0 '127.0.0.1:8000 127.0.0.1:8104' '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' ''
+dync_add aggregated-0 127.0.0.1 8100 /health 900 195 lmcache '127.0.0.1:8100 127.0.0.1:8101' '' '' http
+dync_add frontend 127.0.0.1 8000 /v1/completions 600 30 aggregated-0 '127.0.0.1:8000 127.0.0.1:8104' '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' '' http
 
 dync_launch "$@"

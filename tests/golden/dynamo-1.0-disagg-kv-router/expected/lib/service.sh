@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What the systemd units run beside the deployment's own processes. Works in the installed generation.
-# usage: bash lib/service.sh run|gpus|ready|serving|sweep ARGUMENT...
+# usage: bash lib/service.sh run|gpus|folder|server|ready|serving|sweep ARGUMENT...
 set -uo pipefail
 # shellcheck source=/dev/null
 . lib/dync.sh
@@ -48,7 +48,14 @@ service_gpus_shown() { # GPU...: ids as in `GPU 0:`, or UUIDs
     done
 }
 
-# Wait until the unit's main process answers, so that After= means ready.
+# Make a tier's folder ready for the process, and ask the server of one: see lib/dync.sh.
+service_folder() { dync_folder "$@"; } # FOLDER KEEP_BYTES
+
+service_server() { # HOST PORT USERNAME CREDENTIAL WITHIN_S REQUIRED FILE
+    dync_server "${@:1:3}" "${4:+$CREDENTIALS_DIRECTORY/$4}" "${@:5}"
+}
+
+# Wait until the unit's main process answers, so that After= means ready. Without PATH it speaks Redis' protocol.
 service_ready() { # WITHIN_S HOST PORT PATH BODY CREDENTIAL
     local -i give_up
     service_deadline "$1" && give_up=$REPLY
@@ -77,6 +84,7 @@ service_serving() { # WITHIN_S HOST PORT BODY CREDENTIAL UNIT...
 }
 
 service_answers() ( # HOST PORT PATH BODY CREDENTIAL: what is posted may have to be computed
+    [[ -n $3 ]] || dync_bounded 5 dync_redis "$1" "$2" '' "${5:+$CREDENTIALS_DIRECTORY/$5}"
     dync_bounded $((${#4} ? 120 : 5)) dync_answers "${@:1:4}" "${5:+$CREDENTIALS_DIRECTORY/$5}"
 )
 
