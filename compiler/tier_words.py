@@ -46,6 +46,7 @@ def tier_words(choice: TierChoice, number: int, process: ProcessName, store_port
     words["without_tls"] = not words["tls"]
     words["endpoint"] = options.get("endpoint") or f"s3.{options.get('region')}.amazonaws.com"
     adapter = options.get("l2_adapter")
+    words["own_adapter"] = adapter
     words["custom_place"] = str(adapter.get("type", "")) if isinstance(adapter, dict) else ""
     return words
 

@@ -142,7 +142,14 @@ def _bytes(gib: Json) -> int | None:
 
 
 def _filled(skeleton: Json, words: Words) -> Json:
-    return _without_nothing(fill(skeleton, words))
+    return _without_nothing(fill(_with_keys(skeleton, words), words))
+
+
+def _with_keys(value: Json, words: Words) -> Json:
+    """Fill the names of keys, which some of LMCache's have a tier's number in."""
+    if not isinstance(value, dict):
+        return value
+    return {str(fill(key, words)): _with_keys(item, words) for key, item in value.items()}
 
 
 def _without_nothing(value: Json) -> Json:

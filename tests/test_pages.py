@@ -10,11 +10,15 @@ import pytest
 from compiler.diagnostic import Severity
 from compiler.library import library
 from compiler.pipeline import Compiled
+from compiler.rules import PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
 from compiler.rules.pages import pages
 from tests.support import ROOT, compile_text
 
 PAGES = pages(library())
 _REPORTED = re.compile(r"""(?:report\(|_report\(|rule=|^ID =)\s*"([a-z0-9-]+)",?""", re.MULTILINE)
+SEVERITIES = {
+    module.ID: module.SEVERITY for module in (*TOPOLOGY_RULES, *STACK_RULES, *PLAN_RULES)
+}
 EXAMPLES = sorted(name for name, text in PAGES.items() if "\nAccepted:\n" in text)
 
 
@@ -73,4 +77,7 @@ def test_accepted_profile_is_accepted(name: str) -> None:
 def test_rejected_profile_is_rejected_by_this_rule_alone(name: str) -> None:
     compiled = compile_block(name, "Rejected:")
     assert {found.rule for found in compiled.diagnostics} == {name}
-    assert compiled.resolved is None
+    is_error = any(found.severity is Severity.ERROR for found in compiled.diagnostics)
+    assert (compiled.resolved is None) == is_error == (
+        SEVERITIES.get(name, Severity.ERROR) is Severity.ERROR
+    )

@@ -20,8 +20,8 @@ Rejected:
     model: {id: Qwen/Qwen3-0.6B}
     lmcache:
       mode: in_process
-      tiers: [{disk: {path: /mnt/a, size_gb: 100}}, {disk: {path: /mnt/b, size_gb: 50}}]
-    workers: [{role: aggregated, gpus: [0]}]
+      tiers: [{redis: {url: "redis://10.0.0.5:6379"}}, {infinistore: {host: 10.0.0.6}}]
+    workers: [{role: aggregated, gpus: [0], engine_args: {enforce_eager: true}}]
 
 Source: lmcache 0.5.6 v1/config.py, local_disk and remote_url; v1/config_base.py, load_from_env
 after the file.

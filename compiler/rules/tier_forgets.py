@@ -17,7 +17,7 @@ Rejected:
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache: {mode: in_process, tiers: [{disk: {path: /var/cache/kv, size_gb: 100}}]}
-    workers: [{role: aggregated, gpus: [0]}]
+    workers: [{role: aggregated, gpus: [0], engine_args: {enforce_eager: true}}]
 
 Source: lmcache 0.5.6 v1/storage_backend/local_disk_backend.py: no scan of its folder.
 """

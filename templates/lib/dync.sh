@@ -178,7 +178,7 @@ dync_secret() { # VARIABLE FILE
 dync_folder() { # FOLDER KEEP_BYTES
     local entry
     local -i kept=0 files=0
-    mkdir -p -m 0700 -- "$1" 2>/dev/null # an error is told below, with what it means
+    (umask 0077 && mkdir -p -- "$1") 2>/dev/null # an error is told below, with what it means
     [[ -d $1 && -w $1 && -x $1 ]] ||
         dync_fail 2 "$dync_process: the tier's folder $1 cannot be made or written by $(id -un)"
     [[ -n $2 ]] && ((!dync_check_only)) || return 0
@@ -196,7 +196,7 @@ dync_server() { # HOST PORT USERNAME PASSWORD_FILE WITHIN_S REQUIRED [NAME_OF_TH
     local password='to serve without a password (password_file)'
     [[ -z $4 ]] || password="the password of ${7:-$4}"
     dync_uptime
-    give_up=REPLY+$5*100
+    give_up=$((REPLY + $5 * 100))
     while :; do
         status=0
         (dync_bounded 3 dync_redis "$1" "$2" "$3" "$4") || status=$?
@@ -231,7 +231,7 @@ dync_redis() { # HOST PORT USERNAME PASSWORD_FILE
         IFS= read -r reply <&3 || return 1
         [[ $reply == +OK* ]] || return 2
     fi
-    printf '*1\r\n$4\r\nPING\r\n' >&3
+    printf 'PING\r\n' >&3
     IFS= read -r reply <&3 || return 1
     case $reply in
     +PONG*) return 0 ;;
