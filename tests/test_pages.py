@@ -16,9 +16,7 @@ from tests.support import ROOT, compile_text
 
 PAGES = pages(library())
 _REPORTED = re.compile(r"""(?:report\(|_report\(|rule=|^ID =)\s*"([a-z0-9-]+)",?""", re.MULTILINE)
-SEVERITIES = {
-    module.ID: module.SEVERITY for module in (*TOPOLOGY_RULES, *STACK_RULES, *PLAN_RULES)
-}
+SEVERITIES = {module.ID: module.SEVERITY for module in (*TOPOLOGY_RULES, *STACK_RULES, *PLAN_RULES)}
 EXAMPLES = sorted(name for name, text in PAGES.items() if "\nAccepted:\n" in text)
 
 
@@ -78,6 +76,8 @@ def test_rejected_profile_is_rejected_by_this_rule_alone(name: str) -> None:
     compiled = compile_block(name, "Rejected:")
     assert {found.rule for found in compiled.diagnostics} == {name}
     is_error = any(found.severity is Severity.ERROR for found in compiled.diagnostics)
-    assert (compiled.resolved is None) == is_error == (
-        SEVERITIES.get(name, Severity.ERROR) is Severity.ERROR
+    assert (
+        (compiled.resolved is None)
+        == is_error
+        == (SEVERITIES.get(name, Severity.ERROR) is Severity.ERROR)
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
-from compiler.emit.tiers import ServerCheck, folders, keep_text, server_checks
+from compiler.emit.tiers import ServerCheck, folder_words, folders, server_checks
 from compiler.plan import Launch, OffForm, Plan, Process
 from compiler.quoting import shell_word
 from compiler.render import Renderer
@@ -31,12 +31,13 @@ class SecretView:
     file: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class FolderView:
-    """A tier's folder, and the bytes that may lie there at a start; both are shell words."""
+    """A tier's folder, what may lie there at a start, whether it is shared; all shell words."""
 
     path: str
     keep_bytes: str
+    shared: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +107,7 @@ def _view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
             for variable, file in process.secrets.items()
         ),
         folders=tuple(
-            FolderView(path=shell_word(tier.folder), keep_bytes=shell_word(keep_text(tier)))
-            for tier in folders(process)
+            FolderView(*map(shell_word, folder_words(tier))) for tier in folders(process)
         ),
         servers=tuple(_server(check) for check in server_checks(plan, process)),
         passthrough=PASSTHROUGH,

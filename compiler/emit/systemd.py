@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.sandbox import LIMITS, sandbox
-from compiler.emit.tiers import folders, keep_text, server_checks
+from compiler.emit.tiers import folder_words, folders, server_checks
 from compiler.plan import API_KEY, Kind, Plan, Process
 from compiler.quoting import (
     printf_escapes,
@@ -259,7 +259,7 @@ def _before(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
     gpus = _library("gpus", str(GPU_WITHIN_S), *process.gpus)
     return (
         *((f"{'+' if manager.is_system else ''}{gpus}",) if process.gpus else ()),
-        *(_library("folder", tier.folder, keep_text(tier)) for tier in folders(process)),
+        *(_library("folder", *folder_words(tier)) for tier in folders(process)),
         *(
             _library(
                 "server",

@@ -46,9 +46,10 @@ def folders(process: Process) -> tuple[Tier, ...]:
     return tuple(tier for tier in process.tiers if tier.folder)
 
 
-def keep_text(tier: Tier) -> str:
-    """Write what may lie in a tier's folder at a start, in bytes; empty: all of it."""
-    return "" if tier.keep_bytes is None else str(tier.keep_bytes)
+def folder_words(tier: Tier) -> tuple[str, str, str]:
+    """Give a folder, the bytes that may lie there at a start ("": all), "shared" where it is."""
+    keep = "" if tier.keep_bytes is None else str(tier.keep_bytes)
+    return tier.folder, keep, "shared" if tier.shared else ""
 
 
 def server_checks(plan: Plan, process: Process) -> tuple[ServerCheck, ...]:

@@ -49,7 +49,6 @@ class TierForm:
     place: str = ""
     folder: str = ""
     own_folder: bool = False
-    local_disk: bool = False
     size_gb: Json = None
     keep_gb: Json = None
     server: Mapping[str, bool] = field(default_factory=dict)

@@ -49,7 +49,7 @@ service_gpus_shown() { # GPU...: ids as in `GPU 0:`, or UUIDs
 }
 
 # Make a tier's folder ready for the process, and ask the server of one: see lib/dync.sh.
-service_folder() { dync_folder "$@"; } # FOLDER KEEP_BYTES
+service_folder() { dync_folder "$@"; } # FOLDER KEEP_BYTES SHARED
 
 service_server() { # HOST PORT USERNAME CREDENTIAL WITHIN_S REQUIRED FILE
     dync_server "${@:1:3}" "${4:+$CREDENTIALS_DIRECTORY/$4}" "${@:5}"

@@ -60,9 +60,9 @@ dync_env_switch LMCACHE_MAX_LOCAL_CPU_SIZE
 dync_env_switch LMCACHE_LOCAL_CPU
 dync_secret VLLM_API_KEY /etc/dync/key
 dync_secret LMCACHE_RESP_PASSWORD '/etc/dync/redis pass%word'
-dync_folder '/mnt/it'"'"'s 100% $HOME/kv/aggregated-0' 0
-dync_folder /mnt/nfs/kv ''
-dync_folder /mnt/nvme/gds/aggregated-0 ''
+dync_folder '/mnt/it'"'"'s 100% $HOME/kv/aggregated-0' 0 ''
+dync_folder /mnt/nfs/kv '' shared
+dync_folder /mnt/nvme/gds/aggregated-0 '' ''
 dync_server_of_ours 127.0.0.1 8103 '' '/etc/dync/redis pass%word' 30 required
 dync_pass HOME
 dync_pass HF_HOME

@@ -175,9 +175,10 @@ dync_secret() { # VARIABLE FILE
 
 # Make a tier's folder, and bring what an earlier run left there down to KEEP_BYTES, the oldest first: LMCache counts
 # only what it wrote itself. Its files all have an @ in their names; nothing else is touched. Empty: nothing is removed.
-dync_folder() { # FOLDER KEEP_BYTES
+dync_folder() { # FOLDER KEEP_BYTES SHARED: a shared one is mounted, and would be one of this host alone if made
     local entry
     local -i kept=0 files=0
+    [[ -z $3 || -d $1 ]] || dync_fail 2 "$dync_process: the tier's folder $1 is not there: mount it first"
     (umask 0077 && mkdir -p -- "$1") 2>/dev/null # an error is told below, with what it means
     [[ -d $1 && -w $1 && -x $1 ]] ||
         dync_fail 2 "$dync_process: the tier's folder $1 cannot be made or written by $(id -un)"

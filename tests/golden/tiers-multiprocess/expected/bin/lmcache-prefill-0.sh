@@ -70,10 +70,10 @@ argv=(
 dync_argv_switch LMCACHE_CHUNK_SIZE 13
 dync_argv_switch LMCACHE_MAX_LOCAL_CPU_SIZE 15
 dync_secret LMCACHE_RESP_PASSWORD '/etc/dync/redis pass%word'
-dync_folder '/mnt/it'"'"'s 100% $HOME/kv/lmcache-prefill-0' 26843545600
-dync_folder /mnt/nfs/kv ''
-dync_folder /mnt/nvme/gds/lmcache-prefill-0 268435456000
-dync_folder /mnt/nvme/nixl/lmcache-prefill-0 268435456000
+dync_folder '/mnt/it'"'"'s 100% $HOME/kv/lmcache-prefill-0' 26843545600 ''
+dync_folder /mnt/nfs/kv '' shared
+dync_folder /mnt/nvme/gds/lmcache-prefill-0 268435456000 ''
+dync_folder /mnt/nvme/nixl/lmcache-prefill-0 268435456000 ''
 dync_server_of_ours 127.0.0.1 8107 '' '/etc/dync/redis pass%word' 30 ''
 dync_pass HOME
 dync_pass HF_HOME
