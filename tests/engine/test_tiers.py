@@ -25,18 +25,19 @@ import pytest
 from compiler.emit import emit
 from compiler.library import templates
 from compiler.plan import Kind, Plan, Process
+from compiler.source import parse_data
 from compiler.write import write
 from demo.client import ask, long_prompt, metric
 from demo.workshop import STACK, launched
-from tests.support import plan_of
+from tests.support import ROOT, plan_of
 
 pytestmark = pytest.mark.engine
 
 GIB = 1 << 30
 PASSWORD = "p@:w/d %'\"\\ ö"
 CHUNK_BYTES = 4 << 20  # 2 x 8 layers x 128 tokens x 8 heads x 128 x float16, below
-SHAPE = ("--block-size", "16", "--num-blocks", "64")
-SHAPE = (*SHAPE, "--kvcache-shape-spec", "(2,64,16,8,128):float16:8", "--num-tokens", "256")
+SHAPE = ("--kvcache-shape-spec", "(2,64,16,8,128):float16:8", "--num-tokens", "256")
+BLOCKS = ("--block-size", "16", "--num-blocks", "64")
 HITS = "vllm:external_prefix_cache_hits_total"
 
 
@@ -85,7 +86,16 @@ class Redis:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        words = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no")
+        words = (
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        )
         self.process = subprocess.Popen(
             ["bash", "lib/redis.sh", *words],
             cwd=Path(__file__).parents[2] / "templates",
@@ -168,17 +178,13 @@ def bench(server: Process, sequences: int, interval: float = 0.3) -> tuple[int, 
     command = [server.argv[0], "-m", "lmcache.cli.main", "bench", "server", "--mode", "cpu"]
     command += ["--rpc-url", f"tcp://127.0.0.1:{server.listens[0].port}"]
     command += ["--url", f"http://127.0.0.1:{server.listens[1].port}", "--format", "json"]
-    command += ["--end", str(sequences), "--interval", str(interval), *SHAPE]
+    command += ["--end", str(sequences), "--interval", str(interval), *SHAPE, *BLOCKS]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     found = [int(hits) for hits in re.findall(r"/cold\] LOOKUP: (\d+)/\d+ chunks", done.stdout)]
     assert len(found) == sequences, done.stdout[-2000:]
     wrong = json.loads(done.stdout[done.stdout.index("\n{\n") : done.stdout.rindex("}") + 1])
     return sum(found), int(wrong["metrics"]["results"]["checksum_fail"]), done.stdout
-
-
-def folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 SEQUENCES = 24  # of two chunks: 192 MiB beside 102 MiB of host memory
@@ -283,24 +289,20 @@ def test_a_worker_goes_on_without_redis_and_uses_it_again(
         for number in range(3):
             ask(plan.url, plan.served_name, long_prompt(f"while away {number}", 20), 1)
         redis.start()
-        wait_until(lambda: stores_again(plan, redis))
+        asked: list[str] = []
+
+        def is_used_again() -> bool:
+            asked.append(long_prompt(f"back {len(asked)}", 20))
+            ask(plan.url, plan.served_name, asked[-1], 1)
+            time.sleep(1)
+            return redis.keys() > 0
+
+        wait_until(is_used_again)
     with launched(root):
         assert hits() == 0
-        for number in range(redis_round):
-            ask(plan.url, plan.served_name, long_prompt(f"back {number}", 20), 1)
+        for prompt in asked:
+            ask(plan.url, plan.served_name, prompt, 1)
         assert hits() > 0
-
-
-redis_round = 0
-
-
-def stores_again(plan: Plan, redis: Redis) -> bool:
-    """Send one more new prompt; tell whether Redis has got something by now."""
-    global redis_round
-    ask(plan.url, plan.served_name, long_prompt(f"back {redis_round}", 20), 1)
-    redis_round += 1
-    time.sleep(1)
-    return redis.keys() > 0
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -310,20 +312,124 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
+PROGRAM = Path(__file__).with_name("in_process_tiers.py")
+EMPTY = '. lib/dync.sh; dync_process=aggregated-0; dync_folder "$1" 0 ""'
+IN_PROCESS = """\
+name: tiers
+stack: vllm-0.32
+topology: agg
+model: {{id: m}}
+lmcache:
+  mode: in_process
+  chunk_size: 16
+  cpu_cache_gb: 0.1
+  tiers:
+    - disk: {{path: '{folder}/di sk', size_gb: 1}}
+    - redis: {{url: 'redis://127.0.0.1:{port}', password_file: '{password_file}'}}
+    - fs: {{path: '{folder}/shared'}}
+workers: [{{role: aggregated, gpus: [0], engine_args: {{enforce_eager: true}}}}]
+"""
+
+
+def in_process(action: str, plan: Plan, root: Path) -> dict[str, int]:
+    worker = next(process for process in plan.processes if process.kind is Kind.WORKER)
+    done = subprocess.run(
+        [worker.argv[0], str(PROGRAM), action, worker.env["LMCACHE_CONFIG_FILE"]],
+        cwd=root,
+        env={**worker.env, "LMCACHE_RESP_PASSWORD": PASSWORD},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, int] = json.loads(done.stdout.strip().split("\n")[-1])
+    return found
+
+
+def test_in_process_the_network_tiers_are_read_after_a_restart_and_the_disk_is_not(
+    prefix: Path, redis: Redis, password_file: Path, tmp_path: Path
+) -> None:
+    """LMCache's own backends with the configuration that was built; a worker needs a GPU."""
+    (tmp_path / "shared").mkdir()
+    text = IN_PROCESS.format(folder=tmp_path, port=redis.port, password_file=password_file)
+    plan, root = plan_of(text, f"deploy.prefix={prefix}"), tmp_path / "bundle"
+    write(emit(plan, templates()), root)
+    put = in_process("put", plan, root)
+    assert put == {"LocalDiskBackend": 4, "RemoteBackend-fs.3": 4, "RemoteBackend": 4}
+    assert in_process("get", plan, root) == {**put, "LocalDiskBackend": 0}
+    done = subprocess.run(
+        ["bash", "-c", EMPTY, "-", f"{tmp_path}/di sk/aggregated-0"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "removed 4 old files" in done.stderr
+
+
 CONFIGURATIONS = """
 import json, sys
-from lmcache.v1.config import LMCacheEngineConfig
+from lmcache.v1.config import load_engine_config_with_overrides
 for path in sys.argv[1:]:
-    config = LMCacheEngineConfig.from_file(path)
-    config.validate()
-    print(json.dumps(config.to_dict(), default=str))
+    config = load_engine_config_with_overrides(config_file_path=path)
+    print("READ " + json.dumps(vars(config), default=str))
 """
 ADAPTERS = """
 import argparse, json, sys
 from lmcache.v1.distributed.l2_adapters.config import (
     add_l2_adapters_args, get_type_name_for_config, parse_args_to_l2_adapters_config)
 args = add_l2_adapters_args(argparse.ArgumentParser()).parse_args(sys.argv[1:])
-found = parse_args_to_l2_adapters_config(args)
-print(json.dumps([[get_type_name_for_config(item), vars(item)] for item in found.adapters],
-                 default=str))
+for item in parse_args_to_l2_adapters_config(args).adapters:
+    print("READ " + json.dumps([get_type_name_for_config(item), vars(item)], default=str))
 """
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def said_by(prefix: Path, code: str, *words: str) -> tuple[list[Any], str]:
+    """Run code in the stack; give what it read, and all that it said."""
+    python = prefix / "stacks" / STACK / "bin" / "python"
+    done = subprocess.run(
+        [python, "-c", code, *words], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    found = [json.loads(line[5:]) for line in lines if line.startswith("READ ")]
+    return found, done.stdout + done.stderr
+
+
+def test_lmcaches_own_loader_reads_every_key_as_it_was_written(prefix: Path) -> None:
+    files = sorted(GOLDEN.glob("tiers-*/expected/lmcache/*.yaml"))
+    assert len(files) >= 4
+    read_back, said = said_by(prefix, CONFIGURATIONS, *map(str, files))
+    for complaint in ("Unknown config", "Failed to convert", "deprecated"):
+        assert complaint not in said.replace("remote_url is deprecated", "")
+    for path, found in zip(files, read_back, strict=True):
+        written = parse_data(path.read_text("utf-8"))
+        assert {key: found[key] for key in written} == written, path
+
+
+def test_lmcaches_own_parser_takes_every_adapter(prefix: Path) -> None:
+    plans = [
+        Plan.from_json(path.read_text("utf-8"))
+        for path in sorted(GOLDEN.glob("tiers-*/expected/plan.json"))
+    ]
+    adapters = {
+        text
+        for plan in plans
+        for process in plan.processes
+        for flag, text in zip(process.argv, process.argv[1:], strict=False)
+        if flag == "--l2-adapter" and '"hf3fs"' not in text  # looks for its mount point at once
+    }
+    words = [word for text in sorted(adapters) for word in ("--l2-adapter", text)]
+    found, said = said_by(prefix, ADAPTERS, *words)
+    assert "Error parsing" not in said
+    assert "will NOT bound" not in said
+    assert {kind for kind, _ in found} == {
+        "fs", "fs_native", "native_plugin", "nixl_store_dynamic", "plugin", "raw_block", "s3"
+    }  # fmt: skip
+    for text, (kind, values) in zip(sorted(adapters), found, strict=True):
+        given = json.loads(text)
+        assert given["type"] == kind
+        for key in given.keys() & values.keys() - {"type", "eviction"}:
+            assert values[key] == given[key], (kind, key)
