@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from compiler.kv_shape import KvShape
 from compiler.memory_budget import GIB, CacheBudget, cache_budgets, host_bytes
 from compiler.plan import Plan
+from compiler.tier_budget import tier_budgets, unknown_tiers
 
 _KIB, _MIB = 2**10, 2**20
 _HEAD = ("cache", "for", "size", "KV a token", "a chunk", "tokens", "full prompts")
@@ -20,9 +21,11 @@ def memory_text(plan: Plan, shape: KvShape, max_len: int | None) -> str:
     longest = max_len or shape.max_len
     budgets = cache_budgets(plan, shape)
     lines = [f"{plan.name}: {plan.model}, {_shape_text(shape)}"]
-    lines += _aligned([_HEAD, *(_row(budget, longest) for budget in budgets)]) if budgets else []
+    rows = (*budgets, *tier_budgets(plan, budgets))
+    lines += _aligned([_HEAD, *(_row(budget, longest) for budget in rows)]) if budgets else []
     if not budgets:
         lines.append("  no LMCache")
+    lines += [f"  {tier}: how much it holds is not known here" for tier in unknown_tiers(plan)]
     lines.append(f"  host memory for KV in all: {_size(host_bytes(plan))}")
     lines += _advice(budgets, longest)
     return "".join(f"{line.rstrip()}\n" for line in lines)

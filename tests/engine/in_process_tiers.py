@@ -64,7 +64,7 @@ def put(backend, number):
 def get(backend, number):
     if not backend.contains(key(number)):
         return False
-    found = backend.get_blocking(key(number))
+    (found,) = backend.batched_get_blocking([key(number)])
     return found is not None and torch.equal(
         found.tensor.reshape(chunk(number).shape), chunk(number)
     )
