@@ -41,6 +41,11 @@ def catalogue_text(stack: str, catalogue: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def tiers_text(name: str) -> str:
+    """Read the storage tiers of one LMCache release."""
+    return (root() / "schemas" / "tiers" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
 def template_text(name: str) -> str:
     """Read a template or a static file that goes into every bundle."""
     return (root() / "templates" / name).read_text(encoding="utf-8")

@@ -9,7 +9,16 @@ from compiler.facts import settings
 from compiler.kv import has_transfer
 from compiler.plan import ProcessName
 from compiler.stacks.stack import PortUse, Stack
-from compiler.topology import Arrangement, CacheMode, Origin, Role, Topology, WorkerGroup
+from compiler.tier_words import int_of
+from compiler.topology import (
+    Arrangement,
+    CacheMode,
+    Origin,
+    Role,
+    TierChoice,
+    Topology,
+    WorkerGroup,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +57,25 @@ class CacheSeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSeat:
+    """A storage server that the deployment starts itself, and the tier it is for."""
+
+    name: ProcessName
+    port: int
+    tier: TierChoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Who runs where; frontend_ports is None where one worker is its own frontend."""
+    """Who runs where; frontend_ports is None where one worker is its own frontend.
+
+    store is None where every storage server runs already.
+    """
 
     caches: tuple[CacheSeat, ...]
     workers: tuple[WorkerSeat, ...]
     frontend_ports: tuple[Port, ...] | None
+    store: StoreSeat | None = None
 
 
 def lay_out(topology: Topology, stack: Stack) -> Layout:
@@ -61,7 +83,7 @@ def lay_out(topology: Topology, stack: Stack) -> Layout:
 
     Ports: the profile's own first; then from deploy.first_port upwards the workers' HTTP ports,
     their NIXL side channels, what else the stack asks for them, the cache servers' two ports each,
-    the frontend's own.
+    the frontend's own, the managed store's.
     """
     ports = _free_ports(topology)
     seats = list(_seats(topology))
@@ -91,7 +113,20 @@ def lay_out(topology: Topology, stack: Stack) -> Layout:
         caches=_caches(workers, ports),
         workers=workers,
         frontend_ports=tuple(_allot(stack.starts["frontend"].ports, ports)) if has_router else None,
+        store=_store(topology, ports),
     )
+
+
+def _store(topology: Topology, ports: Iterator[int]) -> StoreSeat | None:
+    """Give the first managed store; a rule refuses a second one."""
+    if not any(map(topology.uses_lmcache, topology.workers)):
+        return None
+    for tier in topology.lmcache.tiers:
+        if tier.options.get("managed"):
+            given = tier.options.get("port")
+            port = int(given) if isinstance(given, (int, float)) else next(ports)
+            return StoreSeat(name=ProcessName(tier.kind), port=port, tier=tier)
+    return None
 
 
 def _caches(workers: tuple[WorkerSeat, ...], ports: Iterator[int]) -> tuple[CacheSeat, ...]:
@@ -155,6 +190,7 @@ def _cache_of(topology: Topology, group: WorkerGroup, name: ProcessName) -> Proc
 
 def _free_ports(topology: Topology) -> Iterator[int]:
     taken = {topology.frontend.port}
+    taken.update(int_of(tier.options.get("port")) for tier in topology.lmcache.tiers)
     for group in topology.workers:
         if group.port is not None:
             taken.update(range(group.port, group.port + group.replicas))

@@ -19,7 +19,10 @@ from compiler.stacks.stack import Stack, parse_stack
 def load_stack(name: str) -> Stack:
     """Read a shipped stack."""
     return parse_stack(
-        data.stack_text(name), partial(data.catalogue_text, name), data.relations_text
+        data.stack_text(name),
+        partial(data.catalogue_text, name),
+        data.relations_text,
+        data.tiers_text,
     )
 
 

@@ -1,4 +1,23 @@
-"""What will run, with every choice made: the one value that every command and emitter reads."""
+"""What will run, with every choice made: the one value that every command and emitter reads.
+
+A process that caches has `tiers`: the storage behind its host memory, in the order in which LMCache
+asks it. Each is `{kind, place, folder, size_bytes, keep_bytes, persistent, shared, server}`:
+
+    kind        the profile's word: disk, fs, redis, valkey, s3, gds, weka, nixl, …
+    place       what a person calls it: a folder, a device, or a URL without secrets
+    folder      the folder that must be there and writable; "" where there is none
+    size_bytes  what bounds it; null where nothing that dync writes does
+    keep_bytes  what may lie in `folder` when the process starts; null: nothing is removed
+    persistent  whether what it holds is read again after the process has restarted
+    shared      whether other processes read what this one wrote
+    server      {host, port, username, secret, required}: a server that speaks Redis' protocol and
+                is asked before the process starts; null where none is. `secret` is the variable of
+                the process's `secrets` with its password, "" for none; required: whether the
+                process must not start without it (a wrong password always stops it)
+
+A cache server has them in mode multiprocess, a worker in mode in_process; under ENABLE_LMCACHE=0
+none is used. A store that dync starts itself (`redis: {managed: …}`) is a process of kind `store`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +31,8 @@ from compiler.document import Json
 from compiler.topology import Accelerator, Arrangement, CacheMode, Role
 
 FORMAT = 1
+API_KEY = "VLLM_API_KEY"
+"""The variable among a process's secrets that holds the key which clients must send."""
 ProcessName = NewType("ProcessName", str)
 
 
@@ -21,6 +42,7 @@ class Kind(str, Enum):
     CACHE_SERVER = "cache_server"
     WORKER = "worker"
     FRONTEND = "frontend"
+    STORE = "store"
 
 
 class OffForm(str, Enum):
@@ -28,6 +50,13 @@ class OffForm(str, Enum):
 
     SAME = "same"
     NOT_STARTED = "not_started"
+
+
+class Protocol(str, Enum):
+    """How a process is asked whether it is ready."""
+
+    HTTP = "http"
+    REDIS = "redis"
 
 
 class KvSource(str, Enum):
@@ -51,7 +80,8 @@ class Ready:
     """Where a process answers 200 once it is ready, and how long that may take.
 
     body: JSON to post there; empty where a GET is answered. key_file: a file with the key that the
-    request must carry; empty where none is asked for.
+    request must carry; empty where none is asked for. protocol redis: PING is answered, with the
+    password of key_file, and there is no path.
     """
 
     url: str
@@ -60,7 +90,33 @@ class Ready:
     path: str
     body: str = ""
     key_file: str = ""
+    protocol: Protocol = Protocol.HTTP
     timeout_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierServer:
+    """A server of Redis' protocol that a tier is kept in; see the module's text."""
+
+    host: str
+    port: int
+    username: str = ""
+    secret: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """One storage tier behind a process's host memory; see the module's text."""
+
+    kind: str
+    place: str
+    folder: str = ""
+    size_bytes: int | None = None
+    keep_bytes: int | None = None
+    persistent: bool
+    shared: bool
+    server: TierServer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +149,8 @@ class Process:
     """One program of the deployment; its argv and env are the whole truth about it.
 
     secrets: environment names to files read at launch. switch_argv, switch_env: which argv index
-    and which variables the launch-time switches replace. host memory in bytes, stop_s in seconds.
+    and which variables the launch-time switches replace. tiers: in the order in which they are
+    asked. host memory in bytes, stop_s in seconds.
     """
 
     name: ProcessName
@@ -115,6 +172,7 @@ class Process:
     ready: Ready
     metrics: str
     memory: Memory
+    tiers: tuple[Tier, ...] = ()
     stop_s: int
 
 
@@ -175,6 +233,12 @@ class Plan:
     registrations: str = ""
     source: Source
     processes: tuple[Process, ...]
+
+    @property
+    def api_key_file(self) -> str:
+        """Give the file of the key that clients must send; empty where none is asked for."""
+        files = (process.secrets.get(API_KEY, "") for process in self.processes)
+        return next(filter(None, files), "")
 
     def to_json(self) -> str:
         """Give the plan as JSON text: the same plan, the same bytes."""
@@ -240,10 +304,20 @@ def _process(data: dict[str, Any]) -> Process:
             "switch_env": tuple(data["switch_env"]),
             "listens": tuple(Listen(**item) for item in data["listens"]),
             "after": tuple(data["after"]),
-            "ready": Ready(**data["ready"]),
+            "ready": _ready(data["ready"]),
             "memory": Memory(**data["memory"]),
+            "tiers": tuple(_tier(item) for item in data.get("tiers", ())),
         }
     )
+
+
+def _ready(data: dict[str, Any]) -> Ready:
+    return Ready(**{**data, "protocol": Protocol(data.get("protocol", Protocol.HTTP))})
+
+
+def _tier(data: dict[str, Any]) -> Tier:
+    server = data.get("server")
+    return Tier(**{**data, "server": TierServer(**server) if server else None})
 
 
 def _launch(data: dict[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,26 @@ from compiler.discovery import discovery_env, discovery_words
 from compiler.document import Json
 from compiler.facts import DEFAULT_ROUTING, settings
 from compiler.layout import CacheSeat, Layout, Port, WorkerSeat
-from compiler.plan import Kind, Launch, Listen, Memory, OffForm, Process, ProcessName, Ready
+from compiler.plan import (
+    API_KEY,
+    Kind,
+    Launch,
+    Listen,
+    Memory,
+    OffForm,
+    Process,
+    ProcessName,
+    Ready,
+)
 from compiler.skeleton import fill, fill_argv
 from compiler.stacks.stack import Platform, Stack, Start
+from compiler.store import store_process
+from compiler.tiers import ProcessTiers, process_tiers
 from compiler.topology import Accelerator, CacheMode, Role, Topology
 from compiler.worker_forms import LOOPBACK, WorkerForms, process_env
 
 GIB = 1 << 30
+L2_ADAPTER = "--l2-adapter"  # JSON, once for each tier; lmcache 0.5.6 l2_adapters/config.py
 PROBE_TOKEN = 10  # every vocabulary has it
 _SWITCH_WORDS = {"chunk_size": "LMCACHE_CHUNK_SIZE", "cpu_cache_gb": "LMCACHE_MAX_LOCAL_CPU_SIZE"}
 
@@ -47,25 +60,40 @@ class ProcessBuilder:
             **discovery_words(topology),
         }
         cache_ports = {seat.name: seat.port for seat in layout.caches}
-        self.forms = WorkerForms(topology, stack, self.words, cache_ports)
+        self.store = layout.store
+        store_port = layout.store.port if layout.store else 0
+        self.tiers = {
+            name: process_tiers(topology, stack, name, store_port) for name in self._caching()
+        }
+        self.forms = WorkerForms(topology, stack, self.words, cache_ports, self.tiers)
+
+    def _caching(self) -> tuple[ProcessName, ...]:
+        """Name the processes that cache: the servers, or the workers that do it themselves."""
+        if self.topology.lmcache.mode is CacheMode.MULTIPROCESS:
+            return tuple(seat.name for seat in self.layout.caches)
+        return tuple(seat.name for seat in self.layout.workers if seat.uses_lmcache)
 
     def processes(self) -> tuple[Process, ...]:
-        """Give all processes in a start order: cache servers, workers, frontend."""
+        """Give all processes in a start order: store, cache servers, workers, frontend."""
+        stores = (store_process(self.store),) if self.store else ()
         caches = tuple(self._cache(seat) for seat in self.layout.caches)
         workers = self._workers()
-        return (*caches, *workers, *self._frontend(workers))
+        return (*stores, *caches, *workers, *self._frontend(workers))
 
     def _cache(self, seat: CacheSeat) -> Process:
-        start = self.stack.starts["cache_server"]
+        start, tiers = self.stack.starts["cache_server"], self.tiers[seat.name]
         words = {**self.words, "cache_port": seat.port, "http_port": seat.http_port}
         skeleton = (*start.argv, *self.platform.cache_server_argv)
+        env = process_env(self.topology, self.stack, start, seat.gpus, words)
+        added = (word for text in tiers.adapters for word in (L2_ADAPTER, text))
         return Process(
             name=seat.name,
             kind=Kind.CACHE_SERVER,
             gpus=seat.gpus,
-            argv=fill_argv(skeleton, words),
-            env=process_env(self.topology, self.stack, start, seat.gpus, words),
+            argv=(*fill_argv(skeleton, words), *added),
+            env=dict(sorted({**env, **tiers.env}.items())),
             without_lmcache=OffForm.NOT_STARTED,
+            secrets=tiers.secrets,
             switch_argv={
                 variable: skeleton.index(f"{{{word}}}") for word, variable in _SWITCH_WORDS.items()
             },
@@ -73,13 +101,18 @@ class ProcessBuilder:
                 Listen(purpose="lmcache", host=LOOPBACK, port=seat.port),
                 Listen(purpose="http", host=LOOPBACK, port=seat.http_port),
             ),
+            after=self._stores(),
             ready=_ready(start, LOOPBACK, seat.http_port, words),
             metrics=_metrics(start, LOOPBACK, words),
             memory=Memory(
                 host_bytes=int(self.topology.lmcache.cpu_cache_gb * GIB), gpu_fraction=0.0
             ),
+            tiers=tiers.tiers,
             stop_s=start.stop_s,
         )
+
+    def _stores(self) -> tuple[ProcessName, ...]:
+        return (self.store.name,) if self.store else ()
 
     def _workers(self) -> tuple[Process, ...]:
         last_on: dict[str, ProcessName] = {}
@@ -103,6 +136,8 @@ class ProcessBuilder:
             )
         listens += _listens(seat.ports)
         key_file = topology.frontend.api_key_file
+        tiers = self.tiers.get(seat.name, ProcessTiers())
+        switches = (*_SWITCH_WORDS.values(), *(("LMCACHE_LOCAL_CPU",) if tiers.tiers else ()))
         return Process(
             **_fields(built),
             name=seat.name,
@@ -110,13 +145,18 @@ class ProcessBuilder:
             role=seat.group.role,
             gpus=seat.gpus,
             without_lmcache=off,
-            secrets={"VLLM_API_KEY": key_file} if key_file else {},
-            switch_env=tuple(_SWITCH_WORDS.values()) if in_process else (),
+            secrets={**({API_KEY: key_file} if key_file else {}), **tiers.secrets},
+            switch_env=switches if in_process else (),
             listens=tuple(listens),
-            after=(*((seat.cache,) if seat.cache else ()), *earlier),
+            after=(
+                *((seat.cache,) if seat.cache else ()),
+                *(self._stores() if in_process else ()),
+                *earlier,
+            ),
             ready=self._worker_ready(seat),
             metrics=_metrics(start, reachable(seat.host), {"port": seat.port}),
             memory=self._memory(seat, in_process),
+            tiers=tiers.tiers,
             stop_s=start.stop_s + topology.deploy.drain_s,
         )
 

@@ -78,4 +78,6 @@ def _origins(topology: Topology, stack: Stack, layout: Layout) -> dict[ProcessNa
     origins = {seat.name: seat.port_origin for seat in layout.workers}
     origins.update({seat.name: topology.lmcache.origin for seat in layout.caches})
     origins[ProcessName(stack.frontend.name)] = topology.frontend.origin
+    if layout.store:
+        origins[layout.store.name] = layout.store.tier.origin
     return origins

@@ -44,7 +44,9 @@ def with_defaults(data: Json, schema: Mapping[str, Any]) -> Any:
             filled[key] = with_defaults(data[key], below)
         elif "default" in below:
             filled[key] = below["default"]
-        elif below.get("type") == "object":
+        elif "x-one-of" in schema:
+            continue
+        elif below.get("type") == "object" and "properties" in below:
             filled[key] = with_defaults({}, below)
         else:
             filled[key] = None
@@ -65,6 +67,8 @@ def _diagnose(error: _Error, document: Document) -> Iterator[Diagnostic]:
     elif "propertyNames" in error.schema_path:
         span = document.key_span((*path, error.instance))
         yield _wrong_form(error, span, f"a name in {_name(path)}")
+    elif kind in ("minProperties", "maxProperties"):
+        yield _not_one_key(error, document, path)
     elif kind in ("pattern", "minLength"):
         yield _wrong_form(error, document.span(path), _name(path))
     else:
@@ -127,6 +131,18 @@ def _missing_key(error: _Error, document: Document, path: Path) -> Diagnostic:
         f"{_name(path)} has no {key}",
         below["description"],
         f"add {key}{sample}",
+    )
+
+
+def _not_one_key(error: _Error, document: Document, path: Path) -> Diagnostic:
+    """Report a mapping that should have one of several keys."""
+    known, found = ", ".join(error.schema["properties"]), list(error.instance)
+    return _report(
+        "wrong-form",
+        document.span(path),
+        f"{_name(path)} has {' and '.join(found) or 'no key'}, expected exactly one kind",
+        _why(error),
+        "write an entry for each" if found else f"write one of: {known}",
     )
 
 

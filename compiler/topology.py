@@ -98,13 +98,29 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TierChoice:
+    """One storage tier: its kind and all its options, None where one was not given.
+
+    The origin is the mapping of options.
+    """
+
+    kind: str
+    options: Mapping[str, Json]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LMCache:
-    """The cache that outlives the engine's own; cpu_cache_gb is GiB, as LMCache counts."""
+    """The cache that outlives the engine's own; cpu_cache_gb is GiB, as LMCache counts.
+
+    tiers: the storage behind its memory, in the order in which it is asked.
+    """
 
     enabled: bool
     mode: CacheMode
     chunk_size: int
     cpu_cache_gb: float
+    tiers: tuple[TierChoice, ...]
     origin: Origin
 
 

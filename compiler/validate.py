@@ -20,6 +20,7 @@ from compiler.topology import (
     Model,
     Origin,
     Role,
+    TierChoice,
     Topology,
     WorkerGroup,
 )
@@ -65,6 +66,15 @@ def _topology(data: dict[str, Any], document: Document) -> Topology:
             mode=CacheMode(lmcache["mode"]),
             chunk_size=int(lmcache["chunk_size"]),
             cpu_cache_gb=lmcache["cpu_cache_gb"],
+            tiers=tuple(
+                TierChoice(
+                    kind=kind,
+                    options=options,
+                    origin=Origin(document, ("lmcache", "tiers", index, kind)),
+                )
+                for index, tier in enumerate(lmcache["tiers"])
+                for kind, options in tier.items()
+            ),
             origin=Origin(document, ("lmcache",)),
         ),
         workers=tuple(

@@ -19,6 +19,7 @@ from compiler.plan import KvSource, Launch, ProcessName
 from compiler.rules.stack_cases import case_env
 from compiler.skeleton import fill, fill_argv, text_of
 from compiler.stacks.stack import Setting, Stack, Start
+from compiler.tiers import ProcessTiers, join
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
 
 ENGINE_FOLDER = "engine"
@@ -35,11 +36,13 @@ class WorkerForms:
         stack: Stack,
         words: Mapping[str, Json],
         cache_ports: Mapping[ProcessName, int],
+        tiers: Mapping[ProcessName, ProcessTiers],
     ) -> None:
         self.topology = topology
         self.stack = stack
         self.words = words
         self.cache_ports = cache_ports
+        self.tiers = tiers
 
     def launch(self, seat: WorkerSeat, *, uses_lmcache: bool) -> Launch:
         """Give one form of a worker."""
@@ -53,15 +56,18 @@ class WorkerForms:
         added = (item for setting in held for item in setting.argv)
         in_process = uses_lmcache and topology.lmcache.mode is CacheMode.IN_PROCESS
         lmcache_config = fill(dict(stack.lmcache_config), words) if in_process else {}
+        tiers = self.tiers.get(seat.name, ProcessTiers()) if in_process else ProcessTiers()
         return Launch(
             argv=fill_argv(
                 (*platform.worker_argv, *added, *connector_argv(stack, config), *start.argv), words
             ),
-            env=self._env(seat, start, held, words, uses_lmcache=uses_lmcache),
+            env=self._env(seat, held, words, tiers, uses_lmcache=uses_lmcache),
             engine_args=self._engine_args(seat, held, words),
             kv_transfer_config=config,
             kv_source=KvSource.COMMAND if stack.connectors.command else KvSource.ENGINE_FILE,
-            lmcache_config=lmcache_config if isinstance(lmcache_config, dict) else {},
+            lmcache_config=join(
+                lmcache_config if isinstance(lmcache_config, dict) else {}, tiers.config
+            ),
         )
 
     def _words(self, seat: WorkerSeat, *, is_off_form: bool) -> dict[str, Json]:
@@ -81,14 +87,14 @@ class WorkerForms:
     def _env(
         self,
         seat: WorkerSeat,
-        start: Start,
         held: list[Setting],
         words: Mapping[str, Json],
+        tiers: ProcessTiers,
         *,
         uses_lmcache: bool,
     ) -> dict[str, str]:
         stack, topology = self.stack, self.topology
-        env = process_env(topology, stack, start, seat.gpus, words)
+        env = process_env(topology, stack, stack.starts["worker"], seat.gpus, words)
         env.update(discovery_env(topology, stack, words))
         for setting in held:
             env.update({name: text_of(fill(value, words)) for name, value in setting.env.items()})
@@ -100,6 +106,7 @@ class WorkerForms:
             if topology.lmcache.mode is CacheMode.IN_PROCESS and stack.lmcache_config:
                 env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{seat.name}.yaml"
             env.update(case_env(topology, seat.group, stack))
+        env.update(tiers.env)
         env.update(seat.group.env)
         return dict(sorted(env.items()))
 

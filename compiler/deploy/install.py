@@ -26,6 +26,7 @@ from compiler.deploy.requirements import (
     refuse_unfit,
 )
 from compiler.deploy.systemd import Systemd
+from compiler.deploy.tier_folders import make_tier_folders, tier_data
 from compiler.plan import Plan
 from compiler.units import service_units, target_unit
 
@@ -62,6 +63,7 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say) -> None:
         number = add(deployment, bundle)
         try:
             _verify(systemd, deployment, number, plan)
+            make_tier_folders(host, plan)
             with _disk(deployment):
                 place(deployment, number, old)
         except Refused:
@@ -135,7 +137,8 @@ def uninstall(deployment: Deployment, *, purge: bool, overwrite: bool, say: Say)
             shutil.rmtree(deployment.home / "generations")
         if runs:
             systemd.reload()
-        data = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
+        own = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
+        data = (*own, *tier_data(host, plan))
         if purge:
             for folder in (*data, deployment.home):
                 shutil.rmtree(folder, ignore_errors=True)

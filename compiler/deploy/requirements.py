@@ -12,7 +12,8 @@ from typing import Any
 
 from compiler.deploy.host import Host, Refused
 from compiler.deploy.systemd import Systemd
-from compiler.plan import Plan
+from compiler.deploy.tier_folders import tier_problems
+from compiler.plan import Kind, Plan
 
 _STRAY = ("VLLM_", "LMCACHE_", "PYTHON", "LD_", "CUDA_", "UCX_", "NIXL_", "TORCH")
 
@@ -22,7 +23,12 @@ def refuse_unfit(host: Host, plan: Plan) -> None:
 
     Errors: Refused.
     """
-    missing = [*_account(host, plan), *_stack(host, plan), *_files(host, plan)]
+    missing = [
+        *_account(host, plan),
+        *_stack(host, plan),
+        *_files(host, plan),
+        *tier_problems(host, plan),
+    ]
     if missing:
         raise Refused("\n  ".join((f"this host is not ready for {plan.name}:", *missing)))
 
@@ -97,7 +103,8 @@ def _has_account(host: Host, user: str) -> bool:
 
 
 def _stack(host: Host, plan: Plan) -> Iterator[str]:
-    program = Path(plan.processes[0].argv[0])
+    own = next(process for process in plan.processes if process.kind is not Kind.STORE)
+    program = Path(own.argv[0])
     prefix = program.parents[3]
     make = f"dync stack install {plan.stack} --accelerator {plan.accelerator.value}"
     if not os.path.lexists(host.at(program)):
@@ -113,9 +120,14 @@ def _stack(host: Host, plan: Plan) -> Iterator[str]:
 def _files(host: Host, plan: Plan) -> Iterator[str]:
     if plan.model.startswith("/"):
         yield from _model(host, plan)
-    for file in {file for process in plan.processes for file in process.secrets.values()}:
+    key = plan.api_key_file
+    for file in dict.fromkeys(
+        file for process in plan.processes for file in process.secrets.values()
+    ):
         if not host.at(Path(file)).is_file():
-            yield f"there is no file {file} (frontend.api_key_file): write the key there, mode 600"
+            what = "frontend.api_key_file" if file == key else "password_file of a tier"
+            word = "key" if file == key else "password"
+            yield f"there is no file {file} ({what}): write the {word} there, mode 600"
 
 
 def _model(host: Host, plan: Plan) -> Iterator[str]:

@@ -10,6 +10,7 @@ from compiler.emit.launch import emit_launch
 from compiler.emit.process_script import emit_process_scripts
 from compiler.emit.readme import emit_readme
 from compiler.emit.systemd import emit_systemd
+from compiler.emit.tiers import emit_tier_library
 from compiler.plan import Plan
 from compiler.render import Renderer
 
@@ -24,8 +25,18 @@ TEMPLATES = (
     "target.j2",
     "lib/dync.sh",
     "lib/service.sh",
+    "lib/redis.sh",
+    "lib/dync_redis.py",
+    "lib/dync_valkey.py",
 )
-_EMITTERS = (emit_launch, emit_process_scripts, emit_engine_files, emit_systemd, emit_readme)
+_EMITTERS = (
+    emit_launch,
+    emit_process_scripts,
+    emit_engine_files,
+    emit_tier_library,
+    emit_systemd,
+    emit_readme,
+)
 
 
 def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:

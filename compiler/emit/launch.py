@@ -26,6 +26,7 @@ class ProcessView:
     stop_s: str
     after: str
     listens: str
+    ready_protocol: str
     only_with_lmcache: bool
 
 
@@ -50,6 +51,7 @@ class BuiltView:
     chunk_multiple: str
     cpu_gb: str
     local_cpu: str
+    tiers: str
 
 
 def emit_launch(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
@@ -69,10 +71,17 @@ def emit_launch(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         chunk_multiple=shell_word(str(cache.chunk_multiple)),
         cpu_gb=shell_word(text_of(cache.cpu_cache_gb)),
         local_cpu=shell_word("True"),
+        tiers=shell_word(" ".join(tier_kinds(plan))),
     )
     yield Artifact(path="launch.sh", text=renderer.render("launch.sh.j2", launch), executable=True)
     yield Artifact(path="lib/built.sh", text=renderer.render("built.sh.j2", built))
     yield Artifact(path="lib/dync.sh", text=renderer.static("lib/dync.sh"))
+
+
+def tier_kinds(plan: Plan) -> tuple[str, ...]:
+    """Name the kinds of storage tiers that a plan has, in the order in which they are asked."""
+    kinds = (tier.kind for process in plan.processes for tier in process.tiers)
+    return tuple(dict.fromkeys(kinds))
 
 
 def _view(process: Process) -> ProcessView:
@@ -92,5 +101,6 @@ def _view(process: Process) -> ProcessView:
         stop_s=shell_word(str(process.stop_s)),
         after=shell_word(" ".join(process.after)),
         listens=shell_word(listens),
+        ready_protocol=shell_word(ready.protocol.value),
         only_with_lmcache=process.without_lmcache is OffForm.NOT_STARTED,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
+from compiler.emit.tiers import ServerCheck, folder_words, folders, server_checks
 from compiler.plan import Launch, OffForm, Plan, Process
 from compiler.quoting import shell_word
 from compiler.render import Renderer
@@ -30,6 +31,31 @@ class SecretView:
     file: str
 
 
+@dataclass(frozen=True, slots=True)
+class FolderView:
+    """A tier's folder, what may lie there at a start, whether it is shared; all shell words."""
+
+    path: str
+    keep_bytes: str
+    shared: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerView:
+    """A server that is asked first; every field is a shell word.
+
+    command: what asks it, which for one that the launcher starts waits for the start.
+    """
+
+    command: str
+    host: str
+    port: str
+    username: str
+    file: str
+    within_s: str
+    required: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptView:
     """The fields of process.sh.j2; every word is quoted."""
@@ -45,6 +71,8 @@ class ScriptView:
     argv_switches: tuple[SwitchView, ...]
     env_switches: tuple[str, ...]
     secrets: tuple[SecretView, ...]
+    folders: tuple[FolderView, ...]
+    servers: tuple[ServerView, ...]
     passthrough: tuple[str, ...]
 
 
@@ -52,12 +80,12 @@ def emit_process_scripts(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     """Emit one script for each process."""
     lines = header(plan)
     for process in plan.processes:
-        view = _view(process, lines)
+        view = _view(plan, process, lines)
         text = renderer.render("process.sh.j2", view)
         yield Artifact(path=f"bin/{process.name}.sh", text=text, executable=True)
 
 
-def _view(process: Process, lines: tuple[str, ...]) -> ScriptView:
+def _view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
     off = process.without_lmcache
     has_off_form = isinstance(off, Launch)
     return ScriptView(
@@ -78,7 +106,23 @@ def _view(process: Process, lines: tuple[str, ...]) -> ScriptView:
             SecretView(variable=variable, file=shell_word(file))
             for variable, file in process.secrets.items()
         ),
+        folders=tuple(
+            FolderView(*map(shell_word, folder_words(tier))) for tier in folders(process)
+        ),
+        servers=tuple(_server(check) for check in server_checks(plan, process)),
         passthrough=PASSTHROUGH,
+    )
+
+
+def _server(check: ServerCheck) -> ServerView:
+    return ServerView(
+        command="dync_server_of_ours" if check.is_managed else "dync_server",
+        host=shell_word(check.host),
+        port=shell_word(str(check.port)),
+        username=shell_word(check.username),
+        file=shell_word(check.file),
+        within_s=shell_word(str(check.within_s)),
+        required=shell_word("required" if check.required else ""),
     )
 
 

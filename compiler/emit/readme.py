@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
+from compiler.emit.tiers import server_checks
 from compiler.plan import Plan, Process
 from compiler.quoting import comment, shell_word
 from compiler.render import Renderer
@@ -43,7 +44,6 @@ class ReadmeView:
 
 def emit_readme(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     """Emit the page for whoever finds the bundle on a host."""
-    cache = plan.lmcache
     body = {"model": plan.served_name, "prompt": "Hello", "max_tokens": 8}
     view = ReadmeView(
         header=header(plan),
@@ -51,9 +51,7 @@ def emit_readme(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         stack=plan.stack,
         model=comment(plan.model),
         topology=plan.topology.value,
-        cache=f"{cache.mode.value}, chunks of {cache.chunk_size} tokens, {cache.cpu_cache_gb:g} GiB"
-        if cache.enabled
-        else "off",
+        cache=_cache(plan),
         url=plan.url,
         authorization=_authorization(plan),
         request=shell_word(json.dumps(body)),
@@ -63,18 +61,33 @@ def emit_readme(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     yield Artifact(path="README.md", text=renderer.render("bundle_readme.md.j2", view))
 
 
+def _cache(plan: Plan) -> str:
+    """Say what caches: the mode, the host memory, then the storage tiers as they are asked."""
+    cache = plan.lmcache
+    if not cache.enabled:
+        return "off"
+    memory = f"{cache.mode.value}, chunks of {cache.chunk_size} tokens, {cache.cpu_cache_gb:g} GiB"
+    places = (tier.place for process in plan.processes for tier in process.tiers)
+    return "; ".join((memory, *dict.fromkeys(map(comment, places))))
+
+
 def _needs(plan: Plan) -> tuple[str, ...]:
     """Say what must run before the deployment starts; no line where nothing must."""
-    if not plan.services:
-        return ()
-    listed = ", ".join(f"{service.purpose} at {service.url}" for service in plan.services)
-    return (f"Must run already: {listed}.", "")
+    servers = dict.fromkeys(
+        f"{check.host}:{check.port}"
+        for process in plan.processes
+        for check in server_checks(plan, process)
+        if not check.is_managed
+    )
+    services = [f"{service.purpose} at {service.url}" for service in plan.services]
+    listed = [*services, *(f"the server of a storage tier at {place}" for place in servers)]
+    return (f"Must run already: {', '.join(listed)}.", "") if listed else ()
 
 
 def _authorization(plan: Plan) -> str:
     """Give curl's header for a deployment that asks for a key, with a space after it."""
-    files = {file for process in plan.processes for file in process.secrets.values()}
-    return "".join(f'-H "Authorization: Bearer $(cat {shell_word(file)})" ' for file in files)
+    file = plan.api_key_file
+    return f'-H "Authorization: Bearer $(cat {shell_word(file)})" ' if file else ""
 
 
 def _row(process: Process) -> RowView:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.sandbox import LIMITS, sandbox
-from compiler.plan import Kind, Plan, Process
+from compiler.emit.tiers import folder_words, folders, server_checks
+from compiler.plan import API_KEY, Kind, Plan, Process
 from compiler.quoting import (
     printf_escapes,
     unit_assignment,
@@ -28,7 +29,7 @@ from compiler.units import (
     target_unit,
 )
 
-RESTART_S = {Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2}
+RESTART_S = {Kind.STORE: 2, Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2}
 PERSIST_S = 200
 """How long a process that fails at once is tried again. A GPU that a dead worker's cache server
 still holds comes free after up to 36 s, or 130 s with the server's own reap time."""
@@ -168,7 +169,7 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
         environment=_environment(plan, process, manager),
         environment_file=f"{_home(plan)}/environment",
         credentials=_credentials(process),
-        before=_before(process, manager),
+        before=_before(plan, process, manager),
         command=_command(process),
         ready=_library(*words),
         afterwards=() if process.kind is Kind.FRONTEND else (_library("sweep"),),
@@ -176,7 +177,10 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
         stop_timeout_s=process.stop_s,
         restart_s=restart_s,
         limits=(*_folders(plan, process, manager), *LIMITS),
-        sandbox=sandbox(uses_gpu=bool(process.gpus), is_system=manager.is_system),
+        sandbox=(
+            *sandbox(uses_gpu=bool(process.gpus), is_system=manager.is_system),
+            *_writable(process, manager),
+        ),
     )
 
 
@@ -282,18 +286,39 @@ def _credentials(process: Process) -> tuple[str, ...]:
     return tuple(f"{name}:{unit_path(file)}" for name, file in process.secrets.items())
 
 
-def _before(process: Process, manager: Manager) -> tuple[str, ...]:
+def _before(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
     """GPUs are waited for as root, which alone may load the driver's modules."""
-    if not process.gpus:
-        return ()
+    gpus = _library("gpus", str(GPU_WITHIN_S), *process.gpus)
     return (
-        ("+" if manager.is_system else "") + _library("gpus", str(GPU_WITHIN_S), *process.gpus),
+        *((f"{'+' if manager.is_system else ''}{gpus}",) if process.gpus else ()),
+        *(_library("folder", *folder_words(tier)) for tier in folders(process)),
+        *(
+            _library(
+                "server",
+                check.host,
+                str(check.port),
+                check.username,
+                check.secret,
+                str(check.within_s),
+                "required" if check.required else "",
+                check.file,
+            )
+            for check in server_checks(plan, process)
+        ),
     )
+
+
+def _writable(process: Process, manager: Manager) -> tuple[str, ...]:
+    """Let a process write its tiers' folders, wherever the sandbox has made them read-only."""
+    if not manager.is_system:
+        return ()
+    return tuple(f'ReadWritePaths="-{unit_path(tier.folder)}"' for tier in folders(process))
 
 
 def _serving(plan: Plan, manager: Manager) -> ServingView:
     front = plan.processes[-1]
-    secrets = {name: file for item in plan.processes for name, file in item.secrets.items()}
+    key_file = plan.api_key_file
+    secrets = {API_KEY: key_file} if key_file else {}
     secret = next(iter(secrets), "")
     units = tuple(process_unit(plan.name, process.name) for process in plan.processes)
     within_s = max(process.ready.timeout_s for process in plan.processes) + front.ready.timeout_s

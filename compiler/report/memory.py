@@ -17,6 +17,7 @@ from compiler.memory_budget import (
     worker_budgets,
 )
 from compiler.plan import Plan
+from compiler.tier_budget import tier_budgets, unknown_tiers
 
 _CACHE_HEAD = ("cache", "for", "size", "KV a token", "a chunk", "tokens", "full prompts")
 _GPUS_GIB = (24, 48, 80, 141)
@@ -42,9 +43,11 @@ def memory_text(
     workers = worker_budgets(plan, shape, weights_bytes, block_size)
     lines = [f"{plan.name}: {plan.model}, {_shape_text(shape)}"]
     if budgets:
-        lines += _aligned([_CACHE_HEAD, *(_cache_row(budget, longest) for budget in budgets)], 2)
+        rows = (*budgets, *tier_budgets(plan, budgets))
+        lines += _aligned([_CACHE_HEAD, *(_cache_row(budget, longest) for budget in rows)], 2)
     else:
         lines.append("  no LMCache")
+    lines += [f"  {tier}: how much it holds is not known here" for tier in unknown_tiers(plan)]
     lines += ["", *_aligned(list(_worker_rows(workers)), 2)]
     lines += [*_remarks(workers), "", *_totals(plan)]
     lines += _chunks(plan, budgets, longest)

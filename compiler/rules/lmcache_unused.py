@@ -46,6 +46,16 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
             "lmcache is enabled, but no worker uses it",
             "remove lmcache: false from a worker, or write lmcache: {enabled: false}",
         )
+    for tier in topology.lmcache.tiers if not enabled else ():
+        yield finding(
+            ID,
+            Severity.WARNING,
+            "without LMCache nothing stands before a tier",
+            tier.origin.key(),
+            f"the tier {tier.kind} is not used: lmcache.enabled is false",
+            "remove it, or write lmcache.enabled: true",
+            related=(switch,),
+        )
     for group in topology.workers:
         if group.lmcache and not enabled:
             yield finding(

@@ -11,6 +11,7 @@ from typing import Any
 from compiler.document import Json
 from compiler.source import parse_data
 from compiler.stacks.relations import Relation, parse_relations
+from compiler.stacks.tier_forms import TierKind, parse_tiers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +188,7 @@ class Stack:
     nested_engine_file: whether the engine reads mappings there, rather than JSON text.
     sized_nixl_cpu_buffer: whether its LMCache wants a size for NIXL's buffer in host memory too,
     which later releases refuse.
+    tiers: the data file of its LMCache's storage tiers; empty where that release was not looked at.
     """
 
     name: str
@@ -216,14 +218,21 @@ class Stack:
     registrations: Mapping[str, str] = field(default_factory=dict)
     sized_nixl_cpu_buffer: bool = False
     status_metrics: Mapping[str, str] = field(default_factory=dict)
+    tiers: str = ""
     catalogue_text: Callable[[str], str]
     relations_text: Callable[[], str]
+    tiers_text: Callable[[str], str]
 
     @cached_property
     def engine_options(self) -> Mapping[str, Option]:
         """Give every option of this stack's vLLM by its snake_case name and aliases."""
         data = json.loads(self.catalogue_text("vllm"))["options"]
         return {name: option_of(entry) for name, entry in data.items()}
+
+    @cached_property
+    def tier_kinds(self) -> Mapping[str, TierKind]:
+        """Give the kinds of storage tiers that its LMCache has; empty where nobody looked."""
+        return parse_tiers(self.tiers_text(self.tiers)) if self.tiers else {}
 
     @cached_property
     def environment_names(self) -> frozenset[str]:
@@ -242,7 +251,10 @@ class Stack:
 
 
 def parse_stack(
-    text: str, catalogue_text: Callable[[str], str], relations_text: Callable[[], str]
+    text: str,
+    catalogue_text: Callable[[str], str],
+    relations_text: Callable[[], str],
+    tiers_text: Callable[[str], str],
 ) -> Stack:
     """Read a stack file; a mistake in it is a bug of the program, not of a profile."""
     data = parse_data(text)
@@ -262,6 +274,7 @@ def parse_stack(
             "cases": tuple(_case(item) for item in data["cases"]),
             "catalogue_text": catalogue_text,
             "relations_text": relations_text,
+            "tiers_text": tiers_text,
         }
     )
 

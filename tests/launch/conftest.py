@@ -91,6 +91,7 @@ class Bundle:
             "chunk_multiple": "16",
             "cpu_gb": "20",
             "local_cpu": "True",
+            "tiers": "''",
         }
     )
 
@@ -123,6 +124,7 @@ class Bundle:
                 ready_path="/health",
                 ready_body=shlex.quote(view.pop("ready_body", "")),
                 ready_key_file=shlex.quote(view.pop("ready_key_file", "")),
+                ready_protocol=view.pop("ready_protocol", "http"),
                 after=shlex.quote(after),
                 only_with_lmcache=lmcache_only,
                 **launch,
@@ -143,7 +145,8 @@ class Bundle:
             "only_with_lmcache": False,
             "has_lmcache_off_form": "argv_off" in words,
         }
-        defaults |= {"argv_switches": (), "env_switches": (), "secrets": (), "passthrough": ()}
+        lists = ("argv_switches", "env_switches", "secrets", "folders", "servers", "passthrough")
+        defaults |= dict.fromkeys(lists, ())
         text = render(
             "process.sh.j2",
             name=name,

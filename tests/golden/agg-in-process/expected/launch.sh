@@ -9,7 +9,7 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 . lib/built.sh
 
 dync_bundle agg-in-process http://127.0.0.1:8000/v1
-#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file
-dync_add aggregated-0 127.0.0.1 8000 /health 900 60 '' 127.0.0.1:8000 '' ''
+#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file, protocol
+dync_add aggregated-0 127.0.0.1 8000 /health 900 60 '' 127.0.0.1:8000 '' '' http
 
 dync_launch "$@"

@@ -9,11 +9,11 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 . lib/built.sh
 
 dync_bundle disagg-cpu http://127.0.0.1:8000/v1
-#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file
-dync_add lmcache-prefill-0 127.0.0.1 8105 /healthcheck 180 30 '' '127.0.0.1:8104 127.0.0.1:8105' '' ''
+#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file, protocol
+dync_add lmcache-prefill-0 127.0.0.1 8105 /healthcheck 180 30 '' '127.0.0.1:8104 127.0.0.1:8105' '' '' http
 dync_add_lmcache_only lmcache-prefill-0
-dync_add decode-0 127.0.0.1 8100 /health 900 60 '' '127.0.0.1:8100 127.0.0.1:8102' '' ''
-dync_add prefill-0 127.0.0.1 8101 /v1/completions 900 60 lmcache-prefill-0 '127.0.0.1:8101 127.0.0.1:8103' '{"model": "smollm2", "prompt": [10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10], "max_tokens": 1}' ''
-dync_add router 127.0.0.1 8000 /v1/completions 300 15 'decode-0 prefill-0' '127.0.0.1:8000 127.0.0.1:8106' '{"model": "smollm2", "prompt": "Hello", "max_tokens": 1}' ''
+dync_add decode-0 127.0.0.1 8100 /health 900 60 '' '127.0.0.1:8100 127.0.0.1:8102' '' '' http
+dync_add prefill-0 127.0.0.1 8101 /v1/completions 900 60 lmcache-prefill-0 '127.0.0.1:8101 127.0.0.1:8103' '{"model": "smollm2", "prompt": [10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10], "max_tokens": 1}' '' http
+dync_add router 127.0.0.1 8000 /v1/completions 300 15 'decode-0 prefill-0' '127.0.0.1:8000 127.0.0.1:8106' '{"model": "smollm2", "prompt": "Hello", "max_tokens": 1}' '' http
 
 dync_launch "$@"

@@ -9,10 +9,10 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 . lib/built.sh
 
 dync_bundle dynamo-1-0-disagg http://127.0.0.1:8000/v1
-#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file
-dync_add decode-0 127.0.0.1 8100 /health 900 105 '' '127.0.0.1:8100 127.0.0.1:8102 127.0.0.1:8104' '' ''
-dync_add prefill-0 127.0.0.1 8101 /health 900 105 '' '127.0.0.1:8101 127.0.0.1:8103 127.0.0.1:8105' '' ''
-dync_add frontend 127.0.0.1 8000 /v1/completions 600 30 'decode-0 prefill-0' 127.0.0.1:8000 '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' ''
+#        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file, protocol
+dync_add decode-0 127.0.0.1 8100 /health 900 105 '' '127.0.0.1:8100 127.0.0.1:8102 127.0.0.1:8104' '' '' http
+dync_add prefill-0 127.0.0.1 8101 /health 900 105 '' '127.0.0.1:8101 127.0.0.1:8103 127.0.0.1:8105' '' '' http
+dync_add frontend 127.0.0.1 8000 /v1/completions 600 30 'decode-0 prefill-0' 127.0.0.1:8000 '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' '' http
 dync_keep run/discovery
 
 dync_launch "$@"

@@ -6,3 +6,4 @@ built_chunk_size=512
 built_chunk_multiple=16
 built_cpu_gb=4.5
 built_local_cpu=True
+built_tiers=''

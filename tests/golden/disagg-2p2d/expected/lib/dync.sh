@@ -11,7 +11,8 @@ if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
     exit 2
 fi
 
-built_mode='' built_chunk_size='' built_chunk_multiple='' built_cpu_gb='' built_local_cpu='' # set by lib/built.sh
+# Set by lib/built.sh.
+built_mode='' built_chunk_size='' built_chunk_multiple='' built_cpu_gb='' built_local_cpu='' built_tiers=''
 
 dync_say() { printf 'dync: %s\n' "$*"; }
 dync_errors=2 # the descriptor for error lines
@@ -96,8 +97,15 @@ dync_read_local_cpu() {
     case $1 in
     True | true | 1) [[ $built_local_cpu == True ]] || dync_replace LMCACHE_LOCAL_CPU "$built_local_cpu" ;;
     False | false | 0)
-        dync_refuse_switch "LMCACHE_LOCAL_CPU=$1: there is no other tier: nothing would ever hit;" \
-            "use ENABLE_LMCACHE=0 to run without LMCache"
+        if [[ -z $built_tiers ]]; then
+            dync_refuse_switch "LMCACHE_LOCAL_CPU=$1: there is no other tier: nothing would ever hit;" \
+                "use ENABLE_LMCACHE=0 to run without LMCache"
+        elif [[ $built_mode != in_process ]]; then
+            dync_refuse_switch "LMCACHE_LOCAL_CPU=$1: the cache server always keeps what it caches in host memory" \
+                "before its tiers ($built_tiers)"
+        else
+            dync_replace LMCACHE_LOCAL_CPU "$built_local_cpu"
+        fi
         ;;
     *) dync_refuse_switch "LMCACHE_LOCAL_CPU=$1 is neither True nor False" ;;
     esac
@@ -163,6 +171,81 @@ dync_secret() { # VARIABLE FILE
     dync_kept+=("$1")
 }
 
+# ---- storage tiers -----------------------------------------------------------------------------------------------
+
+# Make a tier's folder, and bring what an earlier run left there down to KEEP_BYTES, the oldest first: LMCache counts
+# only what it wrote itself. Its files all have an @ in their names; nothing else is touched. Empty: nothing is removed.
+dync_folder() { # FOLDER KEEP_BYTES SHARED: a shared one is mounted, and would be one of this host alone if made
+    local entry
+    local -i kept=0 files=0
+    [[ -z $3 || -d $1 ]] || dync_fail 2 "$dync_process: the tier's folder $1 is not there: mount it first"
+    (umask 0077 && mkdir -p -- "$1") 2>/dev/null # an error is told below, with what it means
+    [[ -d $1 && -w $1 && -x $1 ]] ||
+        dync_fail 2 "$dync_process: the tier's folder $1 cannot be made or written by $(id -un)"
+    [[ -n $2 ]] && ((!dync_check_only)) || return 0
+    while IFS= read -r -d '' entry; do # newest first: SIZE PATH
+        kept+=${entry%% *}
+        ((kept > $2)) || continue
+        rm -f -- "${entry#* }" && files+=1
+    done < <(find "$1" -type f -name '*@*' -printf '%T@ %s %p\0' | sort -z -rn | cut -z -d ' ' -f 2-)
+    ((!files)) || dync_say "$dync_process: removed $files old files of the tier $1" >&2
+}
+
+# Ask the server of a tier before the process starts: LMCache logs a wrong password and serves without the tier.
+dync_server() { # HOST PORT USERNAME PASSWORD_FILE WITHIN_S REQUIRED [NAME_OF_THE_FILE]
+    local -i give_up status
+    local password='to serve without a password (password_file)'
+    [[ -z $4 ]] || password="the password of ${7:-$4}"
+    dync_uptime
+    give_up=$((REPLY + $5 * 100))
+    while :; do
+        status=0
+        (dync_bounded 3 dync_redis "$1" "$2" "$3" "$4") || status=$?
+        dync_uptime
+        ((status != 0 && status != 2 && REPLY < give_up)) || break
+        sleep 0.5
+    done
+    case $status in
+    0) ;;
+    2) dync_fail 2 "$dync_process: the server of a tier at $1:$2 refuses $password" ;;
+    *)
+        [[ -z $6 ]] || dync_fail 2 "$dync_process: no server of a tier answers at $1:$2"
+        dync_say "$dync_process: no server of a tier answers at $1:$2: it starts without, and connects when there is one" >&2
+        ;;
+    esac
+}
+
+dync_server_of_ours() { # as dync_server, for one that is started along: not asked before anything runs
+    ((dync_check_only)) || dync_server "$@"
+}
+
+# True if a server of Redis' protocol answers PING; status 2 where it refuses the password.
+dync_redis() { # HOST PORT USERNAME PASSWORD_FILE
+    local LC_ALL=C password reply words=(AUTH) # lengths are in bytes
+    exec 3<>"/dev/tcp/$1/$2" || return 1
+    if [[ -n $4 ]]; then
+        password=$(<"$4") || return 1
+        [[ -z $3 ]] || words+=("$3")
+        words+=("$password")
+        printf '*%d\r\n' "${#words[@]}" >&3
+        for reply in "${words[@]}"; do printf '$%d\r\n%s\r\n' "${#reply}" "$reply" >&3; done
+        IFS= read -r reply <&3 || return 1
+        [[ $reply == +OK* ]] || return 2
+    fi
+    printf 'PING\r\n' >&3
+    IFS= read -r reply <&3 || return 1
+    case $reply in
+    +PONG*) return 0 ;;
+    -NOAUTH* | -WRONGPASS* | -NOPERM*) return 2 ;;
+    esac
+    return 1
+}
+
+dync_uptime() { # put in REPLY the hundredths of a second since boot
+    read -r REPLY _ </proc/uptime
+    REPLY=$((10#${REPLY/./}))
+}
+
 dync_pass() { dync_kept+=("$@"); }
 
 # Become the program. `env -i` would be shorter, but its command line, readable by every user of the host,
@@ -189,7 +272,7 @@ dync_exec() { # NAME=VALUE... -- ARGV...
 # Times are in hundredths of a second since boot: /proc/uptime has them without a fork and never jumps.
 dync_order=() # a start order
 declare -A dync_host=() dync_port=() dync_path=() dync_timeout=() dync_stop=() dync_after=() dync_listens=()
-declare -A dync_body=() dync_key_file=()
+declare -A dync_body=() dync_key_file=() dync_protocol=()
 declare -A dync_only_lmcache=()
 declare -A dync_state=() # waiting -> starting -> ready -> gone
 declare -A dync_pid=() dync_began=() dync_probe=() dync_probe_at=() dync_term_at=() dync_kill_at=() dync_grace=()
@@ -199,10 +282,11 @@ dync_registrations='' dync_keeper=''
 
 dync_bundle() { dync_bundle_name=$1 dync_bundle_url=$2; } # NAME URL
 
-dync_add() { # NAME READY_HOST READY_PORT READY_PATH READY_TIMEOUT_S STOP_S AFTER LISTENS READY_BODY KEY_FILE
+dync_add() { # NAME READY_HOST READY_PORT READY_PATH READY_TIMEOUT_S STOP_S AFTER LISTENS READY_BODY KEY_FILE PROTOCOL
     dync_order+=("$1")
     dync_host[$1]=$2 dync_port[$1]=$3 dync_path[$1]=$4 dync_timeout[$1]=$5 dync_stop[$1]=$6
-    dync_after[$1]=$7 dync_listens[$1]=$8 dync_body[$1]=$9 dync_key_file[$1]=${10} dync_state[$1]=waiting
+    dync_after[$1]=$7 dync_listens[$1]=$8 dync_body[$1]=$9 dync_key_file[$1]=${10} dync_protocol[$1]=${11}
+    dync_state[$1]=waiting
 }
 
 dync_keep() { dync_registrations=$1; } # FOLDER: of the files by which processes find each other
@@ -435,8 +519,12 @@ dync_check_ready() {
     if [[ -z ${dync_probe[$1]} ]] && ((dync_now >= dync_probe_at[$1])); then
         dync_reachable "${dync_host[$1]}"
         # A posted request may have to be computed, and the first one between two engines waits for their handshake.
-        dync_bounded $((${#dync_body[$1]} ? 120 : 5)) dync_answers "$REPLY" "${dync_port[$1]}" "${dync_path[$1]}" \
-            "${dync_body[$1]}" "${dync_key_file[$1]}" </dev/null &
+        if [[ ${dync_protocol[$1]} == redis ]]; then
+            dync_bounded 5 dync_redis "$REPLY" "${dync_port[$1]}" '' "${dync_key_file[$1]}" </dev/null &
+        else
+            dync_bounded $((${#dync_body[$1]} ? 120 : 5)) dync_answers "$REPLY" "${dync_port[$1]}" "${dync_path[$1]}" \
+                "${dync_body[$1]}" "${dync_key_file[$1]}" </dev/null &
+        fi
         dync_probe[$1]=$! dync_probe_at[$1]=$((dync_now + 50))
     fi
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the systemd units, and for `keep` launch.sh, run beside the deployment's own processes. Works in the bundle, or in
 # the installed generation.
-# usage: bash lib/service.sh run|gpus|ready|serving|sweep|keep ARGUMENT...
+# usage: bash lib/service.sh run|gpus|folder|server|ready|serving|sweep|keep ARGUMENT...
 set -uo pipefail
 # shellcheck source=/dev/null
 . lib/dync.sh
@@ -49,7 +49,14 @@ service_gpus_shown() { # GPU...: ids as in `GPU 0:`, or UUIDs
     done
 }
 
-# Wait until the unit's main process answers, so that After= means ready.
+# Make a tier's folder ready for the process, and ask the server of one: see lib/dync.sh.
+service_folder() { dync_folder "$@"; } # FOLDER KEEP_BYTES SHARED
+
+service_server() { # HOST PORT USERNAME CREDENTIAL WITHIN_S REQUIRED FILE
+    dync_server "${@:1:3}" "${4:+$CREDENTIALS_DIRECTORY/$4}" "${@:5}"
+}
+
+# Wait until the unit's main process answers, so that After= means ready. Without PATH it speaks Redis' protocol.
 service_ready() { # WITHIN_S HOST PORT PATH BODY CREDENTIAL
     local -i give_up
     service_deadline "$1" && give_up=$REPLY
@@ -78,6 +85,7 @@ service_serving() { # WITHIN_S HOST PORT BODY CREDENTIAL UNIT...
 }
 
 service_answers() ( # HOST PORT PATH BODY CREDENTIAL: what is posted may have to be computed
+    [[ -n $3 ]] || dync_bounded 5 dync_redis "$1" "$2" '' "${5:+$CREDENTIALS_DIRECTORY/$5}"
     dync_bounded $((${#4} ? 120 : 5)) dync_answers "${@:1:4}" "${5:+$CREDENTIALS_DIRECTORY/$5}"
 )
 

@@ -6,3 +6,4 @@ built_chunk_size=256
 built_chunk_multiple=16
 built_cpu_gb=20
 built_local_cpu=True
+built_tiers=''

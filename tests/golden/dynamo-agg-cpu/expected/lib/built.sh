@@ -6,3 +6,4 @@ built_chunk_size=128
 built_chunk_multiple=128
 built_cpu_gb=1
 built_local_cpu=True
+built_tiers=''

@@ -1,0 +1,78 @@
+"""Say what is done for a process's storage tiers before it starts: folders, servers, modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compiler.emit.artifact import Artifact
+from compiler.plan import Kind, Plan, Process, Tier, TierServer
+from compiler.render import Renderer
+
+MODULES = ("lib/dync_redis.py", "lib/dync_valkey.py")
+MODULE_FOLDER = "lib"
+REDIS_SCRIPT = "lib/redis.sh"
+MANAGED_WITHIN_S, REQUIRED_WITHIN_S = 30, 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCheck:
+    """One server that is asked before a process starts; secret names the password, file holds it.
+
+    within_s: how long it may take to answer. is_managed: the deployment starts it itself.
+    """
+
+    host: str
+    port: int
+    username: str
+    secret: str
+    file: str
+    within_s: int
+    required: bool
+    is_managed: bool
+
+
+def emit_tier_library(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
+    """Emit what LMCache loads as plugins, and what starts a managed store; only where used."""
+    if any(process.env.get("PYTHONPATH") == MODULE_FOLDER for process in plan.processes):
+        for path in MODULES:
+            yield Artifact(path=path, text=renderer.static(path))
+    if any(process.kind is Kind.STORE for process in plan.processes):
+        yield Artifact(path=REDIS_SCRIPT, text=renderer.static(REDIS_SCRIPT))
+
+
+def folders(process: Process) -> tuple[Tier, ...]:
+    """Give the tiers that have a folder."""
+    return tuple(tier for tier in process.tiers if tier.folder)
+
+
+def folder_words(tier: Tier) -> tuple[str, str, str]:
+    """Give a folder, the bytes that may lie there at a start ("": all), "shared" where it is."""
+    keep = "" if tier.keep_bytes is None else str(tier.keep_bytes)
+    return tier.folder, keep, "shared" if tier.shared else ""
+
+
+def server_checks(plan: Plan, process: Process) -> tuple[ServerCheck, ...]:
+    """Give the servers that a process's tiers are kept in, each once."""
+    servers = dict.fromkeys(tier.server for tier in process.tiers if tier.server)
+    return tuple(_check(plan, process, server) for server in servers)
+
+
+def _check(plan: Plan, process: Process, server: TierServer) -> ServerCheck:
+    stores = [item for item in plan.processes if item.kind is Kind.STORE]
+    is_managed = any(
+        (listen.host, listen.port) == (server.host, server.port)
+        for store in stores
+        for listen in store.listens
+    )
+    required_s = REQUIRED_WITHIN_S if server.required else 0
+    return ServerCheck(
+        host=server.host,
+        port=server.port,
+        username=server.username,
+        secret=server.secret,
+        file=process.secrets.get(server.secret, ""),
+        within_s=MANAGED_WITHIN_S if is_managed else required_s,
+        required=server.required,
+        is_managed=is_managed,
+    )

@@ -1,0 +1,103 @@
+"""Tiers do not write the same setting twice, nor does a worker's environment.
+
+In process all tiers share one configuration of LMCache, which has one disk and one URL. A variable
+outranks it without a word.
+
+Accepted:
+    name: tiers
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache:
+      mode: in_process
+      tiers: [{disk: {path: /mnt/a, size_gb: 100}}, {fs: {path: /mnt/kv}}]
+    workers: [{role: aggregated, gpus: [0]}]
+
+Rejected:
+    name: tiers
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache:
+      mode: in_process
+      tiers: [{redis: {url: "redis://10.0.0.5:6379"}}, {infinistore: {host: 10.0.0.6}}]
+    workers: [{role: aggregated, gpus: [0], engine_args: {enforce_eager: true}}]
+
+Source: lmcache 0.5.6 v1/config.py, local_disk and remote_url; v1/config_base.py, load_from_env
+after the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.document import Json
+from compiler.plan import ProcessName
+from compiler.rules.report import finding
+from compiler.stacks.lmcache_keys import variable
+from compiler.stacks.stack import Stack
+from compiler.tier_words import tier_words
+from compiler.tiers import form_of, tier_config
+from compiler.topology import CacheMode, TierChoice, Topology
+
+ID = "tier-conflict"
+SEVERITY = Severity.ERROR
+WHY = "in process all tiers share one configuration of LMCache"
+
+
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report settings that two tiers want differently, and variables that replace one."""
+    owners: dict[str, tuple[TierChoice, Json]] = {}
+    for number, tier in enumerate(topology.lmcache.tiers, 1):
+        form = form_of(tier, topology, stack)
+        if form is None or form.refused:
+            continue
+        own: dict[str, Json] = {}
+        if topology.lmcache.mode is CacheMode.IN_PROCESS:
+            words = tier_words(tier, number, ProcessName(""), 0)
+            own = dict(
+                _flat(tier_config(tier, form, {**words, "folder": tier.options.get("path")}))
+            )
+        for key, value in own.items():
+            other, theirs = owners.setdefault(key, (tier, value))
+            if other is not tier and theirs != value:
+                yield _twice(tier, key, other)
+                break
+        yield from _replaced(topology, tier, {*map(variable, own), *form.env, *form.secrets})
+
+
+def _flat(config: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
+    """Give every setting that has one value; lists are joined."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from value.items()
+        elif not isinstance(value, list):
+            yield key, value
+
+
+def _twice(tier: TierChoice, key: str, other: TierChoice) -> Diagnostic:
+    return finding(
+        ID,
+        SEVERITY,
+        WHY,
+        tier.origin.key(),
+        f"{tier.kind} and {other.kind} before it both set LMCache's {key}",
+        "remove one of them, or write mode: multiprocess, where each tier stands for itself",
+        related=(Label(span=other.origin.key(), text="the first"),),
+    )
+
+
+def _replaced(topology: Topology, tier: TierChoice, names: set[str]) -> Iterator[Diagnostic]:
+    for group in topology.workers:
+        for name in group.env:
+            if name in names and topology.uses_lmcache(group):
+                yield finding(
+                    ID,
+                    SEVERITY,
+                    "a variable outranks LMCache's file",
+                    group.origin.key("env", name),
+                    f"{name} would replace what the tier {tier.kind} says",
+                    "remove it",
+                    related=(Label(span=tier.origin.key(), text="the tier"),),
+                )

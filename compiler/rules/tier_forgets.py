@@ -1,0 +1,52 @@
+"""What a tier of files is read again after a restart, or the profile's reader knows that it is not.
+
+LMCache in process keeps the index of its disk tier in memory. dync empties the folder at each
+start, since what lies there is neither read nor counted.
+
+Accepted:
+    name: tiers
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {tiers: [{disk: {path: /var/cache/kv, size_gb: 100}}]}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Reported:
+    name: tiers
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {mode: in_process, tiers: [{disk: {path: /var/cache/kv, size_gb: 100}}]}
+    workers: [{role: aggregated, gpus: [0], engine_args: {enforce_eager: true}}]
+
+Source: lmcache 0.5.6 v1/storage_backend/local_disk_backend.py: no scan of its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Severity
+from compiler.rules.report import finding
+from compiler.stacks.stack import Stack
+from compiler.tiers import form_of
+from compiler.topology import Topology
+
+ID = "tier-forgets"
+SEVERITY = Severity.INFO
+WHY = "LMCache keeps the index of these files in memory only"
+
+
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report tiers of files that are emptied at each start."""
+    for tier in topology.lmcache.tiers:
+        form = form_of(tier, topology, stack)
+        if form is not None and form.keep_gb == 0:
+            yield finding(
+                ID,
+                SEVERITY,
+                WHY,
+                tier.origin.key(),
+                f"the tier {tier.kind} is emptied at each start in mode in_process",
+                "nothing to do; mode: multiprocess reads it again",
+            )

@@ -1,0 +1,80 @@
+"""The stack's LMCache has every tier in the profile's mode.
+
+LMCache has two sets of backends, one for each mode, and neither has all. One that a mode lacks is
+an error after the start, or a line in a log beside a green health check.
+
+Accepted:
+    name: tiers
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {tiers: [{disk: {path: /var/cache/kv, size_gb: 100}}]}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Rejected:
+    name: tiers
+    stack: vllm-0.32
+    topology: agg
+    model: {id: Qwen/Qwen3-0.6B}
+    lmcache: {tiers: [{infinistore: {host: 10.0.0.5}}]}
+    workers: [{role: aggregated, gpus: [0]}]
+
+Source: schemas/tiers/*.yaml; lmcache 0.5.6 v1/distributed/l2_adapters/ and
+v1/storage_backend/connector/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.diagnostic import Diagnostic, Severity
+from compiler.rules.report import finding
+from compiler.stacks.stack import Stack
+from compiler.stacks.tier_forms import TierRefusal
+from compiler.tiers import form_of, holds_for
+from compiler.topology import TierChoice, Topology
+
+ID = "tier-offered"
+SEVERITY = Severity.ERROR
+
+
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+    """Report tiers, and options of tiers, that the stack or the mode does not have."""
+    for tier in topology.lmcache.tiers:
+        form = form_of(tier, topology, stack)
+        if form is None:
+            yield _unknown(topology, tier, stack)
+        elif form.refused:
+            mode = topology.lmcache.mode.value
+            message = f"there is no tier {tier.kind} in mode {mode}"
+            yield finding(ID, SEVERITY, form.refused, tier.origin.key(), message, form.fix)
+        else:
+            for refusal in form.refuses:
+                if holds_for(refusal.when, tier):
+                    yield _refused(topology, tier, refusal)
+            for want in form.wants:
+                if holds_for(want.when, tier):
+                    yield finding(ID, SEVERITY, want.why, tier.origin.key(), want.message, want.fix)
+
+
+def _unknown(topology: Topology, tier: TierChoice, stack: Stack) -> Diagnostic:
+    release = f"LMCache {stack.versions['lmcache']}"
+    message = f"nobody has looked at the tier {tier.kind} of {release} (stack {stack.name})"
+    return finding(
+        ID,
+        SEVERITY,
+        "a tier's form differs between releases, and a wrong one serves without the tier",
+        tier.origin.key(),
+        message,
+        "remove the tier, or write stack: vllm-0.32 or dynamo-1.6",
+        label=topology.lmcache.mode.value,
+    )
+
+
+def _refused(topology: Topology, tier: TierChoice, refusal: TierRefusal) -> Diagnostic:
+    """Report at the first of the options that ask for it, where it was written."""
+    names = [name for name in refusal.when if tier.origin.wrote(name)]
+    span = tier.origin.of(names[0]) if names else tier.origin.key()
+    mode = topology.lmcache.mode.value
+    message = f"{tier.kind} with {' and '.join(refusal.when)} is not possible in mode {mode}"
+    return finding(ID, SEVERITY, refusal.why, span, message, refusal.fix)

@@ -1,0 +1,165 @@
+"""Facts about storage tiers that golden bundles only hold still."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from compiler.emit import emit
+from compiler.kv_shape import KvShape
+from compiler.library import library, templates
+from compiler.memory_budget import cache_budgets
+from compiler.plan import Kind, OffForm, Plan, Process, Protocol
+from compiler.source import parse_data
+from compiler.tier_budget import tier_budgets, unknown_tiers
+from tests.support import AGG, DISAGG, compile_text, plan_of
+
+GIB = 1 << 30
+DISK = "lmcache.tiers=[{disk: {path: /var/cache/kv, size_gb: 100}}]"
+MANAGED = "lmcache.tiers=[{redis: {managed: true, size_gb: 4, password_file: /etc/pw}}]"
+IN_PROCESS = ("lmcache.mode=in_process", "workers[0].engine_args.enforce_eager=true")
+
+
+def process(plan: Plan, name: str) -> Process:
+    return next(item for item in plan.processes if item.name == name)
+
+
+def adapters(item: Process) -> list[dict[str, Any]]:
+    words = zip(item.argv, item.argv[1:], strict=False)
+    return [json.loads(text) for flag, text in words if flag == "--l2-adapter"]
+
+
+def test_each_cache_server_has_its_own_folder_and_half_of_it_after_a_restart() -> None:
+    plan = plan_of(DISAGG, DISK, "workers[1].lmcache=true")
+    servers = [item for item in plan.processes if item.kind is Kind.CACHE_SERVER]
+    assert len(servers) == 2
+    for server in servers:
+        (tier,) = server.tiers
+        (adapter,) = adapters(server)
+        assert tier.folder == adapter["base_path"] == f"/var/cache/kv/{server.name}"
+        assert tier.size_bytes == 100 * GIB
+        assert tier.keep_bytes is not None
+        assert tier.keep_bytes + adapter["max_capacity_gb"] * GIB == tier.size_bytes
+        assert adapter["eviction"]["eviction_policy"] == "LRU"
+        assert (tier.persistent, tier.shared, tier.server) == (True, False, None)
+
+
+@pytest.mark.parametrize(("keep", "run"), [(0, 100), (30, 70)])
+def test_what_a_restart_keeps_is_taken_from_the_run(keep: int, run: int) -> None:
+    tiers = f"lmcache.tiers=[{{disk: {{path: /kv, size_gb: 100, keep_gb: {keep}}}}}]"
+    server = process(plan_of(AGG, tiers), "lmcache")
+    assert server.tiers[0].keep_bytes == keep * GIB
+    assert adapters(server)[0]["max_capacity_gb"] == run
+
+
+def test_every_worker_has_its_own_folder_in_process_and_forgets_it() -> None:
+    more = ("workers[0].gpus=[0,1]", "workers[0].replicas=2")
+    plan = plan_of(AGG, DISK, *IN_PROCESS, *more)
+    for name in ("aggregated-0", "aggregated-1"):
+        worker = process(plan, name)
+        assert worker.lmcache_config["local_disk"] == f"/var/cache/kv/{name}"
+        assert worker.lmcache_config["max_local_disk_size"] == 100
+        assert worker.tiers[0].keep_bytes == 0
+        assert not worker.tiers[0].persistent
+        assert "LMCACHE_LOCAL_CPU" in worker.switch_env
+
+
+def test_a_managed_redis_comes_first_and_is_no_part_of_the_form_without_lmcache() -> None:
+    plan = plan_of(AGG, MANAGED)
+    store = plan.processes[0]
+    assert (store.name, store.kind, store.ready.protocol) == ("redis", Kind.STORE, Protocol.REDIS)
+    assert store.without_lmcache is OffForm.NOT_STARTED
+    assert process(plan, "lmcache").after == ("redis",)
+    assert "redis" not in process(plan, "aggregated-0").after
+    options = dict(zip(store.argv[2::2], store.argv[3::2], strict=True))
+    assert options["--bind"] == "127.0.0.1"
+    assert options["--maxmemory"] == str(4 * GIB)
+    assert (options["--save"], options["--appendonly"]) == ("", "no")
+    (tier,) = process(plan, "lmcache").tiers
+    assert tier.server is not None
+    assert tier.server.port == store.listens[0].port
+    assert not tier.persistent
+    inside = plan_of(AGG, MANAGED, *IN_PROCESS)
+    assert process(inside, "aggregated-0").after == ("redis",)
+
+
+def test_a_managed_redis_takes_the_last_port_so_that_others_stay() -> None:
+    plain, managed = plan_of(AGG), plan_of(AGG, MANAGED)
+    for item in plain.processes:
+        assert process(managed, item.name).listens == item.listens
+    ports = [listen.port for item in managed.processes for listen in item.listens]
+    assert len(set(ports)) == len(ports)
+
+
+@pytest.mark.parametrize("mode", [(), IN_PROCESS])
+def test_a_password_is_named_by_its_file_alone(mode: tuple[str, ...]) -> None:
+    text = "lmcache.tiers=[{redis: {url: 'redis://h:1', username: kv, password_file: /etc/pw}}]"
+    plan = plan_of(AGG, text, "frontend.api_key_file=/etc/key", *mode)
+    caching = next(item for item in plan.processes if item.tiers)
+    assert caching.secrets["LMCACHE_RESP_PASSWORD"] == "/etc/pw"
+    assert caching.env["LMCACHE_RESP_USERNAME"] == "kv"
+    assert plan.api_key_file == "/etc/key"
+    texts = {artifact.path: artifact.text for artifact in emit(plan, templates())}
+    assert "Bearer $(cat /etc/key)" in texts["README.md"]
+    serving = texts["systemd/dync-one-serving.service"]
+    assert "LoadCredential=VLLM_API_KEY:/etc/key" in serving
+    assert "LMCACHE_RESP_PASSWORD" not in serving
+
+
+def test_without_lmcache_no_tier_is_used() -> None:
+    plan = plan_of(AGG, MANAGED, *IN_PROCESS)
+    off = process(plan, "aggregated-0").without_lmcache
+    assert not isinstance(off, OffForm)
+    assert off.lmcache_config == {}
+    assert not any(name.startswith("LMCACHE_RESP") for name in off.env)
+    assert "redis" not in [item.name for item in plan_of(AGG, "lmcache.enabled=false").processes]
+
+
+def test_every_kind_of_the_schema_has_a_form_and_every_option_is_used() -> None:
+    """An option that no form reads would be dropped in silence."""
+    kinds = library().schema["properties"]["lmcache"]["properties"]["tiers"]["items"]["properties"]
+    from compiler.data import tiers_text
+
+    data = parse_data(tiers_text("lmcache-0.5.6"))["kinds"]
+    assert set(data) == set(kinds)
+    through = {  # words that follow from an option: compiler/tier_words.py, compiler/store.py
+        "hosts": "_url", "url": "url", "keep_gb": "keep_gb", "size_gb": "size", "port": "port",
+        "slot_mb": "slot_bytes", "segment_gb": "segment_bytes", "buffer_gb": "buffer_bytes",
+        "tls": "tls", "cluster": "cluster", "endpoint": "endpoint", "managed": "managed",
+        "direct_io": "direct_io", "l2_adapter": "own_adapter", "ttl_s": "ttl_s",
+        "master": "master", "sentinel": "sentinel", "database": "database",
+    }  # fmt: skip
+    for kind, schema in kinds.items():
+        text = json.dumps(data[kind])
+        for option in schema["properties"]:
+            words = (through.get(option, option), "hosts_text" if option == "hosts" else "managed")
+            assert any(word in text for word in words), f"{kind}.{option}"
+
+
+def test_what_tiers_hold() -> None:
+    shape = KvShape(layers=2, heads=2, head_size=64, is_latent=False, max_len=1000)
+    plan = plan_of(AGG, "lmcache.cpu_cache_gb=1", DISK)
+    (memory,) = budgets = cache_budgets(plan, shape)
+    (disk,) = tier_budgets(plan, budgets)
+    assert disk.name == "lmcache disk"
+    assert disk.tokens == pytest.approx(100 * memory.tokens, rel=0.01)
+    assert unknown_tiers(plan) == ()
+    fs = plan_of(AGG, "lmcache.tiers=[{fs: {path: /mnt/kv}}]")
+    assert unknown_tiers(fs) == ("fs at /mnt/kv",)
+
+
+@pytest.mark.parametrize("stack", ["vllm-0.25", "dynamo-1.3", "dynamo-1.0", "dynamo-0.7"])
+def test_a_stack_that_nobody_looked_at_has_no_tiers(stack: str) -> None:
+    compiled = compile_text(AGG, f"stack={stack}", DISK, *IN_PROCESS)
+    assert "tier-offered" in {found.rule for found in compiled.diagnostics}
+
+
+def test_the_scripts_hold_any_path() -> None:
+    path = "/mnt/it's 100% $HOME/`x`"
+    plan = plan_of(AGG, f'lmcache.tiers=[{{disk: {{path: "{path}", size_gb: 100}}}}]')
+    script = next(item for item in emit(plan, templates()) if item.path == "bin/lmcache.sh")
+    (line,) = (line for line in script.text.splitlines() if line.startswith("dync_folder"))
+    assert shlex.split(line)[1] == f"{path}/lmcache"

@@ -1,0 +1,35 @@
+"""docs/storage-tiers.md says what the stacks' data says, and only what tests or hands have done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from compiler.data import tiers_text
+from compiler.stacks.tier_forms import parse_tiers
+from tests.support import ROOT
+
+
+def test_table_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "tiers_page.py"), "--print"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (ROOT / "docs" / "storage-tiers.md").read_text("utf-8")
+
+
+def test_every_form_is_described() -> None:
+    for path in (ROOT / "schemas" / "tiers").glob("*.yaml"):
+        for kind, item in parse_tiers(tiers_text(path.stem)).items():
+            assert set(item.modes) == {"multiprocess", "in_process"}, kind
+            for form in item.modes.values():
+                if form.refused:
+                    assert form.fix
+                    continue
+                assert form.verified in ("real", "configuration", "paper")
+                assert form.needs
+                assert form.bounded
+                assert form.proof
+                assert form.place
