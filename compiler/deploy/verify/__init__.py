@@ -1,0 +1,201 @@
+"""`dync verify`: prove on the running deployment that LMCache and NIXL do their work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from compiler.deploy.caches import cache_server_of, cached_workers
+from compiler.deploy.finding import Finding, Verdict, failed, passed, skipped, warned, worst
+from compiler.deploy.place import Place
+from compiler.deploy.process_logs import read_log
+from compiler.deploy.running import Running, running
+from compiler.deploy.verify.as_built import as_built
+from compiler.deploy.verify.ask import NotAnswered
+from compiler.deploy.verify.cache_server import server_status
+from compiler.deploy.verify.log_scan import scan
+from compiler.deploy.verify.probing import Probing, frontend_way
+from compiler.deploy.verify.prompt import LEAST_CHUNKS, prompt_tokens
+from compiler.deploy.verify.proof import ProcessProof, Proof
+from compiler.deploy.verify.reading import Probe
+from compiler.deploy.verify.tiers import probe_tiers
+from compiler.deploy.web import get_json
+from compiler.plan import Kind, Plan, Process, ProcessName
+from compiler.topology import Accelerator
+
+WISHED_TOKENS = {Accelerator.CUDA: 4096, Accelerator.CPU: 512}
+"""A prompt that shows a difference, and that a CPU computes in a second or two."""
+_FIRST_TRIES = 3
+"""The first handshake between two engines can fail on a busy machine."""
+
+
+def verify(place: Place, tokens: int | None = None, timeout_s: float = 120) -> Proof:
+    """Look at every process, send a new prompt and repeat it, and judge what came of it.
+
+    tokens: about how long the prompt is to be. timeout_s: for one answer. Leaves at most two
+    prompts in each cache.
+    """
+    begun, plan = time.monotonic(), place.plan
+    alive = running(plan)
+    findings = list(_standing(place, alive))
+    probing = _probing(plan, alive, tokens, timeout_s, findings)
+    if probing is not None:
+        try:
+            _first_answer(probing)
+            probing.run()
+        except NotAnswered as error:
+            findings.append(_unanswered(str(error)))
+        findings += probing.findings
+    findings += probe_tiers(plan)
+    findings += _logs(place)
+    return Proof(
+        name=plan.name,
+        url=plan.url,
+        manager=place.manager.value,
+        findings=tuple(findings),
+        processes=tuple(_process(process, findings) for process in plan.processes),
+        timings=tuple(probing.timings) if probing else (),
+        transfers=tuple(probing.transfers) if probing else (),
+        took_s=time.monotonic() - begun,
+    )
+
+
+def _standing(place: Place, alive: dict[ProcessName, Running]) -> Iterator[Finding]:
+    """Look at every process as it stands: is it there, as built, and well."""
+    for process in place.plan.processes:
+        yield from as_built(process, alive.get(process.name))
+        if process.kind is Kind.CACHE_SERVER and process.name in alive:
+            status = server_status(process)
+            if status is None or not status.is_healthy:
+                yield failed(
+                    "cache-server",
+                    process.name,
+                    "does not answer /status" if status is None else "says that it is not well",
+                    f"see its log: dync logs BUNDLE {process.name}",
+                )
+    if not place.plan.lmcache.enabled:
+        yield warned(
+            "lmcache", place.plan.name, "was built without LMCache", "lmcache.enabled: true"
+        )
+
+
+def _probing(
+    plan: Plan,
+    alive: dict[ProcessName, Running],
+    tokens: int | None,
+    timeout_s: float,
+    findings: list[Finding],
+) -> Probing | None:
+    """Choose the prompt; None, and a finding, where none can prove anything or would hang.
+
+    A worker whose cache server is down waits for it up to LMCache's timeout of minutes.
+    """
+    dead = [item.subject for item in findings if item.verdict is Verdict.FAIL]
+    servers = {item.name for item in plan.processes if item.kind is Kind.CACHE_SERVER}
+    if servers.intersection(dead) or frontend_way(plan).name not in alive:
+        findings.append(
+            skipped("prompt", plan.name, "no prompt was sent: it would wait for what is down")
+        )
+        return None
+    chunk = _chunk(plan, alive)
+    longest = _longest(plan)
+    length = prompt_tokens(chunk, longest, tokens or WISHED_TOKENS[plan.accelerator])
+    if length is None:
+        findings.append(
+            failed(
+                "chunk-size",
+                plan.name,
+                f"chunks of {chunk} tokens: {LEAST_CHUNKS} do not fit in the longest prompt of "
+                f"{longest} tokens, and what is shorter than a chunk is never cached",
+                f"lmcache.chunk_size: {plan.lmcache.chunk_multiple} to {longest // LEAST_CHUNKS}, "
+                "and no LMCACHE_CHUNK_SIZE at launch",
+            )
+        )
+        return None
+    return Probing(
+        plan=plan,
+        key=_key(plan),
+        probe=Probe(tokens=length, chunk=chunk),
+        timeout_s=timeout_s,
+    )
+
+
+def _chunk(plan: Plan, alive: dict[ProcessName, Running]) -> int:
+    """Give the chunk size in force: what runs may differ from what was built."""
+    for worker in cached_workers(plan):
+        server = cache_server_of(plan, worker)
+        status = server_status(server) if server else None
+        if status and status.chunk_size:
+            return status.chunk_size
+        environment = alive[worker.name].environment if worker.name in alive else None
+        given = (environment or {}).get("LMCACHE_CHUNK_SIZE", "")
+        if server is None and given.isdecimal():
+            return int(given)
+    return plan.lmcache.chunk_size
+
+
+def _longest(plan: Plan) -> int:
+    """Give the most tokens that a prompt may have beside one of the answer."""
+    models = get_json(f"{plan.url}/models") or {}
+    served = [item.get("max_model_len") for item in models.get("data", ())]
+    built = [item.engine_args.get("max_model_len") for item in plan.processes]
+    known = [int(value) for value in (*served, *built) if isinstance(value, int) and value]
+    return min(known, default=1 << 17) - 1
+
+
+def _first_answer(probing: Probing) -> None:
+    """Ask until something comes back, so that handshakes and compilations are over.
+
+    Errors: NotAnswered.
+    """
+    for left in range(_FIRST_TRIES, 0, -1):
+        try:
+            probing.ask(frontend_way(probing.plan), "Hello")
+        except NotAnswered as error:
+            if left == 1:
+                raise
+            probing.findings.append(
+                warned(
+                    "prompt",
+                    probing.plan.name,
+                    f"a first prompt failed: {error}",
+                    "none: tried again",
+                )
+            )
+            time.sleep(2)
+        else:
+            return
+
+
+def _unanswered(text: str) -> Finding:
+    return failed("prompt", text.partition(" at ")[0], text, "see its log: dync logs BUNDLE")
+
+
+def _key(plan: Plan) -> str:
+    """Read the client's key, where the deployment asks for one."""
+    files = [
+        item.secrets["VLLM_API_KEY"] for item in plan.processes if "VLLM_API_KEY" in item.secrets
+    ]
+    try:
+        return Path(files[0]).read_text("utf-8").strip() if files else ""
+    except OSError:
+        return ""
+
+
+def _logs(place: Place) -> Iterator[Finding]:
+    scanned = []
+    for process in place.plan.processes:
+        text = read_log(place, process)
+        if text is not None:
+            scanned.append(process.name)
+            yield from scan(process.name, text)
+    if scanned:
+        yield passed("log", place.plan.name, f"read the logs of {', '.join(scanned)}")
+    else:
+        yield skipped("log", place.plan.name, "no log is known of processes started by hand")
+
+
+def _process(process: Process, findings: list[Finding]) -> ProcessProof:
+    own = worst(item for item in findings if item.subject == process.name)
+    return ProcessProof(name=process.name, verdict=own)
