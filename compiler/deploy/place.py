@@ -60,13 +60,21 @@ def is_launched(folder: Path) -> bool:
     return False
 
 
-def _installed(host: Host, name: str) -> Place:
+def installed(host: Host, name: str) -> Deployment:
+    """Find what is installed on a host by its name.
+
+    Errors: Refused where nothing is.
+    """
     names = list(installed_names(host))
     if name not in names:
         near = suggestion(name, names)
         hint = f"; did you mean {near}?" if near else f"; installed: {', '.join(names) or 'none'}"
         raise Refused(f"{name!r} is neither a bundle nor installed here{hint}")
-    deployment = Deployment(host=host, name=name)
+    return Deployment(host=host, name=name)
+
+
+def _installed(host: Host, name: str) -> Place:
+    deployment = installed(host, name)
     number = deployment.current
     assert number is not None, "installed_names lists it"
     return Place(

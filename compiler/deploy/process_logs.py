@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+from compiler.deploy.host import Refused
 from compiler.deploy.place import Manager, Place
 from compiler.deploy.systemd import Systemd
 from compiler.plan import Process
-from compiler.units import process_unit
+from compiler.units import process_unit, service_units
 
 _MOST_BYTES = 16_000_000
 """The start and the end of a longer log are read: where engines say that they gave up."""
@@ -43,6 +45,33 @@ def read_log(place: Place, process: Process) -> str | None:
         check=False,
     )
     return None if done.returncode else done.stdout
+
+
+def show_command(
+    place: Place, processes: Sequence[Process], lines: int, *, follow: bool
+) -> list[str]:
+    """Give the command that shows the logs of processes: journalctl, or tail.
+
+    Errors: Refused where none of them has a log.
+    """
+    if place.deployment is not None:
+        names = [process.name for process in processes]
+        every = len(names) == len(place.plan.processes)
+        units = (
+            service_units(place.plan)
+            if every
+            else tuple(process_unit(place.plan.name, name) for name in names)
+        )
+        options = ("--no-pager", f"--lines={lines}", *(("--follow",) if follow else ()))
+        return Systemd(place.deployment.host.is_system).journal(units, *options)
+    files = [path for path in (log_file(place, item) for item in processes) if path is not None]
+    if not files:
+        raise Refused(
+            f"{place.folder}/logs has no log of it: start the bundle's launch.sh; what is started "
+            "by hand logs to its own terminal"
+        )
+    # -F: launch.sh moves a log aside at its next start.
+    return ["tail", f"--lines={lines}", *(("-F",) if follow else ()), "--", *map(str, files)]
 
 
 def _ends(path: Path) -> str | None:

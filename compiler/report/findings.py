@@ -18,7 +18,7 @@ STYLES = {
     Verdict.FAIL: ("FAIL", "bold red"),
     Verdict.SKIP: ("skip", "dim"),
 }
-_WIDE = 160
+_WIDE = 240
 
 
 def console_for(*, stderr: bool = False) -> Console:

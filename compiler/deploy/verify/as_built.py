@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compiler.deploy.finding import Finding, failed, passed, warned
+from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.running import Running
 from compiler.plan import Launch, OffForm, Process
 
@@ -19,6 +19,9 @@ def as_built(process: Process, alive: Running | None) -> Iterator[Finding]:
     name = process.name
     if alive is None:
         yield from _not_there(process)
+        return
+    if len([word for word in alive.argv if word]) == 1 < len(process.argv):
+        yield _renamed(process, alive)
         return
     form = _form(process, alive)
     if form == "off":
@@ -66,6 +69,18 @@ def _not_there(process: Process) -> Iterator[Finding]:
             f"nothing listens on its port {process.ready.port}",
             "start the deployment, and see its log: dync logs BUNDLE " + process.name,
         )
+
+
+def _renamed(process: Process, alive: Running) -> Finding:
+    """Judge a program that wrote its title over its arguments and environment in /proc.
+
+    vllm-router 0.1.17 does (seen): vllm::router.
+    """
+    return skipped(
+        "as-built",
+        process.name,
+        f"pid {alive.pid} calls itself {alive.argv[0]!r}: its arguments and environment are gone",
+    )
 
 
 def _form(process: Process, alive: Running) -> str:
