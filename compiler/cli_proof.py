@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from compiler.cli_deploy import host_of, refusing, user_option
-from compiler.cli_profiles import FAILED
+from compiler.cli_profiles import FAILED, compile_named, overrides_option, print_findings
 
 if TYPE_CHECKING:
     from compiler.deploy.status import Status
@@ -22,6 +22,48 @@ machine_format = click.option(
     show_default=True,
     help="How to print the result.",
 )
+
+
+@click.command()
+@click.argument("named", metavar="PROFILE")
+@overrides_option
+@machine_format
+def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
+    """Hold this host against a profile's plan before a start; 1 if something must be mended.
+
+    PROFILE is a profile, or the folder of a bundle.
+    """
+    from pathlib import Path
+
+    from compiler.deploy.doctor import examine
+    from compiler.deploy.doctor.subject import Subject
+    from compiler.deploy.host import Refused, read_plan
+    from compiler.library import library
+    from compiler.report.checkup import checkup_json, print_checkup
+    from compiler.report.findings import console_for
+
+    folder = Path(named)
+    if (folder / "plan.json").is_file():
+        if overrides:
+            raise click.UsageError("--set is for a profile: a bundle is built already")
+        try:
+            plan = read_plan(folder)
+        except Refused as error:
+            raise click.ClickException(str(error)) from error
+    else:
+        compiled = compile_named(named, overrides)
+        if print_findings([compiled], (), strict=False, style="text"):
+            sys.exit(FAILED)
+        assert compiled.resolved is not None, "a profile without errors has a plan"
+        plan = compiled.resolved.plan
+        folder = Path("build") / plan.name
+    stack = library().load_stack(plan.stack)
+    checkup = examine(Subject(plan=plan, stack=stack, folder=folder))
+    if style == "json":
+        click.echo(checkup_json(checkup), nl=False)
+    else:
+        print_checkup(checkup, console_for())
+    sys.exit(0 if checkup.is_fit else FAILED)
 
 
 @click.command()
@@ -158,4 +200,4 @@ def logs(deployment: str, process: str | None, follow: bool, lines: int, for_use
     become(show_command(place, wanted, lines, follow=follow))
 
 
-COMMANDS = (verify, status, logs)
+COMMANDS = (doctor, verify, status, logs)

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from compiler.deploy.caches import has_lmcache
 from compiler.deploy.counters import Counters, read_counters
 from compiler.deploy.verify.cache_server import ServerStatus, server_status
-from compiler.deploy.verify.reading import FAILURES, MOVED_BYTES, MOVED_S, OWN
+from compiler.deploy.verify.reading import (
+    ASKED,
+    FAILURES,
+    LOADED,
+    MOVED_BYTES,
+    MOVED_S,
+    OWN,
+)
 from compiler.deploy.verify.tiers import kinds, tiers_of
 from compiler.plan import Kind, Process
 
@@ -81,7 +88,7 @@ def activity(process: Process, metrics: Mapping[str, str]) -> Activity:
         )
     if process.kind is not Kind.WORKER:
         return Activity()
-    hit, asked = metrics.get("hit_tokens", ""), metrics.get("asked_tokens", "")
+    hit, asked = metrics.get("hit_tokens", LOADED), metrics.get("asked_tokens", ASKED)
     used = counters.total(_KV_USAGE)
     return Activity(
         requests=_first(counters, _REQUESTS),

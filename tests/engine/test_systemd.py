@@ -6,6 +6,7 @@ prints are those of benchmarks/recovery.md.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading

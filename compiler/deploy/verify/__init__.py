@@ -23,6 +23,7 @@ from compiler.deploy.verify.tiers import probe_tiers
 from compiler.deploy.web import get_json
 from compiler.plan import Kind, Plan, Process, ProcessName
 from compiler.topology import Accelerator
+from compiler.write import NotWritten, changed_files
 
 WISHED_TOKENS = {Accelerator.CUDA: 4096, Accelerator.CPU: 512}
 """A prompt that shows a difference, and that a CPU computes in a second or two."""
@@ -74,9 +75,25 @@ def _standing(place: Place, alive: dict[ProcessName, Running]) -> Iterator[Findi
                     "does not answer /status" if status is None else "says that it is not well",
                     f"see its log: dync logs BUNDLE {process.name}",
                 )
+    yield from _bundle(place)
     if not place.plan.lmcache.enabled:
         yield warned(
             "lmcache", place.plan.name, "was built without LMCache", "lmcache.enabled: true"
+        )
+
+
+def _bundle(place: Place) -> Iterator[Finding]:
+    """Say which files somebody changed: the plan no longer tells the truth about them."""
+    try:
+        changed = changed_files(place.folder)
+    except NotWritten:
+        return
+    if changed:
+        yield warned(
+            "bundle",
+            place.plan.name,
+            f"changed since dync wrote it: {', '.join(changed)}",
+            "change the profile instead, and build again",
         )
 
 

@@ -1,0 +1,257 @@
+"""Plant faults that a health check does not see, and ask dync verify and dync doctor for each.
+
+Run: python -m benchmarks.faults [--out docs/verify-measured.md] [CASE…]
+Needs what `make demo` needs, and some 15 minutes of two cores. A case passes when the command ends
+with the status it should and says the words that name the fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from compiler.plan import Plan
+from demo.workshop import launched, model, stack_prefix
+
+ROOT = Path(__file__).resolve().parents[1]
+CONNECTOR = "LMCacheConnectorV1"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One planted fault, or none: which command finds it, and a part of what it must say."""
+
+    name: str
+    found_by: str
+    says: str
+    run: Callable[[Path], tuple[int, str]]
+    is_healthy: bool = False
+
+
+def main() -> int:
+    """Run the cases; 0 if each was found, or each healthy one proved."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="also write the table here")
+    parser.add_argument("cases", nargs="*", help="words of the cases' names; default: all")
+    options = parser.parse_args()
+    rows, wrong = [], 0
+    for case in CASES:
+        if options.cases and not any(word in case.name for word in options.cases):
+            continue
+        with tempfile.TemporaryDirectory(prefix="dync-faults-") as folder:
+            status, output = case.run(Path(folder))
+        line = next((text for text in said(output) if case.says in text), "")
+        right = (status == 0) == case.is_healthy and bool(line)
+        wrong += not right
+        print(f"{'ok' if right else 'WRONG'}: {case.name}: {line or output}", flush=True)
+        rows.append(f"| {case.name} | {case.found_by} | {line if right else 'NOT FOUND'} |")
+    table = "\n".join(["| Fault | Found by | It says |", "|---|---|---|", *rows, ""])
+    print(table)
+    if options.out:
+        options.out.write_text(table, encoding="utf-8")
+    return 1 if wrong else 0
+
+
+def said(output: str) -> list[str]:
+    """Give the messages of a JSON result, failures first."""
+    findings = json.loads(output)["findings"]
+    order = {"fail": 0, "warn": 1, "pass": 2, "skip": 3}
+    findings.sort(key=lambda item: order[item["verdict"]])
+    return [re.sub(r"\s+", " ", f"{item['subject']}: {item['message']}") for item in findings]
+
+
+def dync(*words: str) -> tuple[int, str]:
+    """Run a dync command of this checkout."""
+    command = [sys.executable, "-m", "compiler", *words, "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout or done.stderr
+
+
+def built(folder: Path, profile: str, *overrides: str, real: bool = False) -> tuple[Path, Plan]:
+    """Build a ready profile for this machine's CPU stack."""
+    prefix = stack_prefix()
+    weights = model(prefix, random=not real)
+    given = (f"model.id={weights}", f"deploy.prefix={prefix}", *overrides)
+    options = [word for override in given for word in ("--set", override)]
+    source = str(ROOT / "profiles" / f"{profile}.yaml")
+    command = [sys.executable, "-m", "compiler", "build", source, "-o", str(folder / profile)]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    text = (folder / profile / "plan.json").read_text("utf-8")
+    return folder / profile, Plan.from_json(text)
+
+
+@contextmanager
+def by_hand(bundle: Path, plan: Plan, *, patience_s: float = 180) -> Iterator[dict[str, int]]:
+    """Start each process as an operator would who has no launcher; give their pids."""
+    pids: dict[str, int] = {}
+    with ExitStack() as stack:
+        (bundle / "logs").mkdir(exist_ok=True)
+        started = {}
+        for process in plan.processes:
+            log = stack.enter_context(open(bundle / "logs" / f"{process.name}.log", "wb"))
+            started[process.name] = subprocess.Popen(
+                [str(bundle / "bin" / f"{process.name}.sh")],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            pids[process.name] = started[process.name].pid
+        try:
+            for process in plan.processes:
+                _wait(process.ready.port, patience_s)
+            yield pids
+        finally:
+            for child in started.values():
+                _kill(child)
+
+
+def _wait(port: int, patience_s: float) -> None:
+    give_up = time.monotonic() + patience_s
+    connect = f"exec 3<>/dev/tcp/127.0.0.1/{port}"
+    while subprocess.run(
+        ["bash", "-c", connect], stderr=subprocess.DEVNULL, check=False
+    ).returncode:
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"nothing listens on port {port}")
+        time.sleep(0.5)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def rewritten(path: Path, before: str, after: str) -> None:
+    """Replace a text of a file that must be there."""
+    text = path.read_text("utf-8")
+    assert re.search(before, text), (path, before)
+    path.write_text(re.sub(before, after, text, count=1), "utf-8")
+
+
+def launched_case(
+    profile: str, *overrides: str, environment: Mapping[str, str] | None = None, real: bool = False
+) -> Callable[[Path], tuple[int, str]]:
+    """Make a case of a bundle that launch.sh starts as it was built."""
+
+    def run(folder: Path) -> tuple[int, str]:
+        bundle, _ = built(folder, profile, *overrides, real=real)
+        with launched(bundle, environment):
+            return dync("verify", str(bundle))
+
+    return run
+
+
+def connector_v1(folder: Path) -> tuple[int, str]:
+    """Put the in-process connector into the engine file: healthy, and it never caches."""
+    bundle, _ = built(folder, "agg-cpu")
+    file = bundle / "engine" / "aggregated-0.yaml"
+    rewritten(
+        file,
+        r"(?s)kv-transfer-config:.*",
+        f'kv-transfer-config:\n  kv_connector: "{CONNECTOR}"\n  kv_role: "kv_both"\n',
+    )
+    with launched(bundle):
+        return dync("verify", str(bundle))
+
+
+def cache_server_down(folder: Path) -> tuple[int, str]:
+    """Kill the cache server under a worker that goes on."""
+    bundle, plan = built(folder, "agg-cpu")
+    with by_hand(bundle, plan) as pids:
+        os.killpg(pids["lmcache"], signal.SIGKILL)
+        time.sleep(1)
+        return dync("verify", str(bundle))
+
+
+def environment_of_a_worker(
+    line: str, profile: str, worker: str, *overrides: str
+) -> Callable[[Path], tuple[int, str]]:
+    """Make a case of a worker that was started with one variable of its own."""
+
+    def run(folder: Path) -> tuple[int, str]:
+        bundle, plan = built(folder, profile, *overrides)
+        name = line.partition("=")[0]
+        script = bundle / "bin" / f"{worker}.sh"
+        text = re.sub(rf"(?m)^    {name}=.*\n", "", script.read_text("utf-8"))
+        script.write_text(
+            text.replace("environment=(\n", f"environment=(\n    {line}\n", 1), "utf-8"
+        )
+        with by_hand(bundle, plan):
+            return dync("verify", str(bundle))
+
+    return run
+
+
+TWO_WORKERS = "workers[0].replicas=2"
+NO_CHAT = "workers[0].env.DYN_ENDPOINT_TYPES=completions"
+CASES = (
+    Case("healthy: agg", "verify", "LMCache served", launched_case("agg-cpu"), True),
+    Case("healthy: disagg", "verify", "NIXL moved", launched_case("disagg-cpu", real=True), True),
+    Case(
+        "healthy: two workers, one cache server",
+        "verify",
+        "aggregated-1: LMCache served",
+        launched_case("agg-cpu", TWO_WORKERS),
+        True,
+    ),
+    Case(
+        "healthy: Dynamo agg",
+        "verify",
+        "LMCache served",
+        launched_case("dynamo-agg-cpu", NO_CHAT),
+        True,
+    ),
+    Case(
+        "healthy: Dynamo disagg",
+        "verify",
+        "NIXL moved",
+        launched_case("dynamo-disagg-cpu", real=True),
+        True,
+    ),
+    Case(
+        f"{CONNECTOR} on a CPU (healthy, never caches)",
+        "verify",
+        "degraded mode",
+        connector_v1,
+    ),
+    Case("cache server down", "verify", "no cache server listens", cache_server_down),
+    Case(
+        "chunk larger than the prompt (LMCACHE_CHUNK_SIZE=4096)",
+        "verify",
+        "do not fit in the longest prompt",
+        launched_case("agg-cpu", environment={"LMCACHE_CHUNK_SIZE": "4096"}),
+    ),
+    Case(
+        "ENABLE_LMCACHE=0",
+        "verify",
+        "runs its form without LMCache",
+        launched_case("agg-cpu", environment={"ENABLE_LMCACHE": "0"}),
+    ),
+    Case(
+        "another PYTHONHASHSEED on one of two workers that share a cache",
+        "verify",
+        "PYTHONHASHSEED=1",
+        environment_of_a_worker("PYTHONHASHSEED=1", "agg-cpu", "aggregated-1", TWO_WORKERS),
+    ),
+    Case(
+        "a stray LMCACHE_CONFIG_FILE",
+        "verify",
+        "LMCACHE_CONFIG_FILE=/etc/lmcache.yaml is in its environment",
+        environment_of_a_worker("LMCACHE_CONFIG_FILE=/etc/lmcache.yaml", "agg-cpu", "aggregated-0"),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())
