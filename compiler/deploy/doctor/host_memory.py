@@ -27,7 +27,8 @@ def check(subject: Subject) -> Iterator[Finding]:
 def _memory(plan: Plan) -> Finding:
     wanted = sum(process.memory.host_bytes for process in plan.processes)
     seen = psutil.virtual_memory()
-    text = f"the plan's caches take {_gib(wanted)}, {_gib(seen.available)} of {_gib(seen.total)} are available"
+    free = f"{_gib(seen.available)} of {_gib(seen.total)} are available"
+    text = f"the plan's caches take {_gib(wanted)}, {free}"
     if wanted > seen.available:
         return failed(
             "memory", "host memory", text, "a smaller lmcache.cpu_cache_gb, or end what takes it"

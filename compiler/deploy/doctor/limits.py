@@ -30,7 +30,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if locked != resource.RLIM_INFINITY and locked < wanted:
         yield warned(
             "limits", "memlock",
-            f"{locked // 2**20} MiB may be locked; pinned caches and InfiniBand need {wanted >> 20} MiB",
+            f"{locked >> 20} MiB may be locked; pinned caches take {wanted >> 20} MiB",
             "ulimit -l unlimited, or /etc/security/limits.conf; units set it themselves",
         )  # fmt: skip
     else:

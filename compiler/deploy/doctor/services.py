@@ -37,13 +37,12 @@ def _service(service: Service) -> Finding:
     fix = f"start {service.purpose} at {service.url}, or name where it runs (discovery)"
     if service.purpose not in _ASK:
         return failed("services", service.url, f"nobody knows how to ask {service.purpose}", fix)
+    subject = f"{service.purpose} {host}:{port}"
     try:
         said = _ASK[service.purpose](host, port, parts.username or "", parts.password or "")
     except Refusal as refusal:
-        return failed(
-            "services", f"{service.purpose} {host}:{port}", str(refusal), refusal.fix or fix
-        )
-    return passed("services", f"{service.purpose} {host}:{port}", said)
+        return failed("services", subject, str(refusal), fix)
+    return passed("services", subject, said)
 
 
 def redis_finding(process: Process, tier: Any) -> Finding:

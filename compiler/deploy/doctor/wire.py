@@ -21,12 +21,11 @@ _NOT_YOU = ("-WRONGPASS", "-NOAUTH", "-ERR AUTH", "-ERR invalid password", "-ERR
 
 
 class Refusal(Exception):
-    """A service that does not serve; fix says what to do, "" where the caller knows better."""
+    """A service that does not serve, and whether it is the password."""
 
-    def __init__(self, why: str, *, is_authentication: bool = False, fix: str = "") -> None:
+    def __init__(self, why: str, *, is_authentication: bool = False) -> None:
         super().__init__(why)
         self.is_authentication = is_authentication
-        self.fix = fix
 
 
 def ask_redis(host: str, port: int, password: str) -> str:
