@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from compiler.plan import Plan
@@ -78,9 +79,15 @@ def dync(*words: str) -> tuple[int, str]:
     return done.returncode, done.stdout or done.stderr
 
 
+@cache
+def prepared() -> Path:
+    """Give the prefix of the stacks, once they are whole."""
+    return stack_prefix()
+
+
 def built(folder: Path, profile: str, *overrides: str, real: bool = False) -> tuple[Path, Plan]:
     """Build a ready profile for this machine's CPU stack."""
-    prefix = stack_prefix()
+    prefix = prepared()
     weights = model(prefix, random=not real)
     given = (f"model.id={weights}", f"deploy.prefix={prefix}", *overrides)
     options = [word for override in given for word in ("--set", override)]

@@ -22,8 +22,12 @@ class Manager(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A deployment as it stands here; deployment is there under systemd only."""
+    """A deployment as it stands here; deployment is there under systemd only.
 
+    named: what the operator called it, and what other commands find it by.
+    """
+
+    named: str
     plan: Plan
     folder: Path
     manager: Manager
@@ -42,10 +46,10 @@ def find_place(host: Host, named: str) -> Place:
         return _installed(host, named)
     plan = read_plan(folder)
     if is_launched(folder):
-        return Place(plan=plan, folder=folder, manager=Manager.LAUNCHER)
+        return Place(named=named, plan=plan, folder=folder, manager=Manager.LAUNCHER)
     if plan.name in installed_names(host):
         return _installed(host, plan.name)
-    return Place(plan=plan, folder=folder, manager=Manager.NONE)
+    return Place(named=named, plan=plan, folder=folder, manager=Manager.NONE)
 
 
 def is_launched(folder: Path) -> bool:
@@ -78,6 +82,7 @@ def _installed(host: Host, name: str) -> Place:
     number = deployment.current
     assert number is not None, "installed_names lists it"
     return Place(
+        named=name,
         plan=deployment.plan(number),
         folder=deployment.folder(number),
         manager=Manager.SYSTEMD,

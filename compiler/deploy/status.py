@@ -15,6 +15,7 @@ from compiler.deploy.place import Manager, Place
 from compiler.deploy.placement import drop_ins
 from compiler.deploy.running import Running, running
 from compiler.deploy.systemd import Systemd, UnitState
+from compiler.deploy.verify.as_built import form_of
 from compiler.deploy.web import NO_ANSWER, WITHIN_S, open_url
 from compiler.plan import Plan, Process, ProcessName, Ready
 from compiler.units import process_unit, service_units, target_unit
@@ -98,9 +99,10 @@ def _unit_names(plan: Plan) -> dict[ProcessName, str]:
 def _process(
     process: Process, unit: UnitState | None, alive: Running | None, metrics: Mapping[str, str]
 ) -> ProcessStatus:
-    is_up = alive is not None if unit is None else unit.active == "active"
-    up_s = time.time() - alive.started_s if alive else None
-    state = "running" if is_up else "not running"
+    is_taken = unit is None and alive is not None and form_of(process, alive) == "other"
+    is_up = alive is not None and not is_taken if unit is None else unit.active == "active"
+    up_s = time.time() - alive.started_s if alive and is_up else None
+    state = "port is another's" if is_taken else ("running" if is_up else "not running")
     if unit is not None:
         state = f"{unit.active} ({unit.sub})"
         up_s = _since(unit) if is_up else None

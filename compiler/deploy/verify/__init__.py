@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from compiler.deploy.caches import cache_server_of, cached_workers
@@ -50,6 +52,7 @@ def verify(place: Place, tokens: int | None = None, timeout_s: float = 120) -> P
         findings += probing.findings
     findings += probe_tiers(plan)
     findings += _logs(place)
+    findings = [_for_here(finding, place) for finding in findings]
     return Proof(
         name=plan.name,
         url=plan.url,
@@ -211,6 +214,11 @@ def _logs(place: Place) -> Iterator[Finding]:
         yield passed("log", place.plan.name, f"read the logs of {', '.join(scanned)}")
     else:
         yield skipped("log", place.plan.name, "no log is known of processes started by hand")
+
+
+def _for_here(finding: Finding, place: Place) -> Finding:
+    """Name the deployment in a command to type, as the operator named it."""
+    return replace(finding, fix=finding.fix.replace("BUNDLE", shlex.quote(place.named)))
 
 
 def _process(process: Process, findings: list[Finding]) -> ProcessProof:

@@ -20,10 +20,10 @@ def as_built(process: Process, alive: Running | None) -> Iterator[Finding]:
     if alive is None:
         yield from _not_there(process)
         return
-    if len([word for word in alive.argv if word]) == 1 < len(process.argv):
+    form = form_of(process, alive)
+    if form == "renamed":
         yield _renamed(process, alive)
         return
-    form = _form(process, alive)
     if form == "off":
         yield failed(
             "as-built",
@@ -83,11 +83,14 @@ def _renamed(process: Process, alive: Running) -> Finding:
     )
 
 
-def _form(process: Process, alive: Running) -> str:
-    """Tell which form runs: built, off, switched (a launch-time switch), or another program.
+def form_of(process: Process, alive: Running) -> str:
+    """Tell which form runs: built, off, switched (by a launch-time switch), renamed, or other.
 
-    Where both forms have one argv, the environment tells them apart.
+    off: without LMCache; renamed: it wrote over its arguments; other: another program. Where both
+    forms have one argv, the environment tells them apart.
     """
+    if len([word for word in alive.argv if word]) == 1 < len(process.argv):
+        return "renamed"
     off, argv = process.without_lmcache, alive.argv
     if isinstance(off, Launch) and argv == off.argv:
         nearer = len(list(_wrong(off.env, alive.environment, ())))

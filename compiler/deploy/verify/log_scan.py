@@ -85,7 +85,7 @@ _SIGNS = (
 
 
 def scan(process: str, text: str) -> Iterator[Finding]:
-    """Give a finding for each kind of sign that a process's log has, with its last such line."""
+    """Give a finding for each kind of sign that a process's log has, with its first such line."""
     lines = _ESCAPES.sub("", text).replace("\r", "\n").split("\n")
     for sign in _SIGNS:
         found = [line.strip() for line in lines if sign.pattern.search(line)]
@@ -95,6 +95,6 @@ def scan(process: str, text: str) -> Iterator[Finding]:
                 check="log",
                 subject=process,
                 verdict=sign.verdict,
-                message=f"{sign.meaning}{times}: {found[-1][:_SHOWN]}",
+                message=f"{sign.meaning}{times}: {found[0][:_SHOWN]}",
                 fix=sign.fix,
             )
