@@ -123,8 +123,8 @@ def test_a_status() -> None:
         "lmcache   cache server  active (running)    ready      1 min 30 s         0         4  "
         "           -  512 of 1024 50%  cpu 1.00 GiB of 20.00 GiB, disk 3.0 MiB  -",
         "decode-0  decode        activating (start)  not ready     2 d 7 h         2         9  "
-        "      0 of 0                -  engine 50%, s3 ?                         14.7 MB, 0.73 GB/s, "
-        "1 failed",
+        "      0 of 0                -  engine 50%, s3 ?                         14.7 MB, "
+        "0.73 GB/s, 1 failed",
         "drop-in /etc/systemd/system/dync-disagg.target.d/a.conf",
     ]
 

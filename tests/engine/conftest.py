@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,24 @@ from demo.workshop import cache_folder, model, stack_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
 Build = Callable[..., tuple[Path, Plan]]
+
+
+def proved(bundle: Path, *options: str) -> tuple[bool, dict[str, Any]]:
+    """Run dync verify; give whether it ended with 0, and its result."""
+    command = [sys.executable, "-m", "compiler", "verify", str(bundle), "--format", "json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    print(done.stdout, done.stderr, flush=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode == 0, found
+
+
+def messages(found: Mapping[str, Any], verdict: str) -> list[str]:
+    """Give what a proof says with one verdict, with whom it says it of."""
+    return [
+        f"{item['subject']}: {item['message']}"
+        for item in found["findings"]
+        if item["verdict"] == verdict
+    ]
 
 
 @contextmanager
