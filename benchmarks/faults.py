@@ -51,7 +51,10 @@ def main() -> int:
         if options.cases and not any(word in case.name for word in options.cases):
             continue
         with tempfile.TemporaryDirectory(prefix="dync-faults-") as folder:
-            status, output = case.run(Path(folder))
+            try:
+                status, output = case.run(Path(folder))
+            except RuntimeError as error:  # it did not start: the others may
+                status, output = 2, json.dumps({"findings": [unstarted(str(error))]})
         line = next((text for text in said(output) if case.says in text), "")
         right = (status == 0) == case.is_healthy and bool(line)
         wrong += not right
@@ -62,6 +65,11 @@ def main() -> int:
     if options.out:
         options.out.write_text(table, encoding="utf-8")
     return 1 if wrong else 0
+
+
+def unstarted(why: str) -> dict[str, str]:
+    """Say that a deployment did not start, as a finding."""
+    return {"subject": "launch.sh", "verdict": "fail", "message": why[-500:]}
 
 
 def said(output: str) -> list[str]:

@@ -16,7 +16,7 @@ from compiler.deploy.verify.reading import (
     MOVED_S,
     OWN,
 )
-from compiler.deploy.verify.tiers import kinds, tiers_of
+from compiler.deploy.verify.tiers import kind_of, tiers_of
 from compiler.plan import Kind, Process
 
 _REQUESTS = ("vllm:request_success_total", "lmcache_mp_lookups_requests_total")
@@ -128,7 +128,7 @@ def _server_fills(process: Process, seen: ServerStatus | None) -> tuple[Fill, ..
         total_bytes=seen.total_bytes,
         share=seen.used_bytes / seen.total_bytes if seen.total_bytes else None,
     )
-    names = kinds(tiers_of(process))
+    names = list(map(kind_of, tiers_of(process)))
     behind = (
         Fill(
             tier=names[at] if at < len(names) else str(adapter.get("type", "storage")),

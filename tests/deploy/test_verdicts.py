@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from compiler.deploy.counters import parse_counters
 from compiler.deploy.finding import Finding, Verdict
+from compiler.deploy.verify import tiers
 from compiler.deploy.verify.cache_server import parse_status
 from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_transfer
 from compiler.deploy.verify.log_scan import scan
@@ -235,3 +237,63 @@ def test_signs_in_a_log(line: str, verdict: Verdict) -> None:
 
 def test_a_healthy_log_has_no_sign() -> None:
     assert list(scan("w", "INFO: GET /health 200 OK\nNIXL is available\n")) == []
+
+
+# ---- tiers
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A tier, as the plan has it."""
+
+    kind: str
+    place: str
+    folder: str = ""
+
+
+def tier_findings(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch, *, was_asked: bool, store: Callable[[], None]
+) -> list[Finding]:
+    """Judge one tier of one process around what stores in it."""
+    of = plan("agg-cpu")
+    monkeypatch.setattr(
+        tiers, "tiers_of", lambda process: (tier,) if process.name == "lmcache" else ()
+    )
+    monkeypatch.setattr(tiers, "_SETTLED_S", 0.3)
+    before = tiers.count_tiers(of)
+    store()
+    return list(tiers.judge_tiers(of, before, was_asked=was_asked))
+
+
+def test_a_tier_that_gets_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old").touch()
+    tier = Tier("disk", str(tmp_path), str(tmp_path))
+    [found] = tier_findings(
+        tier, monkeypatch, was_asked=True, store=lambda: (tmp_path / "new").touch()
+    )
+    assert (found.verdict, found.subject) == (Verdict.PASS, "lmcache disk")
+    assert found.message == f"{tmp_path} got 1 objects of new prompts"
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "was_asked", "verdict", "says"),
+    [
+        (".", "disk", True, Verdict.FAIL, "got nothing of a new prompt; it holds 0 objects"),
+        (".", "disk", False, Verdict.SKIP, "no prompt was stored"),
+        ("gone", "fs", True, Verdict.FAIL, "there is no folder"),
+        (".", "s3", True, Verdict.SKIP, "nobody knows how to count"),
+    ],
+)
+def test_tiers_that_do_not_show(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+    kind: str,
+    was_asked: bool,
+    verdict: Verdict,
+    says: str,
+) -> None:
+    tier = Tier(kind, "its place", str(tmp_path / folder))
+    [found] = tier_findings(tier, monkeypatch, was_asked=was_asked, store=lambda: None)
+    assert found.verdict is verdict
+    assert says in found.message

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from compiler.deploy.doctor.subject import Subject
-from compiler.deploy.doctor.wire import Refusal, ask_etcd, ask_nats, ask_redis
 from compiler.deploy.finding import Finding, failed, passed
-from compiler.deploy.verify.tiers import tiers_of
+from compiler.deploy.verify.tiers import password_of, tiers_of
+from compiler.deploy.wire import Refusal, ask_etcd, ask_nats, ask_redis
 from compiler.plan import Plan, Process, Service
 
 _PORTS = {"etcd": 2379, "nats": 4222}
@@ -49,22 +48,15 @@ def redis_finding(process: Process, tier: Any) -> Finding:
     """Ask the server of a tier, as the process will."""
     server = tier.server
     subject = f"{tier.kind} {server.host}:{server.port}"
-    file = process.secrets.get(server.secret, "") if server.secret else ""
-    password = ""
-    if file:
-        try:
-            password = Path(file).read_text("utf-8").strip()
-        except OSError as error:
-            return failed(
-                "services", subject, f"its password is in {file}: {error.strerror}",
-                "write the password there, mode 600",
-            )  # fmt: skip
+    file = process.secrets.get(server.secret, "")
     try:
-        return passed("services", subject, ask_redis(server.host, server.port, password))
+        password = password_of(process, server)
+        user = str(getattr(server, "username", ""))
+        return passed("services", subject, ask_redis(server.host, server.port, password, user))
     except Refusal as refusal:
         where = f"write the right password into {file}" if file else "give the tier a password_file"
-        fix = where if refusal.is_authentication else f"start it at {server.host}:{server.port}"
-        return failed("services", subject, str(refusal), fix)
+        there = f"start it at {server.host}:{server.port}"
+        return failed("services", subject, str(refusal), where if refusal.is_password else there)
 
 
 def _is_own(plan: Plan, server: Any) -> bool:

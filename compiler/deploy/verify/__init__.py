@@ -21,7 +21,7 @@ from compiler.deploy.verify.probing import Probing, frontend_way
 from compiler.deploy.verify.prompt import LEAST_CHUNKS, prompt_tokens
 from compiler.deploy.verify.proof import ProcessProof, Proof
 from compiler.deploy.verify.reading import Probe
-from compiler.deploy.verify.tiers import probe_tiers
+from compiler.deploy.verify.tiers import count_tiers, judge_tiers
 from compiler.deploy.web import get_json
 from compiler.plan import Kind, Plan, Process, ProcessName
 from compiler.topology import Accelerator
@@ -43,6 +43,7 @@ def verify(place: Place, tokens: int | None = None, timeout_s: float = 120) -> P
     alive = running(plan)
     findings = list(_standing(place, alive))
     probing = _probing(plan, alive, tokens, timeout_s, findings)
+    held = count_tiers(plan)
     if probing is not None:
         try:
             _first_answer(probing)
@@ -50,7 +51,7 @@ def verify(place: Place, tokens: int | None = None, timeout_s: float = 120) -> P
         except NotAnswered as error:
             findings.append(_unanswered(str(error)))
         findings += probing.findings
-    findings += probe_tiers(plan)
+    findings += judge_tiers(plan, held, was_asked=bool(probing and probing.timings))
     findings += _logs(place)
     findings = [_for_here(finding, place) for finding in findings]
     return Proof(

@@ -23,34 +23,51 @@ _NOT_YOU = ("-WRONGPASS", "-NOAUTH", "-ERR AUTH", "-ERR invalid password", "-ERR
 class Refusal(Exception):
     """A service that does not serve, and whether it is the password."""
 
-    def __init__(self, why: str, *, is_authentication: bool = False) -> None:
+    def __init__(self, why: str, *, is_password: bool = False) -> None:
         super().__init__(why)
-        self.is_authentication = is_authentication
+        self.is_password = is_password
 
 
-def ask_redis(host: str, port: int, password: str) -> str:
+def ask_redis(host: str, port: int, password: str, user: str = "") -> str:
     """Ask PING of a server that speaks Redis' protocol, after AUTH where there is a password.
 
     Errors: Refusal.
     """
     with _connection(host, port) as (link, lines):
-        if password:
-            _redis(link, lines, b"AUTH", password.encode())
+        _authenticate(link, lines, password, user)
         _redis(link, lines, b"PING")
     return f"answers PING{' after AUTH' if password else ''}"
 
 
-def _redis(link: socket.socket, lines: BinaryIO, *words: bytes) -> None:
+def redis_keys(host: str, port: int, password: str, user: str = "") -> int:
+    """Count the keys of a server that speaks Redis' protocol.
+
+    Errors: Refusal.
+    """
+    with _connection(host, port) as (link, lines):
+        _authenticate(link, lines, password, user)
+        return int(_redis(link, lines, b"DBSIZE"))
+
+
+def _authenticate(link: socket.socket, lines: BinaryIO, password: str, user: str) -> None:
+    if password:
+        _redis(link, lines, b"AUTH", *([user.encode()] if user else []), password.encode())
+
+
+def _redis(link: socket.socket, lines: BinaryIO, *words: bytes) -> str:
+    """Say one command, and give its one-line answer without its mark.
+
+    Errors: Refusal. What a server refuses quotes nothing of a password.
+    """
     sent = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
     link.sendall(b"*%d\r\n" % len(words) + sent)
     answer = lines.readline(_MOST).decode("utf-8", "replace").strip()
-    if answer.startswith("+"):
-        return
-    # What it refuses may quote nothing of the password; its first words are its error's name.
+    if answer.startswith(("+", ":")):
+        return answer[1:]
     refused = answer.startswith(_NOT_YOU)
     raise Refusal(
         f"refuses {words[0].decode()}: {answer.lstrip('-') or 'no answer'}",
-        is_authentication=refused,
+        is_password=refused,
     )
 
 
@@ -71,7 +88,7 @@ def ask_nats(host: str, port: int, user: str, password: str) -> str:
     if answer != "PONG":
         raise Refusal(
             f"refuses the connection: {answer.removeprefix('-ERR ') or 'no answer'}",
-            is_authentication="Authorization" in answer,
+            is_password="Authorization" in answer,
         )
     version = json.loads(greeting[5:]).get("version", "of an unknown version")
     return f"NATS {version} answers PING"
