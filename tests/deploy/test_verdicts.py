@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -268,32 +269,26 @@ def tier_findings(
 def test_a_tier_that_gets_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old").touch()
     tier = Tier("disk", str(tmp_path), str(tmp_path))
-    [found] = tier_findings(
-        tier, monkeypatch, was_asked=True, store=lambda: (tmp_path / "new").touch()
-    )
+    [found] = tier_findings(tier, monkeypatch, was_asked=True, store=(tmp_path / "new").touch)
     assert (found.verdict, found.subject) == (Verdict.PASS, "lmcache disk")
     assert found.message == f"{tmp_path} got 1 objects of new prompts"
 
 
 @pytest.mark.parametrize(
-    ("folder", "kind", "was_asked", "verdict", "says"),
+    ("folder", "kind", "was_asked", "said"),
     [
-        (".", "disk", True, Verdict.FAIL, "got nothing of a new prompt; it holds 0 objects"),
-        (".", "disk", False, Verdict.SKIP, "no prompt was stored"),
-        ("gone", "fs", True, Verdict.FAIL, "there is no folder"),
-        (".", "s3", True, Verdict.SKIP, "nobody knows how to count"),
+        (".", "disk", True, "fail: its place got nothing of a new prompt; it holds 0 objects"),
+        (".", "disk", False, "skip: its place answers; no prompt was stored to show more"),
+        ("gone", "fs", True, "fail: its place: there is no folder gone"),
+        (".", "s3", True, "skip: its place: nobody knows how to count what it holds"),
     ],
 )
 def test_tiers_that_do_not_show(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    folder: str,
-    kind: str,
-    was_asked: bool,
-    verdict: Verdict,
-    says: str,
+    folder: str, kind: str, was_asked: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tier = Tier(kind, "its place", str(tmp_path / folder))
-    [found] = tier_findings(tier, monkeypatch, was_asked=was_asked, store=lambda: None)
-    assert found.verdict is verdict
-    assert says in found.message
+    with tempfile.TemporaryDirectory() as place:
+        monkeypatch.chdir(place)
+        tier = Tier(kind, "its place", folder)
+        [found] = tier_findings(tier, monkeypatch, was_asked=was_asked, store=lambda: None)
+        assert f"{found.verdict.value}: {found.message}" == said
+        monkeypatch.undo()
