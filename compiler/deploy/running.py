@@ -14,7 +14,10 @@ from compiler.plan import Plan, ProcessName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """One live process; environment is None where only its owner or root may read it."""
+    """One live process; environment is None where only its owner or root may read it.
+
+    pid 0 stands for another account's process, of which nothing may be seen but that it listens.
+    """
 
     pid: int
     argv: tuple[str, ...]
@@ -23,34 +26,29 @@ class Running:
     started_s: float
 
 
-def running(plan: Plan) -> dict[ProcessName, Running]:
-    """Give the live process of each of the plan's that listens; a launcher's shell is none.
+UNSEEN = Running(pid=0, argv=(), folder=None, environment=None, started_s=0.0)
 
-    A port of another user's process has no pid for an ordinary account: it is left out.
-    """
+
+def running(plan: Plan) -> dict[ProcessName, Running]:
+    """Give the live process of each of the plan's that listens; a launcher's shell is none."""
     owners = listening()
     found = {}
     for process in plan.processes:
         pids = {owners[item.port] for item in process.listens if item.port in owners}
-        for pid in sorted(pids):
-            alive = look_at(pid)
-            if alive is not None:
-                found[process.name] = alive
-                break
+        seen = [look_at(pid) if pid else UNSEEN for pid in sorted(pids, reverse=True)]
+        alive = next((item for item in seen if item is not None), None)
+        if alive is not None:
+            found[process.name] = alive
     return found
 
 
 def listening() -> dict[int, int]:
-    """Give who listens: TCP port to pid, for all that this account may see."""
-    try:
-        seen = psutil.net_connections(kind="tcp")
-    except psutil.AccessDenied:
-        return {}
+    """Give who listens: TCP port to pid, or to 0 where this account may not see whose it is."""
     owners: dict[int, int] = {}
-    for item in seen:
-        if item.status == psutil.CONN_LISTEN and item.pid is not None and item.laddr:
-            port = item.laddr.port
-            owners[port] = min(item.pid, owners.get(port, item.pid))  # a child may hold it too
+    for item in psutil.net_connections(kind="tcp"):
+        if item.status == psutil.CONN_LISTEN and item.laddr:
+            port, pid = item.laddr.port, item.pid or 0
+            owners[port] = min(pid, owners.get(port, pid))  # a child may hold it too
     return owners
 
 

@@ -101,7 +101,7 @@ def _process(
 ) -> ProcessStatus:
     is_taken = unit is None and alive is not None and form_of(process, alive) == "other"
     is_up = alive is not None and not is_taken if unit is None else unit.active == "active"
-    up_s = time.time() - alive.started_s if alive and is_up else None
+    up_s = time.time() - alive.started_s if alive and alive.pid and is_up else None
     state = "port is another's" if is_taken else ("running" if is_up else "not running")
     if unit is not None:
         state = f"{unit.active} ({unit.sub})"
@@ -111,7 +111,7 @@ def _process(
         kind=process.role.value if process.role else process.kind.value,
         state=state,
         is_ready=is_up and _is_ready(process.ready),
-        pid=(unit.main_pid or None) if unit else (alive.pid if alive else None),
+        pid=(unit.main_pid if unit else alive.pid if alive else 0) or None,
         uptime_s=up_s,
         restarts=unit.restarts if unit else None,
         activity=activity(process, metrics) if is_up else Activity(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compiler.deploy.finding import Verdict
-from compiler.deploy.running import Running, listening, look_at, running
+from compiler.deploy.running import UNSEEN, Running, listening, look_at, running
 from compiler.deploy.verify.as_built import as_built
 from compiler.plan import Launch, Plan, Process
 from tests.support import compile_file, plan_in
@@ -105,6 +105,12 @@ def test_another_program_on_its_port(worker: Process) -> None:
 def test_a_program_that_renamed_itself(worker: Process) -> None:
     seen = replace(alive(worker, "vllm::router", "", ""), environment={})
     assert said(worker, seen)[0][0] is Verdict.SKIP
+
+
+def test_another_accounts_process(worker: Process) -> None:
+    [(verdict, text)] = said(worker, UNSEEN)
+    assert verdict is Verdict.SKIP
+    assert "as root" in text
 
 
 def test_nothing_there(worker: Process, server: Process) -> None:

@@ -228,6 +228,7 @@ def test_prompts_are_new() -> None:
         ("OSError: [Errno 28] No space left on device", Verdict.FAIL),
         ("Insufficient /dev/shm capacity for 20 GB, falling back to pickle", Verdict.WARN),
         ("NIXL compatibility hash mismatch", Verdict.FAIL),
+        ("FileStore::keep_alive failed opening owned file path=x", Verdict.FAIL),
     ],
 )
 def test_signs_in_a_log(line: str, verdict: Verdict) -> None:

@@ -208,6 +208,12 @@ def test_status_and_logs_tell_what_it_does(running: Running, plan: Plan) -> None
     seen = {process["name"]: process for process in json.loads(status.stdout)["processes"]}
     assert seen["prefill-0"]["lmcache"]["found"] == hits(plan, "prefill-0")
     assert all(process["ready"] and process["restarts"] == 0 for process in seen.values())
+    proof = running.dync("verify", plan.name, "--format", "json")
+    assert proof.returncode == 0
+    found = json.loads(proof.stdout)
+    assert found["started_by"] == "systemd"
+    assert found["nixl"][0]["bytes"] > 0
+    assert any("LMCache served" in item["message"] for item in found["findings"])
     log = running.dync("logs", plan.name, "decode-0", "-n", "2000").stdout
     assert "dync-disagg-cpu-decode-0" in log
     assert "dync-disagg-cpu-prefill-0" not in log

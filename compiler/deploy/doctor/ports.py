@@ -50,7 +50,7 @@ def _taken(process: Process, item: Listen, error: OSError, pid: int | None) -> F
             "ports", where, f"{what} on {item.host}: {error.strerror}",
             "frontend.host, or another port",
         )  # fmt: skip
-    holder = look_at(pid) if pid is not None else None
+    holder = look_at(pid) if pid else None
     if holder is not None and holder.argv == process.argv:
         return warned(
             "ports", where, f"{what}, and runs there already (pid {holder.pid})",

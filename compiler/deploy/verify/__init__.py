@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compiler.deploy.caches import cache_server_of, cached_workers
-from compiler.deploy.finding import Finding, Verdict, failed, passed, skipped, warned, worst
+from compiler.deploy.finding import Finding, failed, passed, skipped, warned, worst
 from compiler.deploy.place import Place
 from compiler.deploy.process_logs import read_log
 from compiler.deploy.running import Running, running
@@ -112,9 +112,7 @@ def _probing(
 
     A worker whose cache server is down waits for it up to LMCache's timeout of minutes.
     """
-    dead = [item.subject for item in findings if item.verdict is Verdict.FAIL]
-    servers = {item.name for item in plan.processes if item.kind is Kind.CACHE_SERVER}
-    if servers.intersection(dead) or frontend_way(plan).name not in alive:
+    if _is_down(plan, alive):
         findings.append(
             skipped("prompt", plan.name, "no prompt was sent: it would wait for what is down")
         )
@@ -140,6 +138,13 @@ def _probing(
         probe=Probe(tokens=length, chunk=chunk),
         timeout_s=timeout_s,
     )
+
+
+def _is_down(plan: Plan, alive: dict[ProcessName, Running]) -> bool:
+    """Tell whether what clients reach, or a cache server, is not there."""
+    servers = [item for item in plan.processes if item.kind is Kind.CACHE_SERVER]
+    names = {frontend_way(plan).name, *(server.name for server in servers)}
+    return not names <= alive.keys() or None in map(server_status, servers)
 
 
 def _chunk(plan: Plan, alive: dict[ProcessName, Running]) -> int:

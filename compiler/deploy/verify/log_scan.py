@@ -75,6 +75,12 @@ _SIGNS = (
         "a disk is full: nothing more is stored there",
         "make room, or a smaller tier",
     ),
+    # ai-dynamo 1.6.1: a lease in the discovery folder ran out while the machine stood still (seen).
+    Sign(
+        re.compile(r"keep_alive failed opening owned file"),
+        "the frontend has forgotten this worker: its registration ran out, and is not made again",
+        "restart the worker; on a machine that stands still for seconds: discovery.backend: etcd",
+    ),
     # vllm 0.32.0 kv_connector/v1/nixl.
     Sign(
         re.compile(r"NIXL is not available|NIXL compatibility hash mismatch|NIXL_ERR_\w+"),
