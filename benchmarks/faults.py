@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from functools import cache
 from pathlib import Path
 
 from compiler.plan import Plan
-from demo.workshop import launched, model, stack_prefix
+from demo.workshop import STACK, launched, model, stack_prefix
 
 ROOT = Path(__file__).resolve().parents[1]
 CONNECTOR = "LMCacheConnectorV1"
@@ -209,6 +210,51 @@ def environment_of_a_worker(
     return run
 
 
+def port_taken(folder: Path) -> tuple[int, str]:
+    """Let another program listen where the worker wants to."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        bundle, _ = built(folder, "agg-cpu", f"frontend.port={other.getsockname()[1]}")
+        return dync("doctor", str(bundle))
+
+
+def disk_full(folder: Path) -> tuple[int, str]:
+    """Put the bundle on a disk of 4 MiB that is full."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
+    try:
+        bundle, _ = built(folder, "agg-cpu")
+        with suppress(OSError), open(folder / "full", "wb") as file:
+            file.write(b"0" * (4 << 20))
+        return dync("doctor", str(bundle))
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def wrong_version(folder: Path) -> tuple[int, str]:
+    """Show the real stack through a Python that finds an older lmcache first."""
+    real = prepared() / "stacks" / STACK
+    info = folder / "site" / "lmcache-0.5.3.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lmcache\nVersion: 0.5.3\n")
+    program = folder / "stacks" / STACK / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexport PYTHONPATH={info.parent}\nexec {real}/bin/python "$@"\n')
+    program.chmod(0o755)
+    bundle, _ = built(folder, "agg-cpu", f"deploy.prefix={folder}")
+    return dync("doctor", str(bundle))
+
+
+def no_etcd(folder: Path) -> tuple[int, str]:
+    """Name an etcd that does not run."""
+    bundle, _ = built(
+        folder,
+        "dynamo-agg-cpu",
+        NO_CHAT,
+        "discovery.backend=etcd",
+        'discovery.etcd_endpoints=["http://127.0.0.1:2999"]',
+    )
+    return dync("doctor", str(bundle))
+
+
 TWO_WORKERS = "workers[0].replicas=2"
 NO_CHAT = "workers[0].env.DYN_ENDPOINT_TYPES=completions"
 CASES = (
@@ -266,6 +312,10 @@ CASES = (
         "LMCACHE_CONFIG_FILE=/etc/lmcache.yaml is in its environment",
         environment_of_a_worker("LMCACHE_CONFIG_FILE=/etc/lmcache.yaml", "agg-cpu", "aggregated-0"),
     ),
+    Case("port taken", "doctor", "it is taken by pid", port_taken),
+    Case("stack with another lmcache", "doctor", "0.5.3, wanted 0.5.6", wrong_version),
+    Case("disk full", "doctor", "0.0 GiB free", disk_full),
+    Case("etcd that does not run", "doctor", "Connection refused", no_etcd),
 )
 
 if __name__ == "__main__":
