@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from compiler.deploy.caches import has_lmcache
@@ -26,6 +26,8 @@ _KV_USAGE = "vllm:kv_cache_usage_perc"
 _SERVER_FOUND = "lmcache_mp_lookup_hit_tokens_total"
 _SERVER_ASKED = "lmcache_mp_lookup_requested_tokens_total"
 """lmcache 0.5.6 and vllm 0.32.0, seen at their /metrics."""
+_IN_PROCESS = "lmcache:local_cache_usage"
+"""Bytes (lmcache 0.5.6 lmcache/observability.py, read)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,13 @@ def activity(process: Process, metrics: Mapping[str, str]) -> Activity:
     if process.kind is not Kind.WORKER:
         return Activity()
     hit, asked = metrics.get("hit_tokens", LOADED), metrics.get("asked_tokens", ASKED)
-    used = counters.total(_KV_USAGE)
     return Activity(
         requests=_first(counters, _REQUESTS),
         busy=counters.total(_BUSY),
         engine_cache=_hits(counters, OWN, _OWN_ASKED),
         # A worker without LMCache counts what NIXL brings it by the same metric.
         lmcache=_hits(counters, hit, asked) if has_lmcache(process) else None,
-        fills=() if used is None else (Fill(tier="engine", share=used),),
+        fills=tuple(_worker_fills(process, counters)),
         nixl=_moved(counters),
     )
 
@@ -116,6 +117,17 @@ def _moved(counters: Counters) -> Moved | None:
         return None
     failures = sum(counters.total(name) or 0.0 for name in FAILURES)
     return Moved(moved or 0.0, counters.total(MOVED_S) or 0.0, failures)
+
+
+def _worker_fills(process: Process, counters: Counters) -> Iterator[Fill]:
+    """Give the fill of the engine's own cache, and of LMCache where it runs in the worker."""
+    share = counters.total(_KV_USAGE)
+    if share is not None:
+        yield Fill(tier="engine", share=share)
+    used, size_gb = counters.total(_IN_PROCESS), process.lmcache_config.get("max_local_cpu_size")
+    if used is not None:
+        total = int(size_gb * 2**30) if isinstance(size_gb, (int, float)) else None
+        yield Fill(tier="cpu", used_bytes=int(used), total_bytes=total)
 
 
 def _server_fills(process: Process, seen: ServerStatus | None) -> tuple[Fill, ...]:

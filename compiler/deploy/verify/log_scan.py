@@ -48,7 +48,7 @@ _SIGNS = (
         "dync doctor BUNDLE names the tier",
     ),
     Sign(
-        re.compile(r"Failed to create remote backend|Authentication|WRONGPASS|NOAUTH"),
+        re.compile(r"Failed to create remote backend|WRONGPASS|NOAUTH|Authentication required"),
         "a storage tier was refused",
         "dync doctor BUNDLE names the tier and its password file",
     ),
@@ -56,6 +56,7 @@ _SIGNS = (
         re.compile(r"Timeout occurred for rank \d+, recreating all sockets"),
         "lookups in LMCache time out: 3 s lost at each request",
         "restart the worker and its cache server",
+        Verdict.WARN,
     ),
     # lmcache 0.5.6 lmcache/v1/token_database.py.
     Sign(
@@ -83,9 +84,15 @@ _SIGNS = (
     ),
     # vllm 0.32.0 kv_connector/v1/nixl.
     Sign(
-        re.compile(r"NIXL is not available|NIXL compatibility hash mismatch|NIXL_ERR_\w+"),
+        re.compile(r"NIXL is not available|NIXL compatibility hash mismatch"),
         "NIXL does not work between these workers",
         "both sides need the same stack, dtype, block size and hybrid KV cache manager",
+    ),
+    Sign(
+        re.compile(r"NIXL_ERR_\w+"),
+        "a transfer by NIXL failed",
+        "one on a busy machine is the first handshake; more: both sides need the same block size",
+        Verdict.WARN,
     ),
 )
 

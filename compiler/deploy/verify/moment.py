@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from compiler.deploy.counters import Counters, read_counters
 from compiler.plan import Process, ProcessName
 
-SETTLED_S = 3.0
+SETTLED_S = 6.0
 """So long after an answer its counters and stored chunks may still grow."""
 _POLL_S = 0.2
 
