@@ -13,11 +13,11 @@ from rich.text import Text
 from compiler.deploy.activity import Fill, Hits, Moved
 from compiler.deploy.status import ProcessStatus, Status
 
-_COLUMNS = (
-    "process", "role", "state", "", "up", "restarts", "requests",
-    "engine cache", "LMCache", "filled", "NIXL",
-)  # fmt: skip
 _NUMBERS = ("up", "restarts", "requests", "engine cache", "LMCache")
+_WIDTHS = {"state": 9, "engine cache": 6, "LMCache": 7}
+"""Columns that a narrow terminal breaks, and how far."""
+_COLUMNS = ("process", "state", *_NUMBERS, "filled", "NIXL")
+_GIB = 2**30
 
 
 def status_view(status: Status) -> RenderableType:
@@ -29,7 +29,8 @@ def status_view(status: Status) -> RenderableType:
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name in _COLUMNS:
         justify: Literal["left", "right"] = "right" if name in _NUMBERS else "left"
-        table.add_column(name, no_wrap=name in ("process", ""), justify=justify)
+        least = _WIDTHS.get(name)
+        table.add_column(name, justify=justify, no_wrap=least is None, min_width=least)
     for process in status.processes:
         table.add_row(*_row(process))
     lines = [Text(f"drop-in {path}", style="yellow") for path in status.drop_ins]
@@ -78,32 +79,35 @@ def _process_json(process: ProcessStatus) -> dict[str, object]:
 
 def _row(process: ProcessStatus) -> tuple[RenderableType, ...]:
     did = process.activity
-    ready = Text("ready", "green") if process.is_ready else Text("not ready", "bold red")
     return (
         Text(process.name, "bold"),
-        process.kind.replace("_", " "),
-        process.state,
-        ready,
+        _state(process),
         "" if process.uptime_s is None else _span(process.uptime_s),
         "-" if process.restarts is None else str(process.restarts),
         "-" if did.requests is None else f"{did.requests:.0f}",
         _hits(did.engine_cache),
         _hits(did.lmcache),
-        ", ".join(map(_fill, did.fills)) or "-",
+        "\n".join(map(_fill, did.fills)) or "-",
         _moved(did.nixl),
     )
+
+
+def _state(process: ProcessStatus) -> Text:
+    """Say that a process is ready, or else what its manager says of it too."""
+    if process.is_ready:
+        return Text("ready", "green")
+    return Text.assemble(("not ready", "bold red"), f" ({process.state})")
 
 
 def _hits(hits: Hits | None) -> str:
     if hits is None:
         return "-"
-    share = "" if hits.rate is None else f" {hits.rate:.0%}"
-    return f"{hits.found:.0f} of {hits.asked:.0f}{share}"
+    return f"{hits.asked:.0f}" if hits.rate is None else f"{hits.rate:.0%} of {hits.asked:.0f}"
 
 
 def _fill(fill: Fill) -> str:
     if fill.used_bytes is not None and fill.total_bytes:
-        return f"{fill.tier} {_size(fill.used_bytes)} of {_size(fill.total_bytes)}"
+        return f"{fill.tier} {fill.used_bytes / _GIB:.1f} of {fill.total_bytes / _GIB:.1f} GiB"
     if fill.used_bytes is not None:
         return f"{fill.tier} {_size(fill.used_bytes)}"
     return f"{fill.tier} {fill.share:.0%}" if fill.share is not None else f"{fill.tier} ?"
@@ -112,15 +116,16 @@ def _fill(fill: Fill) -> str:
 def _moved(moved: Moved | None) -> RenderableType:
     if moved is None:
         return "-"
-    rate = f", {moved.total_bytes / moved.seconds / 1e9:.2f} GB/s" if moved.seconds else ""
-    text = Text(f"{moved.total_bytes / 1e6:.1f} MB{rate}")
+    text = Text(f"{moved.total_bytes / 1e6:.1f} MB")
+    if moved.seconds:
+        text.append(f"\n{moved.total_bytes / moved.seconds / 1e9:.2f} GB/s")
     if moved.failures:
-        text.append(f", {moved.failures:.0f} failed", "bold red")
+        text.append(f"\n{moved.failures:.0f} failed", "bold red")
     return text
 
 
 def _size(amount: int) -> str:
-    return f"{amount / 2**30:.2f} GiB" if amount >= 2**30 else f"{amount / 2**20:.1f} MiB"
+    return f"{amount / _GIB:.1f} GiB" if amount >= _GIB else f"{amount / 2**20:.1f} MiB"
 
 
 def _span(seconds: float) -> str:
@@ -130,4 +135,4 @@ def _span(seconds: float) -> str:
         return f"{hours // 24} d {hours % 24} h"
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes} min" if minutes else f"{rest} s"

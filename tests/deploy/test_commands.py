@@ -78,8 +78,8 @@ def test_a_changed_bundle_is_said(launched: Path) -> None:
 def test_status_of_what_does_not_run(bundle: Path) -> None:
     done = run("status", str(bundle))
     assert done.exit_code == 1
-    assert done.stdout.count(" not ready ") == 2
-    assert "not running" in done.stdout
+    assert done.stdout.count("not ready (") == 2
+    assert "not ready (not running)" in done.stdout
     found = json.loads(run("status", str(bundle), "--format", "json").stdout)
     assert not found["ready"]
     assert found["processes"][0] | {"state": "", "kind": "", "pid": 0} == {

@@ -118,13 +118,15 @@ def test_a_proof_as_json() -> None:
 def test_a_status() -> None:
     assert printed(print_status, STATUS) == [
         "disagg  http://127.0.0.1:8000/v1  started by systemd, generation 3",
-        "process   role          state                                  up  restarts  requests  "
-        "engine cache          LMCache  filled                                   NIXL",
-        "lmcache   cache server  active (running)    ready      1 min 30 s         0         4  "
-        "           -  512 of 1024 50%  cpu 1.00 GiB of 20.00 GiB, disk 3.0 MiB  -",
-        "decode-0  decode        activating (start)  not ready     2 d 7 h         2         9  "
-        "      0 of 0                -  engine 50%, s3 ?                         14.7 MB, "
-        "0.73 GB/s, 1 failed",
+        "process   state                                up  restarts  requests  engine cache"
+        "      LMCache  filled               NIXL",
+        "lmcache   ready                             1 min         0         4             -"
+        "  50% of 1024  cpu 1.0 of 20.0 GiB  -",
+        f"{'':98}disk 3.0 MiB",
+        "decode-0  not ready (activating (start))  2 d 7 h         2         9             0"
+        "            -  engine 50%           14.7 MB",
+        f"{'':98}s3 ?                 0.73 GB/s",
+        f"{'':119}1 failed",
         "drop-in /etc/systemd/system/dync-disagg.target.d/a.conf",
     ]
 
