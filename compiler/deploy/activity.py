@@ -26,6 +26,8 @@ _KV_USAGE = "vllm:kv_cache_usage_perc"
 _SERVER_FOUND = "lmcache_mp_lookup_hit_tokens_total"
 _SERVER_ASKED = "lmcache_mp_lookup_requested_tokens_total"
 """lmcache 0.5.6 and vllm 0.32.0, seen at their /metrics."""
+_BEHIND = "lmcache_mp_l2_usage_bytes"
+"""What the tiers behind a cache server hold, by l2_name (lmcache 0.5.6, seen)."""
 _IN_PROCESS = "lmcache:local_cache_usage"
 """Bytes (lmcache 0.5.6 lmcache/observability.py, read)."""
 
@@ -86,7 +88,7 @@ def activity(process: Process, metrics: Mapping[str, str]) -> Activity:
         return Activity(
             requests=_first(counters, _REQUESTS),
             lmcache=_hits(counters, _SERVER_FOUND, _SERVER_ASKED),
-            fills=_server_fills(process, server_status(process)),
+            fills=_server_fills(process, counters, server_status(process)),
         )
     if process.kind is not Kind.WORKER:
         return Activity()
@@ -130,7 +132,9 @@ def _worker_fills(process: Process, counters: Counters) -> Iterator[Fill]:
         yield Fill(tier="cpu", used_bytes=int(used), total_bytes=total)
 
 
-def _server_fills(process: Process, seen: ServerStatus | None) -> tuple[Fill, ...]:
+def _server_fills(
+    process: Process, counters: Counters, seen: ServerStatus | None
+) -> tuple[Fill, ...]:
     """Give the fill of a cache server's memory, and of each tier behind it as far as it says."""
     if seen is None:
         return ()
@@ -140,17 +144,12 @@ def _server_fills(process: Process, seen: ServerStatus | None) -> tuple[Fill, ..
         total_bytes=seen.total_bytes,
         share=seen.used_bytes / seen.total_bytes if seen.total_bytes else None,
     )
-    names = list(map(kind_of, tiers_of(process)))
-    behind = (
-        Fill(
-            tier=names[at] if at < len(names) else str(adapter.get("type", "storage")),
-            used_bytes=_whole(adapter.get("used_bytes")),
-            total_bytes=_whole(adapter.get("capacity_bytes")),
-        )
-        for at, adapter in enumerate(seen.tiers)
+    tiers = tiers_of(process)
+    behind = counters.by_label(_BEHIND, "l2_name")
+    each = zip(tiers, behind.items(), strict=True) if len(tiers) == len(behind) else ()
+    named = [(kind_of(tier), tier.size_bytes, used) for tier, (_, used) in each]
+    named = named or [(name, None, used) for name, used in behind.items()]
+    return (
+        memory,
+        *(Fill(tier=name, used_bytes=int(used), total_bytes=size) for name, size, used in named),
     )
-    return (memory, *behind)
-
-
-def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, (int, float)) else None

@@ -24,6 +24,15 @@ class Counters:
         ]
         return sum(found) if found else None
 
+    def by_label(self, name: str, label: str) -> dict[str, float]:
+        """Sum a metric for each value of one label, in the order in which they occur."""
+        found: dict[str, float] = {}
+        for (metric, given), value in self.samples.items():
+            named = dict(given).get(label)
+            if metric == name and named is not None:
+                found[named] = found.get(named, 0.0) + value
+        return found
+
     def grown(self, before: Counters, name: str, **labels: str) -> float | None:
         """Give by how much a metric grew; what was not there before counts from 0."""
         now = self.total(name, **labels)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from compiler.deploy import activity
 from compiler.deploy.counters import parse_counters
 from compiler.deploy.finding import Finding, Verdict
 from compiler.deploy.verify import tiers
@@ -281,15 +282,48 @@ def test_a_tier_that_gets_what_is_stored(tmp_path: Path, monkeypatch: pytest.Mon
         (".", "disk", True, "fail: its place got nothing of a new prompt; it holds 0 objects"),
         (".", "disk", False, "skip: its place answers; no prompt was stored to show more"),
         ("gone", "fs", True, "fail: its place: there is no folder gone"),
-        (".", "s3", True, "skip: its place: nobody knows how to count what it holds"),
+        (".", "s3", True, "fail: its place: the metrics of lmcache do not answer"),
     ],
 )
 def test_tiers_that_do_not_show(
     folder: str, kind: str, was_asked: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tiers, "read_counters", lambda _: None)
     with tempfile.TemporaryDirectory() as place:
         monkeypatch.chdir(place)
         tier = Tier(kind, "its place", folder)
         [found] = tier_findings(tier, monkeypatch, was_asked=was_asked, store=lambda: None)
         assert f"{found.verdict.value}: {found.message}" == said
         monkeypatch.undo()
+
+
+def test_a_kind_that_nobody_counts_is_counted_by_its_cache_server_if_it_is_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = iter([7, 11, 11])
+    name = "lmcache_mp_l2_store_completed_objects_chunks_total"
+    monkeypatch.setattr(
+        tiers, "read_counters", lambda _: parse_counters(f"{name} {next(held)}.0\n")
+    )
+    [found] = tier_findings(Tier("s3", "a bucket"), monkeypatch, was_asked=True, store=lambda: None)
+    assert found.message == "a bucket got 4 objects of new prompts"
+    two = (Tier("s3", "a bucket"), Tier("gcs", "another"))
+    monkeypatch.setattr(tiers, "tiers_of", lambda process: two if process.name == "lmcache" else ())
+    found_both = list(tiers.judge_tiers(plan("agg-cpu"), {}, was_asked=True))
+    assert [finding.verdict for finding in found_both] == [Verdict.SKIP, Verdict.SKIP]
+
+
+def test_what_tiers_hold_is_read_from_their_cache_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a cache server with one tier on a file system showed it."""
+    counters = parse_counters('lmcache_mp_l2_usage_bytes{l2_name="fs"} 1.4221312e+07\n')
+    monkeypatch.setattr(activity, "read_counters", lambda _: counters)
+    status = parse_status(
+        json.loads((RECORDED / "disagg" / "lmcache-prefill-0.warm.json").read_text("utf-8"))
+    )
+    monkeypatch.setattr(activity, "server_status", lambda _: status)
+    server = process(plan("agg-cpu"), "lmcache")
+    fills = activity.activity(server, {}).fills
+    assert [(fill.tier, fill.used_bytes) for fill in fills] == [
+        ("cpu", 38338560),
+        ("fs", 14221312),
+    ]

@@ -17,19 +17,13 @@ from compiler.plan import Process
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStatus:
-    """One moment of a cache server: whether it is well, objects and bytes in memory, chunk size.
-
-    workers: how many engines have registered with it. tiers: what it says of each tier behind its
-    memory, as it says it.
-    """
+    """One moment of a cache server: whether it is well, objects and bytes in memory, chunk size."""
 
     is_healthy: bool
     chunk_size: int
     objects: int
     used_bytes: int
     total_bytes: int
-    workers: int
-    tiers: tuple[Mapping[str, Any], ...]
 
 
 def server_status(server: Process) -> ServerStatus | None:
@@ -42,17 +36,10 @@ def parse_status(found: Mapping[str, Any]) -> ServerStatus:
     """Read a status; what a release does not say counts as nothing."""
     storage = found.get("storage_manager") or {}
     memory = storage.get("l1_manager") or {}
-    adapters = storage.get("l2_adapters") or ()
-    engines = (
-        *found.get("registered_gpu_ids", ()),
-        *found.get("registered_non_cuda_instance_ids", ()),
-    )
     return ServerStatus(
         is_healthy=bool(found.get("is_healthy")),
         chunk_size=int(found.get("chunk_size") or 0),
         objects=int(memory.get("total_object_count") or 0),
         used_bytes=int(memory.get("memory_used_bytes") or 0),
         total_bytes=int(memory.get("memory_total_bytes") or 0),
-        workers=len(engines),
-        tiers=tuple(adapter for adapter in adapters if isinstance(adapter, Mapping)),
     )

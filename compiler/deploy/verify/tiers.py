@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from compiler.deploy.counters import read_counters
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.wire import Refusal, redis_keys
-from compiler.plan import Plan, Process, ProcessName
+from compiler.plan import Kind, Plan, Process, ProcessName
 
 Measure = Callable[[Process, Any], int]
 """Count what a tier of a process holds now; the tier is the plan's own value.
@@ -66,6 +67,14 @@ def password_of(process: Process, server: Any) -> str:
         raise Refusal(f"its password is in {file}: {error.strerror}", is_password=True) from error
 
 
+def _stores(process: Process, _tier: Any) -> int:
+    """Count what a cache server has stored behind its memory."""
+    counters = read_counters(process.metrics)
+    if counters is None:
+        raise Refusal(f"the metrics of {process.name} do not answer")
+    return int(counters.total("lmcache_mp_l2_store_completed_objects_chunks_total") or 0)
+
+
 MEASURES: Mapping[str, Measure] = {
     "disk": _files,
     "fs": _files,
@@ -76,11 +85,17 @@ MEASURES: Mapping[str, Measure] = {
 }
 
 
+def _measure_of(process: Process, tier: Any, measures: Mapping[str, Measure]) -> Measure | None:
+    """Choose how to count a tier; a cache server's own counter tells no two tiers apart."""
+    alone = process.kind is Kind.CACHE_SERVER and len(tiers_of(process)) == 1
+    return measures.get(kind_of(tier), _stores if alone else None)
+
+
 def count_tiers(plan: Plan, measures: Mapping[str, Measure] = MEASURES) -> Counts:
     """Count what each tier holds now; one that cannot be counted is left out."""
     found = {}
     for process, at, tier in _each(plan.processes):
-        measure = measures.get(kind_of(tier))
+        measure = _measure_of(process, tier, measures)
         if measure is not None:
             try:
                 found[process.name, at] = measure(process, tier)
@@ -96,7 +111,7 @@ def judge_tiers(
     give_up = time.monotonic() + _SETTLED_S
     for process, at, tier in _each(plan.processes):
         subject = f"{process.name} {kind_of(tier)}"
-        measure = measures.get(kind_of(tier))
+        measure = _measure_of(process, tier, measures)
         if measure is None:
             yield skipped("tier", subject, f"{tier.place}: nobody knows how to count what it holds")
             continue
