@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import by_hand, rewritten
+from benchmarks.planting import by_hand, rewritten
 from compiler.plan import Plan
 from demo.workshop import launched
 from tests.engine.conftest import Build, messages, proved

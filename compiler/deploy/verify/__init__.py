@@ -6,9 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-from compiler.deploy.caches import cache_server_of, cached_workers
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned, worst
 from compiler.deploy.place import Place
 from compiler.deploy.process_logs import read_log
@@ -16,19 +14,14 @@ from compiler.deploy.running import Running, running
 from compiler.deploy.verify.as_built import as_built
 from compiler.deploy.verify.ask import NotAnswered
 from compiler.deploy.verify.cache_server import server_status
+from compiler.deploy.verify.choice import choose
 from compiler.deploy.verify.log_scan import scan
 from compiler.deploy.verify.probing import Probing, frontend_way
-from compiler.deploy.verify.prompt import LEAST_CHUNKS, prompt_tokens
 from compiler.deploy.verify.proof import ProcessProof, Proof
-from compiler.deploy.verify.reading import Probe
 from compiler.deploy.verify.tiers import count_tiers, judge_tiers
-from compiler.deploy.web import get_json
-from compiler.plan import Kind, Plan, Process, ProcessName
-from compiler.topology import Accelerator
+from compiler.plan import Kind, Process, ProcessName
 from compiler.write import NotWritten, changed_files
 
-WISHED_TOKENS = {Accelerator.CUDA: 4096, Accelerator.CPU: 512}
-"""A prompt that shows a difference, and that a CPU computes in a second or two."""
 _FIRST_TRIES = 3
 """The first handshake between two engines can fail on a busy machine."""
 
@@ -42,8 +35,11 @@ def verify(place: Place, tokens: int | None = None, timeout_s: float = 120) -> P
     begun, plan = time.monotonic(), place.plan
     alive = running(plan)
     findings = list(_standing(place, alive))
-    probing = _probing(plan, alive, tokens, timeout_s, findings)
+    chosen = choose(plan, alive, tokens, timeout_s)
+    probing = chosen if isinstance(chosen, Probing) else None
     held = count_tiers(plan)
+    if isinstance(chosen, Finding):
+        findings.append(chosen)
     if probing is not None:
         try:
             _first_answer(probing)
@@ -101,75 +97,6 @@ def _bundle(place: Place) -> Iterator[Finding]:
         )
 
 
-def _probing(
-    plan: Plan,
-    alive: dict[ProcessName, Running],
-    tokens: int | None,
-    timeout_s: float,
-    findings: list[Finding],
-) -> Probing | None:
-    """Choose the prompt; None, and a finding, where none can prove anything or would hang.
-
-    A worker whose cache server is down waits for it up to LMCache's timeout of minutes.
-    """
-    if _is_down(plan, alive):
-        findings.append(
-            skipped("prompt", plan.name, "no prompt was sent: it would wait for what is down")
-        )
-        return None
-    chunk = _chunk(plan, alive)
-    longest = _longest(plan)
-    length = prompt_tokens(chunk, longest, tokens or WISHED_TOKENS[plan.accelerator])
-    if length is None:
-        findings.append(
-            failed(
-                "chunk-size",
-                plan.name,
-                f"chunks of {chunk} tokens: {LEAST_CHUNKS} do not fit in the longest prompt of "
-                f"{longest} tokens, and what is shorter than a chunk is never cached",
-                f"lmcache.chunk_size: {plan.lmcache.chunk_multiple} to {longest // LEAST_CHUNKS}, "
-                "and no LMCACHE_CHUNK_SIZE at launch",
-            )
-        )
-        return None
-    return Probing(
-        plan=plan,
-        key=_key(plan),
-        probe=Probe(tokens=length, chunk=chunk),
-        timeout_s=timeout_s,
-    )
-
-
-def _is_down(plan: Plan, alive: dict[ProcessName, Running]) -> bool:
-    """Tell whether what clients reach, or a cache server, is not there."""
-    servers = [item for item in plan.processes if item.kind is Kind.CACHE_SERVER]
-    names = {frontend_way(plan).name, *(server.name for server in servers)}
-    return not names <= alive.keys() or None in map(server_status, servers)
-
-
-def _chunk(plan: Plan, alive: dict[ProcessName, Running]) -> int:
-    """Give the chunk size in force: what runs may differ from what was built."""
-    for worker in cached_workers(plan):
-        server = cache_server_of(plan, worker)
-        status = server_status(server) if server else None
-        if status and status.chunk_size:
-            return status.chunk_size
-        environment = alive[worker.name].environment if worker.name in alive else None
-        given = (environment or {}).get("LMCACHE_CHUNK_SIZE", "")
-        if server is None and given.isdecimal():
-            return int(given)
-    return plan.lmcache.chunk_size
-
-
-def _longest(plan: Plan) -> int:
-    """Give the most tokens that a prompt may have beside one of the answer."""
-    models = get_json(f"{plan.url}/models") or {}
-    served = [item.get("max_model_len") for item in models.get("data", ())]
-    built = [item.engine_args.get("max_model_len") for item in plan.processes]
-    known = [int(value) for value in (*served, *built) if isinstance(value, int) and value]
-    return min(known, default=1 << 17) - 1
-
-
 def _first_answer(probing: Probing) -> None:
     """Ask until something comes back, so that handshakes and compilations are over.
 
@@ -198,17 +125,6 @@ def _unanswered(text: str) -> Finding:
     return failed("prompt", text.partition(" at ")[0], text, "see its log: dync logs BUNDLE")
 
 
-def _key(plan: Plan) -> str:
-    """Read the client's key, where the deployment asks for one."""
-    files = [
-        item.secrets["VLLM_API_KEY"] for item in plan.processes if "VLLM_API_KEY" in item.secrets
-    ]
-    try:
-        return Path(files[0]).read_text("utf-8").strip() if files else ""
-    except OSError:
-        return ""
-
-
 def _logs(place: Place) -> Iterator[Finding]:
     scanned = []
     for process in place.plan.processes:
@@ -228,5 +144,6 @@ def _for_here(finding: Finding, place: Place) -> Finding:
 
 
 def _process(process: Process, findings: list[Finding]) -> ProcessProof:
-    own = worst(item for item in findings if item.subject == process.name)
+    """Sum up what was found of one process; a tier's subject begins with its process."""
+    own = worst(item for item in findings if item.subject.split(" ")[0] == process.name)
     return ProcessProof(name=process.name, verdict=own)
