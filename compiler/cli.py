@@ -20,6 +20,7 @@ from compiler.cli_profiles import (
     profiles_argument,
     strict_option,
 )
+from compiler.cli_proof import COMMANDS as PROOF_COMMANDS
 from compiler.library import library
 from compiler.stacks.stack import Stack
 
@@ -30,7 +31,7 @@ def dync() -> None:
     """Compile a profile into a running, caching LMCache and vLLM deployment."""
 
 
-for _command in (*COMMANDS, diff):
+for _command in (*COMMANDS, *PROOF_COMMANDS, diff):
     dync.add_command(_command)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,11 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from compiler.cli_profiles import FAILED
-
 if TYPE_CHECKING:
     from compiler.deploy.host import Deployment, Host
-    from compiler.deploy.status import ProcessStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,64 +133,6 @@ def uninstall(deployment: str, purge: bool, root: str, for_user: bool, overwrite
     take_away(_named(host, deployment), purge=purge, overwrite=overwrite, say=click.echo)
 
 
-@click.command()
-@_deployment
-@user_option
-@refusing
-def status(deployment: str, for_user: bool) -> None:
-    """Show each process: state, readiness, cache hits, restarts; 0 if all are ready."""
-    from compiler.deploy.status import status as look
-    from compiler.library import library
-
-    found = _named(host_of("/", for_user), deployment)
-    plan = found.plan(_current(found))
-    seen = look(found, plan, library().load_stack(plan.stack).status_metrics)
-    click.echo(f"{plan.name}: generation {seen.generation}, {plan.url}")
-    for process in seen.processes:
-        click.echo(_line(process))
-    for path in seen.drop_ins:
-        click.echo(f"drop-in {path}")
-    sys.exit(0 if seen.is_ready else FAILED)
-
-
-def _line(process: ProcessStatus) -> str:
-    hits = ""
-    if process.hit_tokens is not None and process.asked_tokens is not None:
-        hits = f", cache hit {process.hit_tokens:.0f} of {process.asked_tokens:.0f} tokens"
-    ready = "ready" if process.is_ready else "not ready"
-    since = f" since {process.since}" if process.since else ""
-    state = f"{process.state}{since}, restarted {process.restarts} times{hits}"
-    return f"  {process.name:20} {ready:9} {state}"
-
-
-@click.command()
-@_deployment
-@click.argument("process", required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=200, show_default=True)
-@user_option
-@refusing
-def logs(deployment: str, process: str | None, follow: bool, lines: int, for_user: bool) -> None:
-    """Show the log of a deployment, or of one of its processes."""
-    from compiler.deploy.systemd import Systemd, become
-    from compiler.diagnostic import suggestion
-    from compiler.units import process_unit, service_units
-
-    found = _named(host_of("/", for_user), deployment)
-    plan = found.plan(_current(found))
-    names = {str(item.name): process_unit(plan.name, item.name) for item in plan.processes}
-    if process is not None and process not in names:
-        near = suggestion(process, names)
-        raise click.UsageError(
-            f"{plan.name} has no process {process!r}"
-            + (f"; did you mean {near}?" if near else f"; it has {', '.join(names)}")
-        )
-    units = service_units(plan) if process is None else (names[process],)
-    options = ("--no-pager", f"--lines={lines}", *(("--follow",) if follow else ()))
-    sys.stdout.flush()
-    become(Systemd(not for_user).journal(units, *options))
-
-
 def host_of(root: str, for_user: bool) -> Host:
     """Give the host that the options name."""
     from compiler.deploy.host import system_host, user_host
@@ -209,27 +147,15 @@ def host_of(root: str, for_user: bool) -> Host:
 
 
 def _named(host: Host, deployment: str) -> Deployment:
-    from compiler.deploy.host import Deployment, installed_names, read_plan
-    from compiler.diagnostic import suggestion
+    from compiler.deploy.host import read_plan
+    from compiler.deploy.place import installed
 
     is_bundle = (Path(deployment) / "plan.json").is_file()
-    name = read_plan(Path(deployment)).name if is_bundle else deployment
-    names = list(installed_names(host))
-    if name not in names:
-        near = suggestion(name, names)
-        hint = f"; did you mean {near}?" if near else f"; installed: {', '.join(names) or 'none'}"
-        raise click.ClickException(f"{name!r} is neither a bundle nor installed here{hint}")
-    return Deployment(host=host, name=name)
-
-
-def _current(deployment: Deployment) -> int:
-    number = deployment.current
-    assert number is not None, "installed_names lists it"
-    return number
+    return installed(host, read_plan(Path(deployment)).name if is_bundle else deployment)
 
 
 def _log_command(host: Host, unit: str) -> str:
     return f"journalctl {'--unit' if host.is_system else '--user-unit'} {unit}"
 
 
-COMMANDS = (install, rollback, uninstall, status, logs)
+COMMANDS = (install, rollback, uninstall)

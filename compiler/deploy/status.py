@@ -1,44 +1,53 @@
-"""What an installed deployment does right now, process by process."""
+"""What a deployment does right now, process by process, whoever started it."""
 
 from __future__ import annotations
 
-import re
+import time
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 
-from compiler.deploy.host import Deployment
+from compiler.deploy.activity import Activity, activity
+from compiler.deploy.place import Manager, Place
 from compiler.deploy.placement import drop_ins
-from compiler.deploy.systemd import Systemd
-from compiler.plan import Launch, Plan, ProcessName, Ready
+from compiler.deploy.running import Running, running
+from compiler.deploy.systemd import Systemd, UnitState
+from compiler.deploy.verify.as_built import form_of
+from compiler.deploy.web import NO_ANSWER, WITHIN_S, open_url
+from compiler.plan import Plan, Process, ProcessName, Ready
 from compiler.units import process_unit, service_units, target_unit
 
-_WITHIN_S = 5
 _NOT_ASKED_SO = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNAUTHORIZED)
 """What a server says to a GET where it serves a POST, without the key."""
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # never through a proxy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStatus:
-    """One process; hit_tokens and asked_tokens are None where its metrics do not have them."""
+    """One process: its state in its manager's words, and what its own counters say.
+
+    restarts is None where nobody counts them, pid and uptime_s where nothing runs or may be seen.
+    """
 
     name: ProcessName
+    kind: str
     state: str
     is_ready: bool
-    restarts: int
-    since: str
-    hit_tokens: float | None
-    asked_tokens: float | None
+    pid: int | None
+    uptime_s: float | None
+    restarts: int | None
+    activity: Activity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A whole deployment."""
+    """A whole deployment; generation is None where it is not installed."""
 
+    name: str
+    url: str
+    manager: str
     generation: int | None
     processes: tuple[ProcessStatus, ...]
     drop_ins: tuple[Path, ...]
@@ -49,38 +58,73 @@ class Status:
         return all(process.is_ready for process in self.processes)
 
 
-def status(deployment: Deployment, plan: Plan, metrics: Mapping[str, str]) -> Status:
-    """Look at every process: its unit, its readiness, what its cache did.
+def status(place: Place, metrics: Mapping[str, str]) -> Status:
+    """Look at every process: is it there, ready, what do its caches and transfers do.
 
     metrics names the stack's metrics, as its status_metrics.
-    Errors: Refused where systemd does not answer.
+    Errors: Refused where it is installed and systemd does not answer.
     """
-    systemd = Systemd(deployment.host.is_system)
-    systemd.refuse_unless_running()
-    states = systemd.show(process_unit(plan.name, process.name) for process in plan.processes)
-    found = []
-    for process in plan.processes:
-        state = states[process_unit(plan.name, process.name)]
-        is_active = state.active == "active"
-        # A worker without LMCache counts what NIXL brings it by the same metric.
-        caches = isinstance(process.without_lmcache, Launch)
-        text = _get(process.metrics) if is_active and caches else None
-        found.append(
-            ProcessStatus(
-                name=process.name,
-                state=f"{state.active} ({state.sub})",
-                is_ready=is_active and _is_ready(process.ready),
-                restarts=state.restarts,
-                since=state.since if is_active else "",
-                hit_tokens=_metric(text, metrics.get("hit_tokens")),
-                asked_tokens=_metric(text, metrics.get("asked_tokens")),
-            )
-        )
-    return Status(
-        generation=deployment.current,
-        processes=tuple(found),
-        drop_ins=tuple(drop_ins(deployment, (*service_units(plan), target_unit(plan.name)))),
+    plan, deployment = place.plan, place.deployment
+    states = _states(place)
+    alive = running(plan)
+    found = tuple(
+        _process(process, states.get(process.name), alive.get(process.name), metrics)
+        for process in plan.processes
     )
+    units = (*service_units(plan), target_unit(plan.name))
+    return Status(
+        name=plan.name,
+        url=plan.url,
+        manager=place.manager.value,
+        generation=deployment.current if deployment else None,
+        processes=found,
+        drop_ins=tuple(drop_ins(deployment, units)) if deployment else (),
+    )
+
+
+def _states(place: Place) -> dict[ProcessName, UnitState]:
+    if place.manager is not Manager.SYSTEMD or place.deployment is None:
+        return {}
+    systemd = Systemd(place.deployment.host.is_system)
+    systemd.refuse_unless_running()
+    units = _unit_names(place.plan)
+    states = systemd.show(units.values())
+    return {name: states[unit] for name, unit in units.items()}
+
+
+def _unit_names(plan: Plan) -> dict[ProcessName, str]:
+    return {process.name: process_unit(plan.name, process.name) for process in plan.processes}
+
+
+def _process(
+    process: Process, unit: UnitState | None, alive: Running | None, metrics: Mapping[str, str]
+) -> ProcessStatus:
+    is_taken = unit is None and alive is not None and form_of(process, alive) == "other"
+    is_up = alive is not None and not is_taken if unit is None else unit.active == "active"
+    up_s = time.time() - alive.started_s if alive and alive.pid and is_up else None
+    state = "port is another's" if is_taken else ("running" if is_up else "not running")
+    if unit is not None:
+        state = f"{unit.active} ({unit.sub})"
+        up_s = _since(unit) if is_up else None
+    return ProcessStatus(
+        name=process.name,
+        kind=process.role.value if process.role else process.kind.value,
+        state=state,
+        is_ready=is_up and _is_ready(process.ready),
+        pid=(unit.main_pid if unit else alive.pid if alive else 0) or None,
+        uptime_s=up_s,
+        restarts=unit.restarts if unit else None,
+        activity=activity(process, metrics) if is_up else Activity(),
+    )
+
+
+def _since(unit: UnitState) -> float | None:
+    """Give the seconds since a unit became active; systemd writes local time with its zone."""
+    try:
+        begun = datetime.strptime(unit.since.rpartition(" ")[0], "%a %Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return None
+    return max(time.time() - begun.timestamp(), 0.0)
 
 
 def _is_ready(ready: Ready) -> bool:
@@ -89,26 +133,9 @@ def _is_ready(ready: Ready) -> bool:
     A request that is posted to be ready is not sent again: the cache would count it.
     """
     try:
-        with _open(ready.url, timeout=_WITHIN_S) as response:
+        with open_url(ready.url, timeout=WITHIN_S) as response:
             return bool(response.status == HTTPStatus.OK)
     except urllib.error.HTTPError as error:
         return bool(ready.body) and error.code in _NOT_ASKED_SO
-    except (OSError, ValueError):
+    except NO_ANSWER:
         return False
-
-
-def _get(url: str) -> str | None:
-    try:
-        with _open(url, timeout=_WITHIN_S) as response:
-            text: str = response.read().decode("utf-8", "replace")
-            return text
-    except (OSError, urllib.error.URLError, ValueError):
-        return None
-
-
-def _metric(text: str | None, name: str | None) -> float | None:
-    """Sum a Prometheus metric over its labels."""
-    if text is None or name is None:
-        return None
-    lines = re.findall(rf"^{re.escape(name)}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE)
-    return sum(map(float, lines)) if lines else None

@@ -11,12 +11,17 @@ from pathlib import Path
 
 from compiler.deploy.host import Refused
 
-_PROPERTIES = "Id,LoadState,ActiveState,SubState,NRestarts,MainPID,Result,ActiveEnterTimestamp"
+_PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,NRestarts,MainPID,Result,ActiveEnterTimestamp,InvocationID"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitState:
-    """One unit as its manager sees it; main_pid is 0 where nothing runs."""
+    """One unit as its manager sees it; main_pid is 0 where nothing runs.
+
+    invocation: what the journal calls this run of it.
+    """
 
     unit: str
     load: str
@@ -26,6 +31,7 @@ class UnitState:
     main_pid: int
     result: str
     since: str
+    invocation: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -141,6 +147,7 @@ def _state(block: str) -> UnitState:
         main_pid=int(values.get("MainPID") or 0),
         result=values.get("Result", ""),
         since=values.get("ActiveEnterTimestamp", ""),
+        invocation=values.get("InvocationID", ""),
     )
 
 

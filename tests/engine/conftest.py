@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +20,29 @@ ROOT = Path(__file__).resolve().parents[2]
 Build = Callable[..., tuple[Path, Plan]]
 
 
+def proved(bundle: Path, *options: str) -> tuple[bool, dict[str, Any]]:
+    """Run dync verify; give whether it ended with 0, and its result."""
+    command = [sys.executable, "-m", "compiler", "verify", str(bundle), "--format", "json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    print(done.stdout, done.stderr, flush=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode == 0, found
+
+
+def messages(found: Mapping[str, Any], verdict: str) -> list[str]:
+    """Give what a proof says with one verdict, with whom it says it of."""
+    return [
+        f"{item['subject']}: {item['message']}"
+        for item in found["findings"]
+        if item["verdict"] == verdict
+    ]
+
+
 @contextmanager
-def alone() -> Iterator[None]:
+def alone(what: str = "engine") -> Iterator[None]:
     """Keep engine tests of parallel runs one after the other: they share ports and cores."""
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with open(cache_folder() / "engine.lock", "w") as lock:
+    with open(cache_folder() / f"{what}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -36,25 +56,25 @@ def one_at_a_time(prefix: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefix() -> Path:
-    with alone():
+    with alone("install"):
         return stack_prefix()
 
 
 @pytest.fixture(scope="session")
 def dynamo_prefix() -> Path:
-    with alone():
+    with alone("install"):
         return stack_prefix("dynamo-1.6")
 
 
 @pytest.fixture(scope="session")
 def real_model(prefix: Path) -> Path:
-    with alone():
+    with alone("install"):
         return model(prefix)
 
 
 @pytest.fixture(scope="session")
 def random_model(prefix: Path) -> Path:
-    with alone():
+    with alone("install"):
         return model(prefix, random=True)
 
 

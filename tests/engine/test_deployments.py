@@ -18,7 +18,7 @@ from compiler.memory_budget import cache_budgets, worker_budgets
 from compiler.plan import Plan
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched
-from tests.engine.conftest import Build
+from tests.engine.conftest import Build, messages, proved
 
 pytestmark = pytest.mark.engine
 
@@ -70,6 +70,12 @@ def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_mode
         assert metric(metrics_of(plan, "decode-0"), "vllm:nixl_bytes_transferred_sum") > 0
         assert cold.keys() == warm.keys()
         assert max(abs(cold[token] - warm[token]) for token in cold) < 1e-3
+        is_proved, found = proved(bundle)
+        assert is_proved
+        assert "prefill-0: LMCache served 511 of 512 tokens of the repeated prompt" in messages(
+            found, "pass"
+        )
+        assert found["nixl"][0]["transfers"] >= 2
         launch.send_signal(signal.SIGTERM)
         assert launch.wait(timeout=120) == 0
     assert nothing_left(bundle), left_running(bundle)
@@ -91,6 +97,10 @@ def test_aggregated_caches_and_a_killed_worker_stops_the_launch(
         assert hits > 0
         assert hits % 512 == 0
         memory_is_what_was_said(plan, chunk_size=512)
+        is_proved, found = proved(bundle)
+        assert is_proved
+        assert "lmcache: 2 of 2 chunks of the new prompt were stored" in messages(found, "pass")
+        assert any("LMCACHE_CHUNK_SIZE=512 (built 128)" in said for said in messages(found, "warn"))
         worker = next(
             int(entry.name)
             for entry in Path("/proc").iterdir()
@@ -145,6 +155,11 @@ def test_without_lmcache_nothing_hits(build: Build, random_model: Path) -> None:
         ask(plan.url, plan.served_name, prompt)
         ask(plan.url, plan.served_name, prompt)
         assert metric(metrics_of(plan, "aggregated-0"), HITS) == 0
+        is_proved, found = proved(bundle)
+        assert not is_proved
+        assert any(
+            "(ENABLE_LMCACHE=0): nothing is cached" in said for said in messages(found, "fail")
+        )
     assert nothing_left(bundle), left_running(bundle)
 
 

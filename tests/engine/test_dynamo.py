@@ -23,7 +23,7 @@ import pytest
 from compiler.plan import Kind, Plan, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched
-from tests.engine.conftest import Build
+from tests.engine.conftest import Build, messages, proved
 from tests.engine.test_deployments import HITS, left_running, metrics_of, nothing_left
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("dynamo_prefix")]
@@ -52,6 +52,10 @@ def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_mode
         assert metric(metrics_of(plan, "decode-0"), "vllm:nixl_bytes_transferred_sum") > moved
         assert cold.keys() == again.keys()
         assert max(abs(cold[token] - again[token]) for token in cold) < 1e-3
+        is_proved, found = proved(bundle)
+        assert is_proved
+        assert any(said.startswith("prefill-0: LMCache served") for said in messages(found, "pass"))
+        assert found["nixl"][0]["bytes"] > 0
         launch.send_signal(signal.SIGTERM)
         assert launch.wait(timeout=240) == 0
     assert nothing_left(bundle)
@@ -69,6 +73,11 @@ def test_aggregated_caches(build: Build, random_model: Path) -> None:
         warm = ask(plan.url, plan.served_name, prompt)
         assert 0 < warm.cached_tokens < warm.prompt_tokens
         assert metric(metrics_of(plan, "aggregated-0"), HITS) == warm.cached_tokens
+        is_proved, found = proved(bundle)
+        assert is_proved
+        assert "aggregated-0: LMCache served 511 of 512 tokens of the repeated prompt" in messages(
+            found, "pass"
+        )
         outlive_a_pause(bundle)
         assert ask(plan.url, plan.served_name, prompt).cached_tokens > 0
     assert nothing_left(bundle)

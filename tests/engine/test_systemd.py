@@ -6,6 +6,7 @@ prints are those of benchmarks/recovery.md.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -202,11 +203,17 @@ def test_the_target_is_active_only_once_it_serves(running: Running, plan: Plan) 
 
 def test_status_and_logs_tell_what_it_does(running: Running, plan: Plan) -> None:
     assert fresh_hits(plan, "prefill-0") > 0
-    status = running.dync("status", plan.name)
+    status = running.dync("status", plan.name, "--format", "json")
     assert status.returncode == 0
-    line = next(line for line in status.stdout.splitlines() if "prefill-0" in line.split())
-    assert f"cache hit {hits(plan, 'prefill-0'):.0f} of" in line
-    assert status.stdout.count(" ready ") == len(plan.processes)
+    seen = {process["name"]: process for process in json.loads(status.stdout)["processes"]}
+    assert seen["prefill-0"]["lmcache"]["found"] == hits(plan, "prefill-0")
+    assert all(process["ready"] and process["restarts"] == 0 for process in seen.values())
+    proof = running.dync("verify", plan.name, "--format", "json")
+    assert proof.returncode == 0
+    found = json.loads(proof.stdout)
+    assert found["started_by"] == "systemd"
+    assert found["nixl"][0]["bytes"] > 0
+    assert any("LMCache served" in item["message"] for item in found["findings"])
     log = running.dync("logs", plan.name, "decode-0", "-n", "2000").stdout
     assert "dync-disagg-cpu-decode-0" in log
     assert "dync-disagg-cpu-prefill-0" not in log

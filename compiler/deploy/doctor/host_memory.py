@@ -1,0 +1,85 @@
+"""Host memory: what the plan takes against what is free; /dev/shm, huge pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from compiler.deploy.doctor.subject import Subject
+from compiler.deploy.finding import Finding, failed, passed, warned
+from compiler.plan import Kind, Plan
+
+_GIB = 2**30
+_SHM = Path("/dev/shm")
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Look at host memory."""
+    yield _memory(subject.plan)
+    yield from _shared(subject.plan)
+    if _wants_huge_pages(subject.plan):
+        yield _huge_pages(subject.plan)
+
+
+def _memory(plan: Plan) -> Finding:
+    wanted = sum(process.memory.host_bytes for process in plan.processes)
+    seen = psutil.virtual_memory()
+    free = f"{_gib(seen.available)} of {_gib(seen.total)} are available"
+    text = f"the plan's caches take {_gib(wanted)}, {free}"
+    if wanted > seen.available:
+        return failed(
+            "memory", "host memory", text, "a smaller lmcache.cpu_cache_gb, or end what takes it"
+        )
+    return passed("memory", "host memory", text)
+
+
+def _shared(plan: Plan) -> Iterator[Finding]:
+    """Look at /dev/shm: cache servers share their memory with workers through it.
+
+    Source: lmcache 0.5.6 says "Insufficient /dev/shm capacity … falling back to pickle", run.
+    """
+    wanted = sum(
+        process.memory.host_bytes for process in plan.processes if process.kind is Kind.CACHE_SERVER
+    )
+    if not wanted:
+        return
+    try:
+        free = shutil.disk_usage(_SHM).free
+    except OSError:
+        yield failed("shm", str(_SHM), "is not there", "mount -t tmpfs tmpfs /dev/shm")
+        return
+    text = f"{_gib(free)} free, cache servers take {_gib(wanted)}"
+    if free < wanted:
+        yield warned(
+            "shm", str(_SHM), f"{text}: they copy through pickle instead, slower",
+            f"mount -o remount,size={-(-wanted // _GIB)}G /dev/shm; in a container: --shm-size",
+        )  # fmt: skip
+    else:
+        yield passed("shm", str(_SHM), text)
+
+
+def _wants_huge_pages(plan: Plan) -> bool:
+    return any(
+        "hugepage" in " ".join((*process.argv, *process.env, *process.lmcache_config))
+        for process in plan.processes
+    )
+
+
+def _huge_pages(plan: Plan) -> Finding:
+    """Look at the pool of huge pages, which LMCache takes its memory from where told to."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    size = int(fields.get("Hugepagesize", "0 kB").split()[0]) * 1024
+    free = int(fields.get("HugePages_Free", "0")) * size
+    wanted = sum(process.memory.host_bytes for process in plan.processes)
+    text = f"{_gib(free)} free in huge pages, the caches take {_gib(wanted)}"
+    if free < wanted:
+        pages = -(-wanted // size) if size else 0
+        return failed("huge-pages", "/proc/meminfo", text, f"sysctl vm.nr_hugepages={pages}")
+    return passed("huge-pages", "/proc/meminfo", text)
+
+
+def _gib(amount: int) -> str:
+    return f"{amount / _GIB:.1f} GiB"

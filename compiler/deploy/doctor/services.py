@@ -1,0 +1,64 @@
+"""Services that must run already: etcd, NATS, and tiers that are kept in Redis' protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from compiler.deploy.doctor.subject import Subject
+from compiler.deploy.finding import Finding, failed, passed
+from compiler.deploy.verify.tiers import password_of, tiers_of
+from compiler.deploy.wire import Refusal, ask_etcd, ask_nats, ask_redis
+from compiler.plan import Plan, Process, Service
+
+_PORTS = {"etcd": 2379, "nats": 4222}
+_ASK = {"etcd": ask_etcd, "nats": ask_nats}
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Ask every service of the plan, with the password that its processes will use."""
+    for service in subject.plan.services:
+        yield _service(service)
+    seen = set()
+    for process in subject.plan.processes:
+        for tier in tiers_of(process):
+            server = getattr(tier, "server", None)
+            if server is not None and (server.host, server.port) not in seen:
+                seen.add((server.host, server.port))
+                if not _is_own(subject.plan, server):
+                    yield redis_finding(process, tier)
+
+
+def _service(service: Service) -> Finding:
+    parts = urlsplit(service.url)
+    host, port = parts.hostname or "", parts.port or _PORTS.get(service.purpose, 0)
+    fix = f"start {service.purpose} at {service.url}, or name where it runs (discovery)"
+    if service.purpose not in _ASK:
+        return failed("services", service.url, f"nobody knows how to ask {service.purpose}", fix)
+    subject = f"{service.purpose} {host}:{port}"
+    try:
+        said = _ASK[service.purpose](host, port, parts.username or "", parts.password or "")
+    except Refusal as refusal:
+        return failed("services", subject, str(refusal), fix)
+    return passed("services", subject, said)
+
+
+def redis_finding(process: Process, tier: Any) -> Finding:
+    """Ask the server of a tier, as the process will."""
+    server = tier.server
+    subject = f"{tier.kind} {server.host}:{server.port}"
+    file = process.secrets.get(server.secret, "")
+    try:
+        password = password_of(process, server)
+        user = str(getattr(server, "username", ""))
+        return passed("services", subject, ask_redis(server.host, server.port, password, user))
+    except Refusal as refusal:
+        where = f"write the right password into {file}" if file else "give the tier a password_file"
+        there = f"start it at {server.host}:{server.port}"
+        return failed("services", subject, str(refusal), where if refusal.is_password else there)
+
+
+def _is_own(plan: Plan, server: Any) -> bool:
+    """Tell whether the deployment starts that server itself."""
+    return any(item.port == server.port for process in plan.processes for item in process.listens)

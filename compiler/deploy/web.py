@@ -1,0 +1,61 @@
+"""Ask a server of the deployment over HTTP: never through a proxy, never longer than told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+WITHIN_S = 5
+open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
+"""What a request may end with where no answer comes; urllib's own errors are OSErrors."""
+
+
+def get(url: str, timeout_s: float = WITHIN_S) -> str | None:
+    """Give what a GET is answered with; None where it is not, or not with 200."""
+    try:
+        with open_url(url, timeout=timeout_s) as response:
+            text: str = response.read().decode("utf-8", "replace")
+            return text
+    except NO_ANSWER:
+        return None
+
+
+def get_json(url: str, timeout_s: float = WITHIN_S) -> dict[str, Any] | None:
+    """Give the JSON object that a GET is answered with; None where there is none."""
+    text = get(url, timeout_s)
+    try:
+        found = json.loads(text) if text is not None else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+@contextmanager
+def posted(
+    url: str, body: Mapping[str, Any], key: str, timeout_s: float
+) -> Iterator[Iterator[bytes]]:
+    """Post JSON and give the answer's lines as they come; timeout_s holds between two of them.
+
+    Errors: NO_ANSWER; urllib's HTTPError carries what the server said.
+    """
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with open_url(request, timeout=timeout_s) as response:
+        yield iter(response)
+
+
+def said(error: Exception) -> str:
+    """Say in one line why no answer came."""
+    if isinstance(error, urllib.error.HTTPError):
+        text = error.read(2000).decode("utf-8", "replace").strip().replace("\n", " ")
+        return f"status {error.code}: {text[:300]}" if text else f"status {error.code}"
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(reason or error) or type(error).__name__

@@ -1,0 +1,137 @@
+"""Whether a live process is what was built: the same program, environment and form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compiler.deploy.finding import Verdict
+from compiler.deploy.running import UNSEEN, Running, listening, look_at, running
+from compiler.deploy.verify.as_built import as_built
+from compiler.plan import Launch, Plan, Process
+from tests.support import compile_file, plan_in
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_in(compile_file(ROOT / "profiles" / "agg-cpu.yaml"))
+
+
+@pytest.fixture(scope="module")
+def worker(plan: Plan) -> Process:
+    return next(process for process in plan.processes if process.name == "aggregated-0")
+
+
+@pytest.fixture(scope="module")
+def server(plan: Plan) -> Process:
+    return next(process for process in plan.processes if process.name == "lmcache")
+
+
+def alive(process: Process, *argv: str, **more: str) -> Running:
+    return Running(
+        pid=7,
+        argv=argv or process.argv,
+        folder=Path("/srv"),
+        environment={**process.env, "HOME": "/root", "INVOCATION_ID": "1", **more},
+        started_s=0.0,
+    )
+
+
+def said(process: Process, seen: Running | None) -> list[tuple[Verdict, str]]:
+    return [(finding.verdict, finding.message) for finding in as_built(process, seen)]
+
+
+def test_as_it_was_built(worker: Process) -> None:
+    passed = [(Verdict.PASS, "program and environment as built (pid 7)")]
+    assert said(worker, alive(worker)) == passed
+    assert said(worker, replace(alive(worker), environment=None)) == [
+        (Verdict.PASS, "program as built (pid 7)")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        (
+            "LMCACHE_CONFIG_FILE",
+            "/etc/x.yaml",
+            "LMCACHE_CONFIG_FILE=/etc/x.yaml is in its environment; the bundle does not set it",
+        ),
+        ("PYTHONHASHSEED", "1", "PYTHONHASHSEED=1 in its environment; the bundle sets 0"),
+    ],
+)
+def test_a_stray_variable_is_named(worker: Process, variable: str, value: str, text: str) -> None:
+    assert said(worker, alive(worker, **{variable: value})) == [(Verdict.FAIL, text)]
+
+
+def test_a_missing_variable_is_named(worker: Process) -> None:
+    seen = alive(worker)
+    assert seen.environment is not None
+    bare = {name: text for name, text in seen.environment.items() if name != "PYTHONHASHSEED"}
+    assert said(worker, replace(seen, environment=bare)) == [
+        (Verdict.FAIL, "PYTHONHASHSEED is missing from its environment; the bundle sets 0")
+    ]
+
+
+def test_a_secret_is_not_held_against_it_nor_shown(worker: Process) -> None:
+    assert said(worker, alive(worker, VLLM_API_KEY="hush"))[0][0] is Verdict.PASS
+
+
+def test_the_form_without_lmcache_is_named(worker: Process) -> None:
+    assert isinstance(worker.without_lmcache, Launch)
+    [(verdict, text)] = said(worker, alive(worker, *worker.without_lmcache.argv))
+    assert verdict is Verdict.FAIL
+    assert "ENABLE_LMCACHE=0" in text
+
+
+def test_a_switch_is_said(server: Process) -> None:
+    argv = list(server.argv)
+    argv[server.switch_argv["LMCACHE_CHUNK_SIZE"]] = "512"
+    [(verdict, text)] = said(server, alive(server, *argv))
+    assert verdict is Verdict.WARN
+    assert "LMCACHE_CHUNK_SIZE=512 (built 128)" in text
+
+
+def test_another_program_on_its_port(worker: Process) -> None:
+    [(verdict, text)] = said(worker, alive(worker, "nginx", "-g", "daemon off;"))
+    assert verdict is Verdict.WARN
+    assert "not this bundle's: nginx" in text
+
+
+def test_a_program_that_renamed_itself(worker: Process) -> None:
+    seen = replace(alive(worker, "vllm::router", "", ""), environment={})
+    assert said(worker, seen)[0][0] is Verdict.SKIP
+
+
+def test_another_accounts_process(worker: Process) -> None:
+    [(verdict, text)] = said(worker, UNSEEN)
+    assert verdict is Verdict.SKIP
+    assert "as root" in text
+
+
+def test_nothing_there(worker: Process, server: Process) -> None:
+    assert said(worker, None) == [(Verdict.FAIL, "nothing listens on its port 8000")]
+    [(verdict, text)] = said(server, None)
+    assert verdict is Verdict.FAIL
+    assert "its workers cache nothing" in text
+
+
+def test_a_live_process_is_read_from_the_system(plan: Plan) -> None:
+    """This very process listens on a port of its own, and is found by it."""
+    import os
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert listening()[port] == os.getpid()
+        first = plan.processes[0]
+        mine = replace(first, listens=(replace(first.listens[0], port=port),))
+        found = running(replace(plan, processes=(mine,)))
+    seen = found[mine.name]
+    assert seen.pid == os.getpid()
+    assert seen.environment is not None
+    assert look_at(2**22 + 1) is None

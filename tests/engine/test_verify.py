@@ -1,0 +1,82 @@
+"""Faults that leave every process healthy, on real engines: dync verify names each.
+
+Healthy deployments are proved in test_deployments.py and test_dynamo.py, on those they start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from benchmarks.planting import by_hand, rewritten
+from compiler.plan import Plan
+from demo.workshop import launched
+from tests.engine.conftest import Build, messages, proved
+
+pytestmark = pytest.mark.engine
+
+TWO_WORKERS = "workers[0].replicas=2"
+
+
+def healthy(plan: Plan, name: str) -> bool:
+    """Ask a worker what a load balancer asks it."""
+    port = next(process for process in plan.processes if process.name == name).ready.port
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
+        return bool(answer.status == 200)
+
+
+def test_a_connector_that_never_caches_on_a_cpu(build: Build, random_model: Path) -> None:
+    bundle, plan = build("agg-cpu", random_model)
+    doctor = subprocess.run(
+        [sys.executable, "-m", "compiler", "doctor", str(bundle), "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert doctor.returncode == 0, doctor.stdout
+    assert json.loads(doctor.stdout)["fit"]
+    connector = '\n  kv_connector: "LMCacheConnectorV1"\n  kv_role: "kv_both"\n'
+    file = bundle / "engine" / "aggregated-0.yaml"
+    rewritten(file, r"(?s)kv-transfer-config:.*", f"kv-transfer-config:{connector}")
+    with launched(bundle):
+        assert healthy(plan, "aggregated-0")
+        is_proved, found = proved(bundle)
+    assert not is_proved
+    failures = messages(found, "fail")
+    assert any("which is not LMCache" in said for said in failures)
+    assert any("degraded mode" in said for said in failures)
+    assert "lmcache: 0 of 4 chunks of the new prompt were stored" in failures
+
+
+def test_two_workers_started_by_hand_and_a_dead_cache_server(
+    build: Build, random_model: Path
+) -> None:
+    bundle, plan = build("agg-cpu", random_model, TWO_WORKERS)
+    script = bundle / "bin" / "aggregated-1.sh"
+    stray = "PYTHONHASHSEED=1\n    LMCACHE_CONFIG_FILE=/etc/lmcache.yaml"
+    rewritten(script, r"PYTHONHASHSEED=0", stray)
+    with by_hand(bundle, plan) as pids:
+        is_proved, found = proved(bundle)
+        assert not is_proved
+        failures = messages(found, "fail")
+        assert "aggregated-1: PYTHONHASHSEED=1 in its environment; the bundle sets 0" in failures
+        assert any("LMCACHE_CONFIG_FILE=/etc/lmcache.yaml" in said for said in failures)
+        assert {said.partition(":")[0] for said in failures} == {"aggregated-1"}
+        # The other worker had never seen the prompt: all of it came from the cache they share.
+        assert "aggregated-1: LMCache served 511 of 512 tokens of the repeated prompt" in messages(
+            found, "pass"
+        )
+        os.killpg(pids["lmcache"], signal.SIGKILL)
+        time.sleep(1)
+        assert healthy(plan, "aggregated-0")
+        is_proved, found = proved(bundle)
+        assert not is_proved
+        assert any("no cache server listens" in said for said in messages(found, "fail"))
