@@ -10,6 +10,7 @@ import click
 from compiler import __version__
 from compiler.cli_deploy import COMMANDS
 from compiler.cli_diff import diff
+from compiler.cli_graph import graph
 from compiler.cli_profiles import (
     FAILED,
     compile_named,
@@ -30,7 +31,7 @@ def dync() -> None:
     """Compile a profile into a running, caching LMCache and vLLM deployment."""
 
 
-for _command in (*COMMANDS, diff):
+for _command in (*COMMANDS, diff, graph):
     dync.add_command(_command)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from compiler.emit.artifact import Artifact
 from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
+from compiler.emit.picture import emit_picture
 from compiler.emit.process_script import emit_process_scripts
 from compiler.emit.readme import emit_readme
 from compiler.emit.systemd import emit_systemd
@@ -21,10 +22,18 @@ TEMPLATES = (
     "service.j2",
     "serving.service.j2",
     "target.j2",
+    "topology.svg.j2",
     "lib/dync.sh",
     "lib/service.sh",
 )
-_EMITTERS = (emit_launch, emit_process_scripts, emit_engine_files, emit_systemd, emit_readme)
+_EMITTERS = (
+    emit_launch,
+    emit_process_scripts,
+    emit_engine_files,
+    emit_systemd,
+    emit_picture,
+    emit_readme,
+)
 
 
 def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
