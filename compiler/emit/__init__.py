@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from compiler.emit.artifact import Artifact
 from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
+from compiler.emit.observability import emit_observability
 from compiler.emit.picture import emit_picture
 from compiler.emit.process_script import emit_process_scripts
 from compiler.emit.readme import emit_readme
@@ -32,6 +33,7 @@ _EMITTERS = (
     emit_engine_files,
     emit_systemd,
     emit_picture,
+    emit_observability,
     emit_readme,
 )
 
