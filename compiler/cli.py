@@ -21,6 +21,7 @@ from compiler.cli_profiles import (
     profiles_argument,
     strict_option,
 )
+from compiler.cli_up import COMMANDS as LAUNCH_COMMANDS
 from compiler.library import library
 from compiler.stacks.stack import Stack
 
@@ -31,7 +32,7 @@ def dync() -> None:
     """Compile a profile into a running, caching LMCache and vLLM deployment."""
 
 
-for _command in (*COMMANDS, diff, graph):
+for _command in (*COMMANDS, *LAUNCH_COMMANDS, diff, graph):
     dync.add_command(_command)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -121,11 +122,16 @@ def _is_worker_of(entry: Path, bundle: Path) -> bool:
 def test_without_lmcache_nothing_hits(build: Build, random_model: Path) -> None:
     bundle, plan = build("agg-cpu", random_model, AGG_OWN_CACHE_OFF)
     prompt = long_prompt("off", 20)
-    with launched(bundle, {"ENABLE_LMCACHE": "0"}):
+    dync = [sys.executable, "-m", "compiler"]
+    without = {**os.environ, "ENABLE_LMCACHE": "0"}
+    subprocess.run([*dync, "up", "--detach", str(bundle)], env=without, check=True, timeout=900)
+    try:
         assert not any("lmcache.cli.main" in words for words in left_running(bundle))
         ask(plan.url, plan.served_name, prompt)
         ask(plan.url, plan.served_name, prompt)
         assert metric(metrics_of(plan, "aggregated-0"), HITS) == 0
+    finally:
+        subprocess.run([*dync, "down", str(bundle)], check=True, timeout=300)
     assert nothing_left(bundle), left_running(bundle)
 
 
