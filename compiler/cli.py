@@ -203,11 +203,15 @@ def stack_show(name: str, options: bool) -> None:
 @click.option("--python", default=sys.executable, help="The Python to make it with.")
 def stack_install(name: str, accelerator: str, prefix: str, python: str) -> None:
     """Make a stack's environment with its exact pins, import every part, write a lock."""
+    from rich.console import Console
+
     from compiler.deploy.stack_environment import StackFailed, install
+    from compiler.report.install import shown_steps
 
     click.echo(f"installing {name} for {accelerator} into {prefix}: minutes, and some GB", err=True)
     try:
-        folder = install(_stack(name), accelerator, Path(prefix).absolute(), python)
+        with shown_steps(Console(stderr=True)) as tell:
+            folder = install(_stack(name), accelerator, Path(prefix).absolute(), python, tell)
     except StackFailed as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{folder}: whole")

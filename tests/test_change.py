@@ -127,7 +127,8 @@ def test_diff_of_two_bundles_names_what_it_means() -> None:
         "  ready body: changes\n"
         "decode-0: keeps running\n"
         "router: keeps running\n"
-        "also change, and restart nothing: README.md, bin/lmcache-prefill-0.sh, bin/prefill-0.sh, launch.sh,\n"
+        "also change, and restart nothing: README.md, bin/lmcache-prefill-0.sh, "
+        "bin/prefill-0.sh, launch.sh,\n"
         "  lib/built.sh, observability/dashboard.json, topology.svg\n"
     )
     same = run("diff", "old", "old")
