@@ -106,7 +106,7 @@ def build(
         if style == "text":
             what = "wrote" if changed else "unchanged"
             click.echo(f"{what} {place}: {len(artifacts)} files, {len(plan.processes)} processes")
-            click.echo(f"start it: {place}/launch.sh, or: dync install {place}")
+            click.echo(f"start it: dync up {place}, or: dync install {place}")
     sys.exit(0)
 
 
