@@ -174,8 +174,11 @@ def test_all_of_the_plan_is_in_the_picture(path: Path) -> None:
     both = any(process.role and process.role.value == "prefill" for process in plan.processes)
     assert ("KV by NIXL" in drawn.text) is both
     lines = drawn.root.findall(f"{SVG}polyline[@class='cache']")
-    users = [name for p in plan.processes for name in p.after if name.startswith("lmcache")]
-    assert len(lines) == len(users)
+    kinds = {process.name: process.kind for process in plan.processes}
+    asked = [n for p in plan.processes for n in p.after if kinds[n] is Kind.CACHE_SERVER]
+    assert len(lines) == len(asked) + sum(len(process.tiers) for process in plan.processes)
+    for tier in (tier for process in plan.processes for tier in process.tiers):
+        assert any(tier.place in area.says for area, _ in drawn.boxes)
 
 
 def with_tiers(plan: Plan, *tiers: Tier) -> Plan:
@@ -195,7 +198,8 @@ def test_tiers_are_drawn_once_however_many_use_them() -> None:
     assert boxes_of(drawn)["redis"] == ["redis", "redis://10.0.0.5:6379", "kept over restarts"]
     assert boxes_of(drawn)["disk"][1:3] == ["/var/kv", "at most 128 GiB"]
     host = next(frame for frame in drawn.frames if frame.says == "host")
-    assert not any(host.holds(area) for area, _ in drawn.boxes if area.says.startswith("redis"))
+    stands_on_host = {area.says.split("\n")[0]: host.holds(area) for area, _ in drawn.boxes}
+    assert (stands_on_host["disk"], stands_on_host["redis"]) == (True, False)
     assert drawn.text.count("L2") == 2
     assert mermaid(plan).count('<-->|"L2"|') == 4
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
-from compiler.emit.boxes import SMALL, Box
+from compiler.emit.boxes import PAD, SMALL, Box
 from compiler.emit.diagram import CLIENTS, Carries, Diagram, Flow
-from compiler.emit.placing import Places
+from compiler.emit.placing import LANE, Places, lanes
 from compiler.emit.text_width import text_width
 
 
@@ -27,6 +27,7 @@ class Arrow:
 def arrows(shown: Diagram, places: Places) -> Iterator[Arrow]:
     """Give every flow as an arrow; flows that end in one line share its label."""
     labelled: set[str] = set()
+    lane = lanes(shown)
     for flow in shown.flows:
         source, target = (
             places.boxes.get(key) or places.frames[key] for key in (flow.source, flow.target)
@@ -36,7 +37,11 @@ def arrows(shown: Diagram, places: Places) -> Iterator[Arrow]:
             continue
         is_new = flow.target not in labelled
         labelled.add(flow.target)
-        yield _across(flow, source, target, flow.label if is_new else "")
+        # What ends at one box turns at one place; to a tier, near its users.
+        turn = target.x - ceil(text_width(flow.label, SMALL)) - 24
+        if flow.target in lane:
+            turn = source.right + PAD + 14 + LANE * lane[flow.target]
+        yield _across(flow, source, target, turn, flow.label if is_new else "")
 
 
 def _down(flow: Flow, source: Box, target: Box) -> Arrow:
@@ -51,11 +56,9 @@ def _down(flow: Flow, source: Box, target: Box) -> Arrow:
     )
 
 
-def _across(flow: Flow, source: Box, target: Box, label: str) -> Arrow:
+def _across(flow: Flow, source: Box, target: Box, turn: int, label: str) -> Arrow:
     begin, end = (source.right, source.middle), (target.x, target.middle)
-    # The last stretch is long enough for the label; what ends at one box turns at one place.
-    width = ceil(text_width(flow.label, SMALL))
-    turn = end[0] - width - 24
+    before_end = end[0] - ceil(text_width(flow.label, SMALL)) - 15
     corners: tuple[tuple[int, int], ...] = ((turn, begin[1]), (turn, end[1]))
     if abs(begin[1] - end[1]) <= 1:  # halves of odd heights
         begin, corners = (begin[0], end[1]), ()
@@ -64,6 +67,6 @@ def _across(flow: Flow, source: Box, target: Box, label: str) -> Arrow:
         corners=(begin, *corners, end),
         both_ways=flow.both_ways,
         label=label,
-        label_x=source.right + 10 if flow.source == CLIENTS else turn + 9,
+        label_x=source.right + 10 if flow.source == CLIENTS else before_end,
         label_y=end[1] - 7,
     )

@@ -194,7 +194,7 @@ def _tiers(plan: Plan) -> Iterator[Node]:
         yield Node(
             key=key,
             part=Part.TIER,
-            heading=f"{tier.kind}: {store.name}" if store else tier.kind,
+            heading=store.name if store else tier.kind,
             facts=tuple(_tier_facts(tier)),
             ports=_ports(store) if store else (),
             elsewhere=_is_elsewhere(tier),

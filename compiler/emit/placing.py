@@ -13,6 +13,7 @@ from compiler.emit.text_width import text_width
 MARGIN, GAP, INSET = 24, 16, 20
 CAPTION = 30  # a frame's own heading
 BETWEEN = 52  # between frames with an arrow in between
+LANE = 8  # between lines side by side
 ROW = 900  # services wrap at this width
 
 
@@ -28,13 +29,7 @@ class Places:
 
 def place(shown: Diagram, sizes: dict[str, Contents]) -> Places:
     """Put clients, frontend, workers, caches and tiers in columns, services below."""
-    labels = {
-        carries: max(
-            (ceil(text_width(f.label, SMALL)) for f in shown.flows if f.carries is carries),
-            default=0,
-        )
-        for carries in Carries
-    }
+    labels = _label_widths(shown)
     top = MARGIN + 26 + LINE * len(shown.facts) + INSET
     y = top + CAPTION
     clients = _sized(shown.clients, sizes)
@@ -44,12 +39,8 @@ def place(shown: Diagram, sizes: dict[str, Contents]) -> Places:
         boxes[shown.frontend.key] = _sized(shown.frontend, sizes).at(x, y)
         x = boxes[shown.frontend.key].right + labels[Carries.REQUESTS] + 44
     stacked = _Stack(shown, sizes, x, y)
-    placed, right = dict(stacked.boxes), stacked.right
-    for column in (shown.caches, shown.tiers):
-        users, x = _by_users(column, shown), right + labels[Carries.CACHE] + 36
-        beside = _beside(users, sizes, placed, x, y)
-        placed |= beside
-        right = max((box.right for box in beside.values()), default=right)
+    stores, edge = _stores(shown, sizes, stacked, y, labels[Carries.CACHE])
+    placed = {**stacked.boxes, **stores}
     low = max(box.bottom for box in (*stacked.frames.values(), *placed.values()))
     # A low column of workers stands in the middle of what is higher than it.
     tallest = max(clients.height, *(box.height for box in boxes.values()), 0)
@@ -62,9 +53,6 @@ def place(shown: Diagram, sizes: dict[str, Contents]) -> Places:
         box = boxes[shown.frontend.key]
         boxes[shown.frontend.key] = box.at(box.x, middle - box.height // 2)
     boxes[shown.clients.key] = clients.at(MARGIN, middle - clients.height // 2)
-    outside = {node.key for node in shown.tiers if any(tier.elsewhere for tier in shown.tiers)}
-    inside = (*frames.values(), *(box for key, box in boxes.items() if key not in outside))
-    edge = max(box.right for box in inside) + INSET
     frames[HOST] = Box(x=host_x, y=top, width=edge - host_x, height=low + INSET - top)
     if shown.services:
         row, frames[SERVICES] = _services(shown, sizes, host_x, frames[HOST].bottom + BETWEEN)
@@ -76,6 +64,22 @@ def place(shown: Diagram, sizes: dict[str, Contents]) -> Places:
         width=max(box.right for box in everything) + MARGIN,
         height=max(box.bottom for box in everything) + MARGIN,
     )
+
+
+def lanes(shown: Diagram) -> dict[str, int]:
+    """Give the lane in which lines to a tier turn: one for all tiers of the same users."""
+    used = _by_users(shown.tiers, shown).values()
+    return {node.key: lane for lane, nodes in enumerate(used) for node in nodes}
+
+
+def _label_widths(shown: Diagram) -> dict[Carries, int]:
+    return {
+        carries: max(
+            (ceil(text_width(f.label, SMALL)) for f in shown.flows if f.carries is carries),
+            default=0,
+        )
+        for carries in Carries
+    }
 
 
 def _sized(node: Node, sizes: dict[str, Contents]) -> Box:
@@ -107,15 +111,37 @@ class _Stack:
             y += BETWEEN
 
 
+def _stores(
+    shown: Diagram, sizes: dict[str, Contents], stacked: _Stack, top: int, label: int
+) -> tuple[dict[str, Box], int]:
+    """Put caches and tiers beside their users; give the host's right edge too.
+
+    Tiers of other hosts stand right of that edge, below those before them: no line crosses a box.
+    """
+    x = stacked.right + label + 36
+    found = _beside(_by_users(shown.caches, shown), sizes, stacked.boxes, x, top)
+    right = max((box.right for box in found.values()), default=stacked.right)
+    x = right + label + 36 + LANE * len(set(lanes(shown).values()))
+    users = _by_users(shown.tiers, shown)
+    tiers = _beside(users, sizes, {**stacked.boxes, **found}, x, top)
+    elsewhere = {node.key for node in shown.tiers if node.elsewhere}
+    local = [box.right for key, box in tiers.items() if key not in elsewhere]
+    edge = max(right, *local, 0) + INSET
+    for key, box in tiers.items():
+        found[key] = box.at(max(x, edge + label), box.y) if key in elsewhere else box
+    return found, edge
+
+
 def _own_cache_heights(shown: Diagram, sizes: dict[str, Contents]) -> dict[str, int]:
-    """Give what a worker's row must hold beside it: what is its alone."""
+    """Give what a worker's row must hold beside it: what is its alone; nothing for one worker."""
     heights: dict[str, int] = {}
     for column in (shown.tiers, shown.caches):
         for users, nodes in _by_users(column, shown).items():
             if len(users) == 1:
                 below = max(heights.get(node.key, 0) for node in nodes)
                 heights[users[0]] = max(heights.get(users[0], 0), below, _stacked(nodes, sizes))
-    return heights
+    workers = {worker.key for group in shown.groups for worker in group.workers}
+    return heights if len(workers & heights.keys()) > 1 else {}
 
 
 def _by_users(column: tuple[Node, ...], shown: Diagram) -> dict[tuple[str, ...], list[Node]]:
