@@ -108,7 +108,7 @@ def screen(folder: str, *words: str) -> bool:
 def starting(frames: Sequence[str]) -> str:
     """Give the last frame in which a process still starts, and the last of all."""
     before = [frame for frame in frames if "starting" in frame and "ready" in frame]
-    return "\n".join((*before[-1:], frames[-1]))
+    return "\n\n".join(frame.strip("\r\n") for frame in (*before[-1:], frames[-1]))
 
 
 def draw(name: str, words: Sequence[str], shown: str) -> None:

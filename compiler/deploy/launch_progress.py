@@ -64,7 +64,7 @@ class Progress:
             processes={
                 process.name: ProcessProgress(
                     name=process.name,
-                    kind=process.role.value if process.role else process.kind.value,
+                    kind=(process.role or process.kind).value.replace("_", " "),
                 )
                 for process in plan.processes
             },
