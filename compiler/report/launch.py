@@ -23,12 +23,12 @@ _STYLES = {
 
 def launch_view(progress: Progress, last_lines: Mapping[ProcessName, str], now_s: float) -> Group:
     """Give a headline and a line for each process: state, time, the last line of its log."""
-    table = Table(box=None, padding=(0, 2, 0, 0), expand=True)
-    table.add_column("Process", no_wrap=True)
-    table.add_column("Is", no_wrap=True)
-    table.add_column("State", no_wrap=True)
-    table.add_column("After", justify="right", no_wrap=True)
-    table.add_column("Last log line", no_wrap=True, overflow="ellipsis", ratio=1)
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), expand=True)
+    table.add_column("process", no_wrap=True)
+    table.add_column("role", no_wrap=True)
+    table.add_column("state", no_wrap=True, min_width=max(len(stage.value) for stage in Stage))
+    table.add_column("after", justify="right", no_wrap=True, min_width=7)
+    table.add_column("last log line", no_wrap=True, overflow="ellipsis", ratio=1)
     for process in progress.processes.values():
         style = _STYLES[process.stage]
         table.add_row(

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import signal
@@ -15,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from compiler.deploy.launch_progress import Progress, Stage
 from compiler.deploy.launching import last_line, runner
 from compiler.plan import ProcessName
+from compiler.report.launch import launch_view
 from tests.support import AGG, plan_of
 
 from .conftest import PATIENCE_S, Bundle
@@ -230,6 +233,41 @@ def test_processes_that_are_not_started_are_not_waited_for() -> None:
     assert not progress.read("dync: ENABLE_LMCACHE=0 replaces the built 1", 0)
     assert progress.processes[CACHE].stage is Stage.LEFT_OUT
     assert progress.processes[WORKER].stage is Stage.WAITING
+
+
+def test_what_is_shown_at_each_stage() -> None:
+    progress, out = Progress.of(PLAN), io.StringIO()
+    console = Console(file=out, width=78, color_system=None)
+
+    def shown(*lines: str, now_s: float = 0) -> list[str]:
+        for line in lines:
+            progress.read(line, now_s)
+        out.truncate(out.seek(0))
+        console.print(launch_view(progress, {WORKER: "loading " + "x" * 99}, now_s + 4))
+        return [line.rstrip() for line in out.getvalue().splitlines()]
+
+    first = shown(f"dync: {CACHE} started (pid 1, log logs/{CACHE}.log)")
+    assert first == [
+        "disagg is starting: 0 of 2 processes ready",
+        "process       role          state       after  last log line",
+        "lmcache       cache server  starting      4 s",
+        f"aggregated-0  aggregated    waiting            loading {'x' * 20}…",
+    ]
+    serving = shown(
+        f"dync: {CACHE} ready after 5.1 s",
+        f"dync: {WORKER} started (pid 2, log logs/{WORKER}.log)",
+        f"dync: {WORKER} ready after 31.0 s",
+        "dync: disagg serves at http://127.0.0.1:8000/v1 after 31.2 s",
+        now_s=9,
+    )
+    assert serving[0] == ("disagg serves at http://127.0.0.1:8000/v1 after 31.2 s; Ctrl-C stops it")
+    assert "ready      31.0 s" in serving[3]
+    stopping = shown("dync: SIGINT: stopping (once more to kill at once)")
+    assert stopping[0] == "disagg is stopping; Ctrl-C once more kills what is left"
+    over = shown(f"dync: error: {WORKER} ended with status 1 after 9.0 s; …", "dync: stopped")
+    assert over[0] == "disagg has stopped"
+    assert [line.split()[2] for line in over[3:]] == ["ended"]
+    assert "stopped" in over[2]
 
 
 def test_the_last_line_is_plain_text(planned: Bundle) -> None:
