@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,15 +46,39 @@ def up(bundle: str, detach: bool, plain: bool) -> None:
     if not display and not detach:
         sys.stdout.flush()
         become_launch(folder)
-    merge = sys.stderr.isatty()
-    with Launch(folder, behind=detach, merge_errors=merge) as launch:
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, lambda number, _: launch.signal(number))
+    with _signals() as hand_to, Launch(folder, behind=detach, merge=sys.stderr.isatty()) as launch:
+        hand_to(launch)
         follow = _show if display else _print
         status = follow(launch, plan, until_it_serves=detach)
     if status is not None:
         sys.exit(status)
     click.echo(f"{plan.name} runs on; its log is {folder}/logs/{LOG}; stop it: dync down {bundle}")
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[Launch], None]]:
+    """Keep what asks this process to stop, for a launch that is given later.
+
+    Before the launch begins: bash cannot trap what it was started with as ignored, as every job in
+    the background of a script is for SIGINT. `nohup` means it.
+    """
+    taker: list[Launch] = []
+    asked: list[int] = []
+
+    def hand_on(signum: int, _frame: object) -> None:
+        asked.append(signum)
+        for launch in taker:
+            launch.signal(signum)
+
+    def hand_to(launch: Launch) -> None:
+        taker.append(launch)
+        for signum in asked:
+            launch.signal(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signum is not signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, hand_on)
+    yield hand_to
 
 
 @click.command()

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,7 +129,6 @@ class Terminal:
     def __init__(self, folder: str, *words: str) -> None:
         self.words = words
         self._end, theirs = os.openpty()
-        os.set_blocking(self._end, False)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         paths = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
         self.process = subprocess.Popen(
@@ -141,6 +141,9 @@ class Terminal:
         )
         os.close(theirs)
         self._raw = ""
+        # Read all the time: a full terminal would hold the command up.
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
     def __enter__(self) -> Terminal:
         return self
@@ -148,13 +151,13 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            self.rest()
+        self.rest()
         os.close(self._end)
 
     def until(self, text: str) -> None:
         """Wait until a text is shown; RuntimeError where it never is."""
         give_up = time.monotonic() + SERVES_WITHIN_S
-        while text not in self._read():
+        while text not in self._raw:
             if self.process.poll() is not None or time.monotonic() > give_up:
                 raise RuntimeError(f"no {text!r} in:\n{self._raw}")
             time.sleep(0.1)
@@ -165,21 +168,18 @@ class Terminal:
 
     def rest(self) -> str:
         """Wait for its end; give the last frame, or all that a plain command printed."""
-        while self.process.poll() is None:
-            self._read()
-            time.sleep(0.1)
-        self._read()
+        self.process.wait()
+        self._reader.join()
         return self.frames()[-1]
 
     def frames(self) -> list[str]:
         """Give what was drawn, frame by frame."""
         return [frame for frame in _FRAME.split(_CURSOR.sub("", self._raw)) if frame.strip()]
 
-    def _read(self) -> str:
-        with contextlib.suppress(OSError):  # nothing there now, or the other end is closed
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
             while read := os.read(self._end, 65536):
                 self._raw += read.decode("utf-8", "replace")
-        return self._raw
 
 
 if __name__ == "__main__":

@@ -41,13 +41,13 @@ class Launch:
     Errors: Refused where it cannot be run.
     """
 
-    def __init__(self, bundle: Path, *, behind: bool, merge_errors: bool = True) -> None:
+    def __init__(self, bundle: Path, *, behind: bool, merge: bool = True) -> None:
         self.bundle = bundle
         self._behind = behind
         argv = _argv(bundle)
         if not behind and (guard := shutil.which("setpriv")):
             argv = [guard, "--pdeathsig", "TERM", "--", *argv]
-        errors = subprocess.STDOUT if behind or merge_errors else None
+        errors = subprocess.STDOUT if behind or merge else None
         try:
             if behind:
                 (bundle / "logs").mkdir(exist_ok=True)

@@ -206,6 +206,22 @@ def test_ctrl_c_before_a_detached_launch_serves_stops_it(
     assert planned.left() == []
 
 
+def test_ctrl_c_works_where_it_was_ignored_before(
+    planned: Bundle, terminal: Callable[..., Terminal]
+) -> None:
+    planned.add(CACHE)
+    planned.write()
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a script's background
+    try:
+        up = terminal("up", str(planned.root))
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    up.until("serves at")
+    up.press_ctrl_c()
+    assert up.status() == 0
+    assert planned.left() == []
+
+
 def test_down_kill_does_not_wait_for_requests(planned: Bundle) -> None:
     planned.add(CACHE, "--ignore-term", stop_s=600)
     planned.write()
