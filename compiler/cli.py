@@ -10,6 +10,7 @@ import click
 from compiler import __version__
 from compiler.cli_deploy import COMMANDS
 from compiler.cli_diff import diff
+from compiler.cli_graph import graph
 from compiler.cli_profiles import (
     FAILED,
     compile_named,
@@ -21,6 +22,7 @@ from compiler.cli_profiles import (
     strict_option,
 )
 from compiler.cli_proof import COMMANDS as PROOF_COMMANDS
+from compiler.cli_up import COMMANDS as LAUNCH_COMMANDS
 from compiler.library import library
 from compiler.stacks.stack import Stack
 
@@ -31,7 +33,7 @@ def dync() -> None:
     """Compile a profile into a running, caching LMCache and vLLM deployment."""
 
 
-for _command in (*COMMANDS, *PROOF_COMMANDS, diff):
+for _command in (*COMMANDS, *LAUNCH_COMMANDS, *PROOF_COMMANDS, diff, graph):
     dync.add_command(_command)
 
 
@@ -105,7 +107,7 @@ def build(
         if style == "text":
             what = "wrote" if changed else "unchanged"
             click.echo(f"{what} {place}: {len(artifacts)} files, {len(plan.processes)} processes")
-            click.echo(f"start it: {place}/launch.sh, or: dync install {place}")
+            click.echo(f"start it: dync up {place}, or: dync install {place}")
     sys.exit(0)
 
 
@@ -202,11 +204,15 @@ def stack_show(name: str, options: bool) -> None:
 @click.option("--python", default=sys.executable, help="The Python to make it with.")
 def stack_install(name: str, accelerator: str, prefix: str, python: str) -> None:
     """Make a stack's environment with its exact pins, import every part, write a lock."""
+    from rich.console import Console
+
     from compiler.deploy.stack_environment import StackFailed, install
+    from compiler.report.install import shown_steps
 
     click.echo(f"installing {name} for {accelerator} into {prefix}: minutes, and some GB", err=True)
     try:
-        folder = install(_stack(name), accelerator, Path(prefix).absolute(), python)
+        with shown_steps(Console(stderr=True)) as tell:
+            folder = install(_stack(name), accelerator, Path(prefix).absolute(), python, tell)
     except StackFailed as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{folder}: whole")

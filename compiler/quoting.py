@@ -1,4 +1,4 @@
-"""Quote values for the languages of a bundle: POSIX shell, YAML and systemd's units."""
+"""Quote values for the languages of a bundle: POSIX shell, YAML, systemd's units and XML."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _UNIT_PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+\Z")
 # systemd refuses quotes and backslashes in a program's path, and expands $ in argv[0] only.
 _UNIT_PROGRAM = re.compile(r"/[A-Za-z0-9_@+=:,./ -]*\Z")
+# What XML 1.0 cannot carry at all (section 2.2, Char).
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _C_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -116,6 +118,12 @@ def unit_carries(text: str) -> bool:
 def unit_runs(program: str) -> bool:
     """Tell whether systemd starts a program of this path as it stands."""
     return _UNIT_PROGRAM.match(program) is not None
+
+
+def xml_text(text: str) -> str:
+    """Write text for an XML element; what XML cannot carry becomes U+FFFD."""
+    clean = _NOT_XML.sub("\ufffd", text).replace("\r", "\ufffd")
+    return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def printf_escapes(text: str) -> str:

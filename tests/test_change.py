@@ -100,7 +100,7 @@ def test_diff_against_what_is_installed(image: Path) -> None:
     options = ("--set", "workers[1].engine_args.max_num_seqs=8", "--root", str(image))
     one = run("diff", "pair.yaml", *options)
     assert one.exit_code == 2
-    assert "decode-0: restarts\n  engine/decode-0.yaml\n    + max-num-seqs: 8\n" in one.output
+    assert "decode-0: restarts\n  engine max_num_seqs: not there -> 8\n" in one.output
     assert one.output.count("keeps running") == 3
 
 
@@ -109,6 +109,40 @@ def test_diff_against_a_bundle() -> None:
     run("build", "pair.yaml", "-o", "there")
     assert run("diff", "pair.yaml", "there").exit_code == 0
     assert run("diff", "pair.yaml", "there", "--set", "frontend.port=9000").exit_code == 2
+
+
+@pytest.mark.usefixtures("image")
+def test_diff_of_two_bundles_names_what_it_means() -> None:
+    run("build", "pair.yaml", "-o", "old")
+    changed = ("--set", "lmcache.chunk_size=512", "--set", "workers[0].env.A=b c")
+    run("build", "pair.yaml", "-o", "new", *changed)
+    found = run("diff", "new", "old")
+    assert found.exit_code == 2
+    assert found.output == (
+        "LMCache chunk size: 256 -> 512\n"
+        "lmcache-prefill-0: restarts\n"
+        "  --chunk-size: 256 -> 512\n"
+        "prefill-0: restarts\n"
+        "  env A: not there -> b c\n"
+        "  ready body: changes\n"
+        "decode-0: keeps running\n"
+        "router: keeps running\n"
+        "also change, and restart nothing: README.md, bin/lmcache-prefill-0.sh, "
+        "bin/prefill-0.sh, launch.sh,\n"
+        "  lib/built.sh, observability/dashboard.json, topology.svg\n"
+    )
+    same = run("diff", "old", "old")
+    assert (same.exit_code, same.output.count("keeps running")) == (0, 4)
+    assert run("diff", "old", "pair.yaml").exit_code == 0
+    assert run("diff", "new", "pair.yaml", *changed[:2]).exit_code == 1
+
+
+@pytest.mark.usefixtures("image")
+def test_diff_falls_back_to_files_where_the_plans_are_alike() -> None:
+    run("build", "pair.yaml", "-o", "old", "--set", "deploy.user=other")
+    found = run("diff", "pair.yaml", "old")
+    assert found.output.startswith("user: other -> dync\n")
+    assert "  systemd/dync-pair-router.service\n    - User=other\n    + User=dync\n" in found.output
 
 
 @pytest.mark.parametrize(

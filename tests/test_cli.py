@@ -116,7 +116,7 @@ def test_several_profiles_are_checked_as_one_host(folder: Path) -> None:
 def test_build_says_what_it_did(folder: Path) -> None:
     first = run("build", "good.yaml", "-o", "there")
     assert first.stdout.startswith("wrote there: ")
-    assert "there/launch.sh" in first.stdout
+    assert "start it: dync up there" in first.stdout
     assert run("build", "good.yaml", "-o", "there").stdout.startswith("unchanged there")
     (folder / "there" / "launch.sh").write_text("mine")
     refused = run("build", "good.yaml", "-o", "there")

@@ -373,10 +373,8 @@ def test_secret_is_a_file_name_only() -> None:
 # Fields that plan.json alone carries, and why no other file of the bundle needs them.
 NOT_EMITTED = {
     "Plan.format": "the format of plan.json itself",
-    "Plan.accelerator": "already in argv and env; for commands that look at the host",
     "Plan.processes": "read by every emitter through the plan itself",
     "SourceFile.sha256": "shows whether a bundle is older than its profile",
-    "Process.metrics": "for commands that watch the running deployment",
     "Process.memory": "for commands that look at the host before a start",
     "Memory.host_bytes": "as Process.memory",
     "Memory.gpu_fraction": "as Process.memory",

@@ -6,7 +6,8 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from compiler.stacks.stack import Platform, Stack
 
 LOCK = "dync-stack.json"
+_SHOWN_LINES = 15
 _PROBE = """
 import importlib, importlib.metadata, json, sys
 names, modules = json.loads(sys.argv[1]), json.loads(sys.argv[2])
@@ -30,6 +32,10 @@ for module in modules:
         found["broken"][module] = "%s: %s" % (type(error).__name__, str(error).split("\\n")[0])
 print("\\n" + json.dumps(found))
 """
+
+
+Tell = Callable[[str, str], None]
+"""Called with the step that is under way, and with the newest line of its program or nothing."""
 
 
 class StackFailed(Exception):
@@ -55,7 +61,13 @@ def folder_of(stack: Stack, prefix: Path) -> Path:
     return prefix / "stacks" / stack.name
 
 
-def install(stack: Stack, accelerator: str, prefix: Path, python: str) -> Path:
+def _tell_nobody(_step: str, _line: str) -> None:
+    pass
+
+
+def install(
+    stack: Stack, accelerator: str, prefix: Path, python: str, tell: Tell = _tell_nobody
+) -> Path:
     """Make a stack's environment with its exact pins and write a lock of what is in it.
 
     An environment that is already whole is left as it is. One that cannot be finished is removed.
@@ -71,7 +83,7 @@ def install(stack: Stack, accelerator: str, prefix: Path, python: str) -> Path:
     try:
         folder.mkdir(parents=True)
         (folder / LOCK).write_text(json.dumps({"stack": stack.name, "state": "unfinished"}))
-        _fill(stack, accelerator, prefix, python)
+        _fill(stack, accelerator, prefix, python, tell)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         reason = error.strerror or str(error)
@@ -82,19 +94,23 @@ def install(stack: Stack, accelerator: str, prefix: Path, python: str) -> Path:
     return folder
 
 
-def _fill(stack: Stack, accelerator: str, prefix: Path, python: str) -> None:
+def _fill(stack: Stack, accelerator: str, prefix: Path, python: str, tell: Tell) -> None:
     form, folder = _form(stack, accelerator), folder_of(stack, prefix)
-    _run([python, "-m", "venv", str(folder)], "make a virtual environment")
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
-    for step in form.install or (form.requirements,):
-        _run([*pip, "install", *step], "install the pinned packages")
+    _follow([python, "-m", "venv", str(folder)], "make a virtual environment", tell)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    steps = form.install or (form.requirements,)
+    for number, step in enumerate(steps, 1):
+        part = f" ({number} of {len(steps)})" if len(steps) > 1 else ""
+        what = f"install the pinned packages{part}"
+        _follow([*pip, "--no-input", "install", "--progress-bar=off", *step], what, tell)
     if form.without:
-        _run([*pip, "uninstall", "-y", *form.without], "remove what does not fit")
+        _follow([*pip, "-q", "uninstall", "-y", *form.without], "remove what does not fit", tell)
+    tell("import every part", "")
     wrong = [item for item in check(stack, accelerator, prefix) if not item.holds]
     if wrong:
         text = "; ".join(f"{item.subject}: {item.found}" for item in wrong)
         raise StackFailed(f"the packages are there but do not work: {text}")
-    frozen = _run([*pip, "freeze"], "list the packages", capture=True)
+    frozen = _run([*pip, "-q", "freeze"], "list the packages")
     lock = {
         "stack": stack.name,
         "accelerator": accelerator,
@@ -163,19 +179,41 @@ def _refuse_machine(stack: Stack, python: str) -> None:
         wanted = ", ".join(stack.architectures)
         raise StackFailed(f"stack {stack.name} has packages for {wanted}, not {platform.machine()}")
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    version = _run([python, "-c", code], f"run {python}", capture=True).strip()
+    version = _run([python, "-c", code], f"run {python}").strip()
     if version not in stack.python:
         wanted = ", ".join(stack.python)
         raise StackFailed(f"{python} is Python {version}; the stack needs {wanted}: use --python")
 
 
-def _run(command: list[str], what: str, *, capture: bool = False) -> str:
+def _run(command: list[str], what: str) -> str:
+    """Run a short program for its output."""
     try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE if capture else 2, text=True, check=False
-        )
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     except OSError as error:
         raise StackFailed(f"cannot {what}: {error.strerror or error}") from error
     if done.returncode:
-        raise StackFailed(f"cannot {what}: {' '.join(command[:6])} … ended with {done.returncode}")
+        raise StackFailed(_failed(command, what, done.returncode))
     return done.stdout or ""
+
+
+def _follow(command: list[str], what: str, tell: Tell) -> None:
+    """Run a long program, and hand its lines on; its last ones stand in the error."""
+    tell(what, "")
+    last: deque[str] = deque(maxlen=_SHOWN_LINES)
+    try:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as running:
+            assert running.stdout is not None
+            for line in running.stdout:
+                last.append(line.rstrip())
+                tell(what, last[-1])
+    except OSError as error:
+        raise StackFailed(f"cannot {what}: {error.strerror or error}") from error
+    if running.returncode:
+        said = "".join(f"\n    {line}" for line in last)
+        raise StackFailed(f"{_failed(command, what, running.returncode)}{said}")
+
+
+def _failed(command: list[str], what: str, status: int) -> str:
+    return f"cannot {what}: {' '.join(command[:6])} … ended with {status}"

