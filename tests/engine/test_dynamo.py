@@ -79,6 +79,7 @@ def test_aggregated_caches(build: Build, random_model: Path) -> None:
             found, "pass"
         )
         outlive_a_pause(bundle)
+        until(lambda: answers(plan), 60)
         assert ask(plan.url, plan.served_name, prompt).cached_tokens > 0
     assert nothing_left(bundle)
 
@@ -109,6 +110,14 @@ def was_put_back(path: Path, touched: float) -> bool:
         return path.stat().st_mtime > touched + 10
     except FileNotFoundError:
         return False
+
+
+def answers(plan: Plan) -> bool:
+    try:
+        ask(plan.url, plan.served_name, "Hello", max_tokens=1, timeout_s=20)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def until(holds: Callable[[], bool], within_s: float) -> None:

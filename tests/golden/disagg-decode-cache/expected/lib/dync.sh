@@ -577,6 +577,7 @@ dync_log_tail() { # bounded, and with the carriage returns of progress bars as l
 
 dync_finish() { # STATUS
     local index name left=1
+    [[ -z $dync_keeper ]] || kill "$dync_keeper" 2>/dev/null # what processes take away now is meant
     for name in "${!dync_probe[@]}"; do
         [[ -z ${dync_probe[$name]} ]] || kill "${dync_probe[$name]}" 2>/dev/null
     done
@@ -588,7 +589,6 @@ dync_finish() { # STATUS
         done
         dync_tick
     done
-    [[ -z $dync_keeper ]] || kill "$dync_keeper" 2>/dev/null
     wait
     dync_finished=1
     dync_say stopped
