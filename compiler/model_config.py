@@ -9,7 +9,8 @@ from compiler.document import Json
 from compiler.kv_shape import KvShape, Unknown, kv_shape, text_part, whole
 
 # Kinds of layers in transformers' layer_types and vLLM's layers_block_type that keep a state
-# instead of every token's KV, and keys of models that have such layers.
+# instead of every token's KV, and keys of models that have such layers where these do not say: a few
+# have the keys and no such layer (vLLM 0.32.0 config/model.py, is_hybrid: granite-4.0-micro).
 _STATE_LAYERS = {"linear_attention", "mamba", "mamba2", "recurrent", "conv", "short_conv", "kda"}
 _STATE_KEYS = (
     "ssm_cfg",
@@ -41,7 +42,8 @@ class ModelConfig:
     """One model: None where its config.json does not say.
 
     max_len: the longest request that vLLM lets it serve, in tokens. keeps_state: some layers have a
-    state (Mamba, linear attention). has_windows: some layers look back a fixed number of tokens.
+    state (Mamba, linear attention). has_windows: some layers look back a fixed number of tokens,
+    and others at all.
     shape: the size of a token's KV; None where not every layer keeps all of it.
     """
 
@@ -69,8 +71,8 @@ def model_config(config: Mapping[str, Json]) -> ModelConfig:
         kv_heads=whole(text, "num_key_value_heads") or heads,
         max_len=_max_len(text),
         is_latent=whole(text, "kv_lora_rank") is not None,
-        keeps_state=bool(kinds & _STATE_LAYERS) or any(text.get(key) for key in _STATE_KEYS),
-        has_windows=("sliding_attention" in kinds or not kinds) and bool(slides),
+        keeps_state=bool(kinds & _STATE_LAYERS) if kinds else any(map(text.get, _STATE_KEYS)),
+        has_windows={"sliding_attention", "full_attention"} <= kinds and bool(slides),
         shape=shape,
     )
 

@@ -17,6 +17,7 @@ LAYOUT = "VLLM_KV_CACHE_LAYOUT"
 LAYOUT_ALIASES = {"NHD": "LBNHC", "HND": "LBHNC"}
 # What NixlConnector asks for (v1/nixl/connector.py, get_required_kvcache_layout), HND before 0.31.
 _NIXL_LAYOUT = "LBHNC"
+_DTYPE_ALIASES = {"half": "float16", "float": "float32"}  # 0.32.0 config/model.py
 # Methods that share the target's hidden states: 0.32.0 config/speculative.py, use_eagle.
 _SHARING = ("eagle", "eagle3", "mtp", "dflash", "dspark")
 
@@ -55,7 +56,7 @@ def factors(
         "vllm": (stack.versions["vllm"], ()),
         "nixl": (stack.versions.get("nixl", "the stack's"), ()),
         "model": (topology.model.id, ()),
-        "dtype": _option(args, "dtype", "auto"),
+        "dtype": _dtype(args),
         "kv_cache_dtype": _option(args, "kv_cache_dtype", "auto"),
         "attention_backend": _attention_backend(args),
         "hybrid_manager": (hybrid, ()),
@@ -81,6 +82,11 @@ def factors(
 def _option(args: Mapping[str, Json], name: str, default: str) -> tuple[str, Path]:
     given = args.get(name)
     return default if given is None else str(given), ("engine_args", name)
+
+
+def _dtype(args: Mapping[str, Json]) -> tuple[str, Path]:
+    value, at = _option(args, "dtype", "auto")
+    return _DTYPE_ALIASES.get(value, value), at
 
 
 def _attention_backend(args: Mapping[str, Json]) -> tuple[str, Path]:

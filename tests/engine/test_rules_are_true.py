@@ -134,7 +134,7 @@ CASES = (
         "pairing/both-sides",
         "handshake",
         r"NIXL compatibility hash mismatch",
-        ("workers[1].engine_args.dtype=float16",),
+        ("workers[1].engine_args.dtype=half",),
     ),
     Case(
         "pairing/first-side-default",
