@@ -235,6 +235,11 @@ class Plan:
     processes: tuple[Process, ...]
 
     @property
+    def stack_program(self) -> str:
+        """Give the stack's own program, which starts every process but a store."""
+        return next(item.argv[0] for item in self.processes if item.kind is not Kind.STORE)
+
+    @property
     def api_key_file(self) -> str:
         """Give the file of the key that clients must send; empty where none is asked for."""
         files = (process.secrets.get(API_KEY, "") for process in self.processes)

@@ -23,6 +23,7 @@ NO_DEFAULT = {
     "ready_timeout_s",
     "routing",
     "port",
+    "tiers",
 }
 
 
@@ -33,6 +34,8 @@ def uncommented(text: str) -> str:
 def keys(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, below in schema.get("properties", {}).items():
         yield (*path, name), below
+        if "x-one-of" in below.get("items", {}):
+            continue  # a profile has a few of these kinds, never all
         yield from keys(below, (*path, name))
         yield from keys(below.get("items", {}), (*path, name))
 

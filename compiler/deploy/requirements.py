@@ -13,7 +13,7 @@ from typing import Any
 from compiler.deploy.host import Host, Refused
 from compiler.deploy.systemd import Systemd
 from compiler.deploy.tier_folders import tier_problems
-from compiler.plan import Kind, Plan
+from compiler.plan import Plan
 
 _STRAY = ("VLLM_", "LMCACHE_", "PYTHON", "LD_", "CUDA_", "UCX_", "NIXL_", "TORCH")
 
@@ -103,8 +103,7 @@ def _has_account(host: Host, user: str) -> bool:
 
 
 def _stack(host: Host, plan: Plan) -> Iterator[str]:
-    own = next(process for process in plan.processes if process.kind is not Kind.STORE)
-    program = Path(own.argv[0])
+    program = Path(plan.stack_program)
     prefix = program.parents[3]
     make = f"dync stack install {plan.stack} --accelerator {plan.accelerator.value}"
     if not os.path.lexists(host.at(program)):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.sandbox import LIMITS, sandbox
 from compiler.emit.tiers import folder_words, folders, server_checks
-from compiler.plan import API_KEY, Kind, Plan, Process
+from compiler.plan import API_KEY, Kind, Plan, Process, Protocol
 from compiler.quoting import (
     printf_escapes,
     unit_assignment,
@@ -151,7 +151,8 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
     role = process.role.value if process.role else process.kind.value.replace("_", " ")
     restart_s = RESTART_S[process.kind]
     ready = process.ready
-    probe = (ready.path, ready.body, next(iter(process.secrets), "") if ready.key_file else "")
+    has_key = ready.key_file and ready.protocol is Protocol.HTTP
+    probe = (ready.path, ready.body, next(iter(process.secrets)) if has_key else "")
     words = ("ready", str(ready.timeout_s), ready.host, str(ready.port), *probe)
     return ServiceView(
         header=header(plan),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -10,9 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.launch.conftest import Bundle
 from tests.support import ROOT
 
 LIBRARY = ROOT / "templates" / "lib"
@@ -134,6 +137,27 @@ def _read(path: Path) -> bytes:
 def _redis(port: int) -> list[Path]:
     lines = Path("/proc").glob("[0-9]*/cmdline")
     return [path for path in lines if f"127.0.0.1:{port}".encode() in _read(path)]
+
+
+def test_the_launcher_starts_a_redis_waits_for_it_and_stops_it(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    if shutil.which("redis-server") is None and not os.environ.get("CI"):
+        pytest.skip("needs redis-server")
+    port, file = free_port(), shlex.quote(password(tmp_path, PASSWORD))
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    secret = SimpleNamespace(variable="REDIS_PASSWORD", file=file)
+    bundle.add("redis", ready_protocol="redis", ready_key_file=password(tmp_path, PASSWORD))
+    bundle.processes[-1].ready_port = port
+    bundle.processes[-1].listens = f"127.0.0.1:{port}"
+    bundle.script("redis", argv=["/bin/bash", "lib/redis.sh", *options], secrets=(secret,))
+    bundle.write()
+    shutil.copy(LIBRARY / "redis.sh", bundle.root / "lib")
+    launch = bundle.start()
+    launch.until(" serves at ")
+    assert ask(port, password(tmp_path, PASSWORD)) == (0, "")
+    assert launch.stop() == 0
+    assert not _redis(port)
 
 
 def test_no_server_stops_only_what_cannot_do_without() -> None:

@@ -41,7 +41,7 @@ ONCE = (
 
 def stand_in(plan: Plan) -> None:
     """Put a program that tells how it was started where the plan's stack would be."""
-    program = Path(plan.processes[0].argv[0])
+    program = Path(plan.stack_program)
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(PROGRAM)
     program.chmod(0o755)
