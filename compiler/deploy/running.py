@@ -35,7 +35,9 @@ def running(plan: Plan) -> dict[ProcessName, Running]:
     found = {}
     for process in plan.processes:
         pids = {owners[item.port] for item in process.listens if item.port in owners}
-        seen = [look_at(pid) if pid else UNSEEN for pid in sorted(pids, reverse=True)]
+        # The oldest first: an engine core listens for NIXL, and is a child of what was started.
+        in_order = sorted(pids, key=lambda pid: (pid == 0, pid))
+        seen = [look_at(pid) if pid else UNSEEN for pid in in_order]
         alive = next((item for item in seen if item is not None), None)
         if alive is not None:
             found[process.name] = alive

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +17,12 @@ from compiler.deploy.verify.as_built import as_built
 from compiler.plan import Launch, Plan, Process
 from tests.support import compile_file, plan_in
 
+LISTENS = """
+import socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+time.sleep(60)
+"""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -122,15 +132,24 @@ def test_nothing_there(worker: Process, server: Process) -> None:
 
 def test_a_live_process_is_read_from_the_system(plan: Plan) -> None:
     """This very process listens on a port of its own, and is found by it."""
-    import os
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert listening()[port] == os.getpid()
         first = plan.processes[0]
         mine = replace(first, listens=(replace(first.listens[0], port=port),))
         found = running(replace(plan, processes=(mine,)))
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", LISTENS], stdout=subprocess.PIPE, text=True
+        ) as child,
+        socket.create_server(("127.0.0.1", port)),
+    ):
+        assert child.stdout is not None
+        also = replace(first.listens[0], port=int(child.stdout.readline()))
+        both = replace(mine, listens=(also, *mine.listens))
+        older = running(replace(plan, processes=(both,)))[mine.name]
+        child.kill()
+    assert older.pid == os.getpid()
     seen = found[mine.name]
     assert seen.pid == os.getpid()
     assert seen.environment is not None

@@ -90,6 +90,21 @@ def test_status_of_what_does_not_run(bundle: Path) -> None:
     assert run("status", str(bundle), "--watch", "--format", "json").exit_code == 2
 
 
+def test_watching_ends_with_ctrl_c(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) > 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    done = run("status", str(bundle), "--watch", "--every", "3")
+    assert waited == [3.0, 3.0]
+    assert done.exit_code == 1
+    assert "not ready (not running)" in done.stdout
+
+
 def shown(*words: str) -> subprocess.CompletedProcess[str]:
     """Run a command that becomes another program."""
     return subprocess.run(

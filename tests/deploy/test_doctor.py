@@ -280,6 +280,8 @@ def test_a_tier_on_a_file_system_without_direct_io(
     tier = Tier(kind="gds", folder=str(small_disk))
     found = failures(disk.check(with_tier(cpu, tier, monkeypatch)))
     assert any("turns GPUDirect Storage off" in finding.message for finding in found)
+    warned = [item for item in disk.check(cpu) if item.verdict is Verdict.WARN]
+    assert any("nvidia-fs is not loaded" in finding.message for finding in warned)
 
 
 # ---- services
@@ -474,6 +476,13 @@ def test_gpus_that_are_not_there(cuda: Subject, nvml: Nvml) -> None:
     for name in ("2", "GPU-x", "MIG-x"):
         [finding] = failures(gpus.check(on_gpus(cuda, name)))
         assert finding.message == "is not there; this host has 0: GPU-a, 1: GPU-b"
+
+
+def test_one_gpu_under_two_names(cuda: Subject, nvml: Nvml) -> None:
+    assert isinstance(nvml, Nvml)
+    finding = failures(gpus.check(on_gpus(cuda, "1", "GPU-b")))[-1]
+    assert finding.subject == "GPU 1, GPU-b"
+    assert finding.message == "is one GPU (GPU-b) under 2 names"
 
 
 def test_a_gpu_that_others_hold(cuda: Subject, nvml: Nvml) -> None:

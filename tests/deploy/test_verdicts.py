@@ -238,6 +238,17 @@ def test_signs_in_a_log(line: str, verdict: Verdict) -> None:
     assert found[0].fix
 
 
+def test_a_sign_that_has_passed_is_a_warning() -> None:
+    """As a worker's log said it on a machine that stood still for half a minute."""
+    gone = "LMCache WARNING: LMCache server is unhealthy — entering degraded mode\n"
+    back = "LMCache WARNING: LMCache server is healthy again — resuming normal operation\n"
+    assert [item.verdict for item in scan("w", gone)] == [Verdict.FAIL]
+    [over] = scan("w", gone + back)
+    assert over.verdict is Verdict.WARN
+    assert ", and is over: LMCache WARNING" in over.message
+    assert [item.verdict for item in scan("w", gone + back + gone)] == [Verdict.FAIL]
+
+
 def test_a_healthy_log_has_no_sign() -> None:
     assert list(scan("w", "INFO: GET /health 200 OK\nNIXL is available\n")) == []
 

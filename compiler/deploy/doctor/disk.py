@@ -19,6 +19,7 @@ _LEAST = 2**30
 """Logs and sockets of a deployment; less is a full disk soon."""
 _IN_MEMORY = ("tmpfs", "ramfs")
 _OVER_NETWORK = ("nfs", "nfs4", "cifs", "fuse.sshfs")
+_NVIDIA_FS = Path("/proc/driver/nvidia-fs")
 _NO_DIRECT = ("overlay", "tmpfs", "ramfs", "zfs")
 
 
@@ -53,7 +54,14 @@ def _tier(process: Process, tier: Any) -> Iterator[Finding]:
             "disk", str(folder), f"lies on {kind}: reading may take longer than computing again",
             "a local NVMe disk",
         )  # fmt: skip
-    elif tier.kind == "gds" and kind in _NO_DIRECT:
+    if tier.kind == "gds" and not _NVIDIA_FS.exists():
+        yield warned(
+            "disk",
+            str(folder),
+            "the driver nvidia-fs is not loaded: cuFile copies through host memory",
+            "modprobe nvidia-fs (package nvidia-gds)",
+        )
+    if tier.kind == "gds" and kind in _NO_DIRECT:
         yield failed(
             "disk", str(folder), f"lies on {kind}, where LMCache turns GPUDirect Storage off",
             "a folder on ext4 or xfs on NVMe",

@@ -6,7 +6,8 @@ Source: nvidia-ml-py (NVML), as nvidia-smi reads it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield _driver(subject, pynvml)
         for gpu, fraction in wanted(subject.plan).items():
             yield from _gpu(subject.plan, gpu, fraction, pynvml)
+        yield from _twice(wanted(subject.plan), pynvml)
     finally:
         pynvml.nvmlShutdown()
 
@@ -81,7 +83,7 @@ def stack_cuda(folder: Path) -> tuple[int, int] | None:
 def _gpu(plan: Plan, gpu: str, fraction: float, nvml: Any) -> Iterator[Finding]:
     name = f"GPU {gpu}"
     try:
-        handle = nvml.nvmlDeviceGetHandleByUUID(gpu) if "-" in gpu else _by_index(gpu, nvml)
+        handle = _handle(gpu, nvml)
     except nvml.NVMLError:
         yield failed("gpus", name, f"is not there; this host has {_list(nvml)}", "workers[].gpus")
         return
@@ -107,6 +109,23 @@ def _gpu(plan: Plan, gpu: str, fraction: float, nvml: Any) -> Iterator[Finding]:
         yield warned("gpus", name, f"{text}; used by {', '.join(others)}", "another GPU, or end it")
     else:
         yield passed("gpus", name, text)
+
+
+def _twice(gpus: Iterable[str], nvml: Any) -> Iterator[Finding]:
+    """Find one GPU under two names, an index and a UUID: their workers would share its memory."""
+    names: dict[str, list[str]] = {}
+    for gpu in gpus:
+        with suppress(nvml.NVMLError):
+            handle = _handle(gpu, nvml)
+            names.setdefault(nvml.nvmlDeviceGetUUID(handle), []).append(gpu)
+    for uuid, same in names.items():
+        if len(same) > 1:
+            text = f"is one GPU ({uuid}) under {len(same)} names"
+            yield failed("gpus", f"GPU {', '.join(same)}", text, "workers[].gpus: one name for it")
+
+
+def _handle(gpu: str, nvml: Any) -> Any:
+    return nvml.nvmlDeviceGetHandleByUUID(gpu) if "-" in gpu else _by_index(gpu, nvml)
 
 
 def _by_index(gpu: str, nvml: Any) -> Any:

@@ -14,12 +14,16 @@ _SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A text that a log must not have: what it means, what to do, where it comes from."""
+    """A text that a log must not have: what it means, what to do, where it comes from.
+
+    over: what a later line says when it has passed; it is a warning then.
+    """
 
     pattern: re.Pattern[str]
     meaning: str
     fix: str
     verdict: Verdict = Verdict.FAIL
+    over: re.Pattern[str] | None = None
 
 
 _SIGNS = (
@@ -36,6 +40,12 @@ _SIGNS = (
         "lmcache.mode: multiprocess",
     ),
     # lmcache 0.5.6 lmcache/integration/vllm/vllm_multi_process_adapter.py and message_queue.
+    Sign(
+        re.compile(r"LMCache server is unhealthy"),
+        "the cache server did not answer the worker's ping: nothing is cached until it does",
+        "see that the cache server runs and the machine does not stand still",
+        over=re.compile(r"LMCache server is healthy again"),
+    ),
     Sign(
         re.compile(r"No handler registered for operation"),
         "the cache server lacks what the worker asks for",
@@ -101,13 +111,16 @@ def scan(process: str, text: str) -> Iterator[Finding]:
     """Give a finding for each kind of sign that a process's log has, with its first such line."""
     lines = _ESCAPES.sub("", text).replace("\r", "\n").split("\n")
     for sign in _SIGNS:
-        found = [line.strip() for line in lines if sign.pattern.search(line)]
-        if found:
-            times = f" ({len(found)} times)" if len(found) > 1 else ""
-            yield Finding(
-                check="log",
-                subject=process,
-                verdict=sign.verdict,
-                message=f"{sign.meaning}{times}: {found[0][:_SHOWN]}",
-                fix=sign.fix,
-            )
+        at = [number for number, line in enumerate(lines) if sign.pattern.search(line)]
+        if not at:
+            continue
+        is_over = sign.over is not None and any(map(sign.over.search, lines[at[-1] :]))
+        times = f" ({len(at)} times)" if len(at) > 1 else ""
+        since = ", and is over" if is_over else ""
+        yield Finding(
+            check="log",
+            subject=process,
+            verdict=Verdict.WARN if is_over else sign.verdict,
+            message=f"{sign.meaning}{times}{since}: {lines[at[0]].strip()[:_SHOWN]}",
+            fix=sign.fix,
+        )
