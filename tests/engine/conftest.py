@@ -19,10 +19,10 @@ Build = Callable[..., tuple[Path, Plan]]
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone(what: str = "engine") -> Iterator[None]:
     """Keep engine tests of parallel runs one after the other: they share ports and cores."""
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with open(cache_folder() / "engine.lock", "w") as lock:
+    with open(cache_folder() / f"{what}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -36,25 +36,25 @@ def one_at_a_time(prefix: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefix() -> Path:
-    with alone():
+    with alone("install"):
         return stack_prefix()
 
 
 @pytest.fixture(scope="session")
 def dynamo_prefix() -> Path:
-    with alone():
+    with alone("install"):
         return stack_prefix("dynamo-1.6")
 
 
 @pytest.fixture(scope="session")
 def real_model(prefix: Path) -> Path:
-    with alone():
+    with alone("install"):
         return model(prefix)
 
 
 @pytest.fixture(scope="session")
 def random_model(prefix: Path) -> Path:
-    with alone():
+    with alone("install"):
         return model(prefix, random=True)
 
 
