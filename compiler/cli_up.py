@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -42,7 +43,7 @@ def up(bundle: str, detach: bool, plain: bool) -> None:
 
     folder = Path(bundle)
     plan = read_plan(folder)
-    display = sys.stdout.isatty() and not plain
+    display = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not plain
     if not display and not detach:
         sys.stdout.flush()
         become_launch(folder)

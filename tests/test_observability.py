@@ -202,7 +202,7 @@ def test_a_real_prometheus_finds_something_for_every_panel(tmp_path: Path) -> No
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": jobs}))
         url = stack.enter_context(prometheus(tmp_path))
         silent = asked
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 120
         while silent and time.monotonic() < give_up:
             time.sleep(1)
             silent = [item for item in silent if not answers(url, item[2])]

@@ -41,7 +41,7 @@ from demo.workshop import cache_folder, dync, model, stack_prefix  # noqa: E402
 SCREENS = ROOT / "docs" / "screens"
 GRAPHS = ("agg", "disagg", "disagg-2p2d", "dynamo-disagg", "reference-disagg")
 PROFILE = "disagg-cpu"
-COLUMNS, ROWS = 112, 30
+COLUMNS, ROWS = 128, 40
 SERVES_WITHIN_S = 600
 # What rich's Live writes before it draws the next frame over the last one.
 _FRAME = re.compile(r"\r(?:\x1b\[2K\x1b\[1A)+\x1b\[2K|\r\x1b\[2K")

@@ -139,6 +139,20 @@ def test_a_terminal_shows_each_process_and_one_ctrl_c_stops_all(
     assert planned.left() == []
 
 
+@pytest.mark.parametrize(("words", "kind"), [((), "dumb"), (("--plain",), "xterm")])
+def test_a_terminal_that_moves_no_cursor_gets_plain_lines(
+    planned: Bundle, terminal: Callable[..., Terminal], words: tuple[str, ...], kind: str
+) -> None:
+    planned.add(CACHE)
+    planned.write()
+    up = terminal("up", str(planned.root), *words, TERM=kind)
+    up.until("dync: disagg serves at")
+    assert "\x1b" not in up.raw
+    up.press_ctrl_c()
+    assert up.status() == 0
+    assert planned.left() == []
+
+
 def test_a_terminal_keeps_the_error_and_its_status(
     planned: Bundle, terminal: Callable[..., Terminal]
 ) -> None:
