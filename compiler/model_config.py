@@ -9,8 +9,8 @@ from compiler.document import Json
 from compiler.kv_shape import KvShape, Unknown, kv_shape, text_part, whole
 
 # Kinds of layers in transformers' layer_types and vLLM's layers_block_type that keep a state
-# instead of every token's KV, and keys of models that have such layers where these do not say: a few
-# have the keys and no such layer (vLLM 0.32.0 config/model.py, is_hybrid: granite-4.0-micro).
+# instead of every token's KV, and keys of models that have such layers where these do not say:
+# granite-4.0-micro has the keys and no such layer (vLLM 0.32.0 config/model.py, is_hybrid).
 _STATE_LAYERS = {"linear_attention", "mamba", "mamba2", "recurrent", "conv", "short_conv", "kda"}
 _STATE_KEYS = (
     "ssm_cfg",
