@@ -46,6 +46,9 @@ SERVES_WITHIN_S = 600
 # What rich's Live writes before it draws the next frame over the last one.
 _FRAME = re.compile(r"\r(?:\x1b\[2K\x1b\[1A)+\x1b\[2K|\r\x1b\[2K")
 _CURSOR = re.compile(r"\x1b\[\?25[hl]")
+# rich cuts the last line where its letters stand.
+_CLIP = re.compile(r'(-clip-terminal">\s*<rect [^>]*height=")([\d.]+)')
+DESCENT = 6
 _FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 
@@ -119,7 +122,8 @@ def draw(name: str, words: Sequence[str], shown: str) -> None:
     console.print(Text.assemble(("$ ", "bold green"), f"dync {' '.join(words)}"))
     console.print(Text.from_ansi(shown.strip("\n")))
     svg = console.export_svg(title=f"dync {words[0]}", theme=MONOKAI, unique_id=f"dync-{name}")
-    svg = "\n".join(line.rstrip() for line in _FONT.sub("", svg).splitlines()) + "\n"
+    svg = _CLIP.sub(lambda found: f"{found[1]}{float(found[2]) + DESCENT:.1f}", _FONT.sub("", svg))
+    svg = "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
     (SCREENS / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
