@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from compiler.deploy.host import Deployment
 from compiler.deploy.placement import drop_ins
 from compiler.deploy.systemd import Systemd
-from compiler.plan import Launch, Plan, ProcessName, Ready
+from compiler.plan import Launch, Plan, ProcessName, Protocol, Ready
 from compiler.units import process_unit, service_units, target_unit
 
 _WITHIN_S = 5
@@ -88,12 +89,24 @@ def _is_ready(ready: Ready) -> bool:
 
     A request that is posted to be ready is not sent again: the cache would count it.
     """
+    if ready.protocol is Protocol.REDIS:
+        return _answers_ping(ready)
     try:
         with _open(ready.url, timeout=_WITHIN_S) as response:
             return bool(response.status == HTTPStatus.OK)
     except urllib.error.HTTPError as error:
         return bool(ready.body) and error.code in _NOT_ASKED_SO
     except (OSError, ValueError):
+        return False
+
+
+def _answers_ping(ready: Ready) -> bool:
+    """Tell whether a Redis answers; to want a password first is an answer too."""
+    try:
+        with socket.create_connection((ready.host, ready.port), _WITHIN_S) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
         return False
 
 
