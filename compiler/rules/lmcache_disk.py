@@ -74,7 +74,7 @@ def _shared(group: WorkerGroup, folder: str, other: WorkerGroup | None) -> Diagn
         WHY,
         group.origin.of("env", _NAME),
         f"several workers keep their disk tier in {folder}",
-        f"write one group for each worker, with a folder of its own: {folder}/1, {folder}/2",
+        f"write lmcache.tiers: [disk: …], or one group for each worker: {folder}/1, {folder}/2",
         label="" if other else f"{group.replicas} workers",
         related=related or (),
     )
@@ -88,7 +88,7 @@ def _limits(topology: Topology, group: WorkerGroup, folders: list[str]) -> Itera
         "the index of a disk tier lives in memory",
         span,
         f"what lies in {folders[0]} is not read again after a restart, nor removed",
-        f"empty {folders[0]} before each start",
+        f"empty {folders[0]} before each start, or write lmcache.tiers: [disk: …], which does so",
     )
     is_cuda = topology.accelerator is Accelerator.CUDA
     if len(folders) > 1 and group.tensor_parallel_size == 1 and is_cuda:

@@ -24,7 +24,8 @@ Rejected:
     workers: [{role: aggregated, gpus: [0]}]
 
 Source: lmcache 0.5.6 v1/distributed/storage_controllers/store_controller.py;
-v1/distributed/l2_adapters/native_connector_l2_adapter.py counts what this run stored.
+v1/distributed/l2_adapters/native_connector_l2_adapter.py counts what this run stored;
+nixl_store_agents/dynamic_nixl_store_agent.py, _init_mem_handlers (NIXL_ERR_NOT_FOUND, run).
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
 from compiler.rules.report import finding
-from compiler.topology import TierChoice, Topology
+from compiler.topology import CacheMode, TierChoice, Topology
 
 ID = "tier-size"
 SEVERITY = Severity.ERROR
+GIB, PAGE = 1 << 30, 4096
+_BY_NIXL = ("nixl", "gds")
 WHY = "LMCache counts only what this run has stored: the rest of size_gb is all that it may use"
 
 
@@ -44,6 +47,8 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     """Report tiers without room for a run, and tiers no larger than the host memory."""
     memory = topology.lmcache.cpu_cache_gb
     for tier in topology.lmcache.tiers:
+        if tier.kind in _BY_NIXL and memory * GIB % PAGE and _is_served(topology):
+            yield _part_of_a_page(topology, tier)
         size, keep = tier.options.get("size_gb"), tier.options.get("keep_gb")
         if not isinstance(size, (int, float)):
             continue
@@ -59,6 +64,24 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
             )
         elif size <= memory:
             yield _small(topology, tier, size)
+
+
+def _is_served(topology: Topology) -> bool:
+    return topology.lmcache.mode is CacheMode.MULTIPROCESS
+
+
+def _part_of_a_page(topology: Topology, tier: TierChoice) -> Diagnostic:
+    memory = topology.lmcache.cpu_cache_gb
+    whole = max(1, round(memory * 64)) / 64
+    return finding(
+        ID,
+        SEVERITY,
+        "NIXL is given the memory page by page, and knows no page that is partly beyond its end",
+        topology.lmcache.origin.of("cpu_cache_gb"),
+        f"cpu_cache_gb {memory:g} is no whole number of pages of {PAGE} bytes",
+        f"write cpu_cache_gb: {whole:g}",
+        related=(Label(span=tier.origin.key(), text="a tier that NIXL writes"),),
+    )
 
 
 def _small(topology: Topology, tier: TierChoice, size: float) -> Diagnostic:

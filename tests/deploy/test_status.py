@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from compiler.deploy.status import _is_ready
-from compiler.plan import Ready
+from compiler.plan import Protocol, Ready
 
 STATUS = {"/health": 200, "/v1/completions": 405, "/with/a/key": 401, "/loading": 503, "/no": 404}
 
@@ -58,3 +59,28 @@ def test_what_counts_as_an_answer(port: int, path: str, body: str, is_ready: boo
 def test_nobody_there() -> None:
     url = "http://127.0.0.1:1/health"
     assert not _is_ready(Ready(url=url, host="127.0.0.1", port=1, path="/health", timeout_s=9))
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_ready"),
+    [(b"+PONG", True), (b"-NOAUTH Authentication required.", True), (b"-LOADING", False)],
+)
+def test_a_redis_is_asked_by_its_own_protocol(answer: bytes, is_ready: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(100) == b"PING\r\n"
+                connection.sendall(answer + b"\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"redis://127.0.0.1:{port}"
+        ready = Ready(
+            url=url, host="127.0.0.1", port=port, path="", protocol=Protocol.REDIS, timeout_s=9
+        )
+        assert _is_ready(ready) is is_ready
+        thread.join()
+    assert not _is_ready(ready)

@@ -50,13 +50,14 @@ def profile(tiers: str, **lmcache: object) -> str:
         "workers:\n  - role: aggregated\n"
         "    engine_args: {enforce_eager: true, enable_prefix_caching: false}\n"
         "    env: {VLLM_CPU_KVCACHE_SPACE: 1}\n"
+        "frontend: {port: 18099}\ndeploy: {first_port: 18100}\n"
     )
 
 
 @pytest.fixture
 def bundle(prefix: Path, tmp_path: Path) -> Callable[..., tuple[Path, Plan]]:
     def make(tiers: str, name: str = "bundle", *overrides: str, **lmcache: object) -> Any:
-        settings = {"cpu_cache_gb": 0.1, **lmcache}
+        settings = {"cpu_cache_gb": 0.125, **lmcache}
         plan = plan_of(profile(tiers, **settings), f"deploy.prefix={prefix}", *overrides)
         write(emit(plan, templates()), tmp_path / name)
         return tmp_path / name, plan
@@ -187,7 +188,7 @@ def bench(server: Process, sequences: int, interval: float = 0.3) -> tuple[int, 
     return sum(found), int(wrong["metrics"]["results"]["checksum_fail"]), done.stdout
 
 
-SEQUENCES = 24  # of two chunks: 192 MiB beside 102 MiB of host memory
+SEQUENCES = 24  # of two chunks: 192 MiB beside 128 MiB of host memory
 TIERS = {
     "disk": "    - disk: {{path: '{folder}/di sk', size_gb: 1}}\n",
     "nixl": "    - nixl: {{path: '{folder}/ni xl', size_gb: 1}}\n",
