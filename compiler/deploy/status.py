@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import time
-=======
-import re
-import socket
->>>>>>> tiers
 import urllib.error
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +13,12 @@ from pathlib import Path
 from compiler.deploy.activity import Activity, activity
 from compiler.deploy.place import Manager, Place
 from compiler.deploy.placement import drop_ins
-<<<<<<< HEAD
 from compiler.deploy.running import Running, running
 from compiler.deploy.systemd import Systemd, UnitState
 from compiler.deploy.verify.as_built import form_of
 from compiler.deploy.web import NO_ANSWER, WITHIN_S, open_url
-from compiler.plan import Plan, Process, ProcessName, Ready
-=======
-from compiler.deploy.systemd import Systemd
-from compiler.plan import Launch, Plan, ProcessName, Protocol, Ready
->>>>>>> tiers
+from compiler.deploy.wire import Refusal, ask_redis
+from compiler.plan import Plan, Process, ProcessName, Protocol, Ready
 from compiler.units import process_unit, service_units, target_unit
 
 _NOT_ASKED_SO = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNAUTHORIZED)
@@ -151,33 +142,12 @@ def _is_ready(ready: Ready) -> bool:
         return bool(ready.body) and error.code in _NOT_ASKED_SO
     except NO_ANSWER:
         return False
-<<<<<<< HEAD
-=======
 
 
 def _answers_ping(ready: Ready) -> bool:
     """Tell whether a Redis answers; to want a password first is an answer too."""
     try:
-        with socket.create_connection((ready.host, ready.port), _WITHIN_S) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
-    except OSError:
-        return False
-
-
-def _get(url: str) -> str | None:
-    try:
-        with _open(url, timeout=_WITHIN_S) as response:
-            text: str = response.read().decode("utf-8", "replace")
-            return text
-    except (OSError, urllib.error.URLError, ValueError):
-        return None
-
-
-def _metric(text: str | None, name: str | None) -> float | None:
-    """Sum a Prometheus metric over its labels."""
-    if text is None or name is None:
-        return None
-    lines = re.findall(rf"^{re.escape(name)}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE)
-    return sum(map(float, lines)) if lines else None
->>>>>>> tiers
+        ask_redis(ready.host, ready.port, "")
+    except Refusal as refusal:
+        return refusal.is_password
+    return True
