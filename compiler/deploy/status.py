@@ -17,6 +17,7 @@ from compiler.deploy.running import Running, running
 from compiler.deploy.systemd import Systemd, UnitState
 from compiler.deploy.verify.as_built import form_of
 from compiler.deploy.web import NO_ANSWER, WITHIN_S, open_url
+from compiler.deploy.wire import Refusal, ask_redis
 from compiler.plan import Plan, Process, ProcessName, Ready
 from compiler.units import process_unit, service_units, target_unit
 
@@ -132,6 +133,8 @@ def _is_ready(ready: Ready) -> bool:
 
     A request that is posted to be ready is not sent again: the cache would count it.
     """
+    if _speaks_redis(ready):
+        return _answers_ping(ready)
     try:
         with open_url(ready.url, timeout=WITHIN_S) as response:
             return bool(response.status == HTTPStatus.OK)
@@ -139,3 +142,18 @@ def _is_ready(ready: Ready) -> bool:
         return bool(ready.body) and error.code in _NOT_ASKED_SO
     except NO_ANSWER:
         return False
+
+
+def _speaks_redis(ready: Ready) -> bool:
+    """Tell whether readiness is asked in Redis' protocol: a store that the deployment starts."""
+    protocol = getattr(ready, "protocol", "http")
+    return str(getattr(protocol, "value", protocol)) == "redis"
+
+
+def _answers_ping(ready: Ready) -> bool:
+    try:
+        password = Path(ready.key_file).read_text("utf-8").strip() if ready.key_file else ""
+        ask_redis(ready.host, ready.port, password)
+    except (OSError, Refusal):
+        return False
+    return True
