@@ -353,16 +353,9 @@ def test_a_store_is_ready_when_it_answers_ping(tmp_path: Path) -> None:
     port, file = free_port(), tmp_path / "password"
     file.write_text("right\n")
 
-    @dataclass
-    class RedisReady:
-        """How a store is asked, as the plan has it."""
-
-        host: str = "127.0.0.1"
-        port: int = port
-        key_file: str = str(file)
-        protocol: str = "redis"
-
-    ready: Any = RedisReady()
+    ready: Any = types.SimpleNamespace(
+        host="127.0.0.1", port=port, key_file=str(file), protocol="redis"
+    )
     assert not _is_ready(ready)
     words = ("redis-server", "--port", str(port), "--requirepass", "right", "--save", "")
     with server(*words, port=port):
