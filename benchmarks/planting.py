@@ -46,7 +46,7 @@ def built(folder: Path, profile: str, *overrides: str, real: bool = False) -> tu
 
 
 @contextmanager
-def by_hand(bundle: Path, plan: Plan, *, patience_s: float = 180) -> Iterator[dict[str, int]]:
+def by_hand(bundle: Path, plan: Plan, *, patience_s: float = 600) -> Iterator[dict[str, int]]:
     """Start each process as an operator would who has no launcher; give their pids."""
     pids: dict[str, int] = {}
     with ExitStack() as stack:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,6 +28,7 @@ from compiler.deploy.doctor import disk, examine, gpus, host_memory, limits, mod
 from compiler.deploy.doctor import stack as stack_check
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, Verdict
+from compiler.deploy.status import _is_ready
 from compiler.library import library
 from compiler.plan import Plan, Service
 from tests.support import compile_file, plan_in
@@ -345,6 +347,21 @@ def test_a_redis_with_a_password(
         assert finding.fix == f"write the right password into {file}"
     [finding] = list(services.check(seen))
     assert finding.message.startswith("cannot be reached: Connection refused")
+
+
+def test_a_store_is_ready_when_it_answers_ping(tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "password"
+    file.write_text("right\n")
+
+    ready: Any = types.SimpleNamespace(
+        host="127.0.0.1", port=port, key_file=str(file), protocol="redis"
+    )
+    assert not _is_ready(ready)
+    words = ("redis-server", "--port", str(port), "--requirepass", "right", "--save", "")
+    with server(*words, port=port):
+        assert _is_ready(ready)
+        file.write_text("wrong")
+        assert not _is_ready(ready)
 
 
 def test_a_password_that_cannot_be_read(cpu: Subject, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.plan import Plan
+from compiler.plan import Kind, Plan
 from compiler.stacks.stack import Stack
 
 
@@ -20,4 +20,5 @@ class Subject:
     @property
     def prefix(self) -> Path:
         """Give where stacks live (deploy.prefix): PREFIX/stacks/STACK/bin/python starts them."""
-        return Path(self.plan.processes[0].argv[0]).parents[3]
+        workers = (item for item in self.plan.processes if item.kind is Kind.WORKER)
+        return Path(next(workers).argv[0]).parents[3]

@@ -182,8 +182,9 @@ class Probing:
 
 def frontend_way(plan: Plan) -> Way:
     """Give what clients reach: the frontend, or the only worker."""
-    named = next((item for item in plan.processes if item.kind is Kind.FRONTEND), None)
-    return Way(name=(named or plan.processes[-1]).name, url=plan.url)
+    serving = [item for item in plan.processes if item.kind is Kind.FRONTEND]
+    serving = serving or [item for item in plan.processes if item.kind is Kind.WORKER]
+    return Way(name=serving[-1].name, url=plan.url)
 
 
 def _direct(worker: Process) -> Way | None:
