@@ -16,7 +16,6 @@ from compiler.deploy.verify.reading import (
     MOVED_S,
     OWN,
 )
-from compiler.deploy.verify.tiers import kind_of, tiers_of
 from compiler.plan import Kind, Process
 
 _REQUESTS = ("vllm:request_success_total", "lmcache_mp_lookups_requests_total")
@@ -144,10 +143,10 @@ def _server_fills(
         total_bytes=seen.total_bytes,
         share=seen.used_bytes / seen.total_bytes if seen.total_bytes else None,
     )
-    tiers = tiers_of(process)
+    tiers = process.tiers
     behind = counters.by_label(_BEHIND, "l2_name")
     each = zip(tiers, behind.items(), strict=True) if len(tiers) == len(behind) else ()
-    named = [(kind_of(tier), tier.size_bytes, used) for tier, (_, used) in each]
+    named = [(tier.kind, tier.size_bytes, used) for tier, (_, used) in each]
     named = named or [(name, None, used) for name, used in behind.items()]
     return (
         memory,

@@ -6,6 +6,7 @@ import fcntl
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 
 from compiler.plan import Plan
+from demo.client import ask
 from demo.workshop import cache_folder, model, stack_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 300
 Build = Callable[..., tuple[Path, Plan]]
 
 
@@ -36,6 +39,24 @@ def messages(found: Mapping[str, Any], verdict: str) -> list[str]:
         for item in found["findings"]
         if item["verdict"] == verdict
     ]
+
+
+def answers(plan: Plan, timeout_s: float = 20) -> bool:
+    """Tell whether a deployment completes one word."""
+    try:
+        ask(plan.url, plan.served_name, "Hello", max_tokens=1, timeout_s=timeout_s)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def until(claim: Callable[[], bool], within_s: float = WITHIN_S) -> float:
+    """Wait until something holds; give the seconds that took."""
+    begun = time.monotonic()
+    while not claim():
+        assert time.monotonic() - begun < within_s, "not within time"
+        time.sleep(0.5)
+    return time.monotonic() - begun
 
 
 @contextmanager

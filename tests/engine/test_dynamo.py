@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import pytest
 from compiler.plan import Kind, Plan, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched
-from tests.engine.conftest import Build, messages, proved
+from tests.engine.conftest import Build, answers, messages, proved, until
 from tests.engine.test_deployments import HITS, left_running, metrics_of, nothing_left
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("dynamo_prefix")]
@@ -110,21 +110,6 @@ def was_put_back(path: Path, touched: float) -> bool:
         return path.stat().st_mtime > touched + 10
     except FileNotFoundError:
         return False
-
-
-def answers(plan: Plan) -> bool:
-    try:
-        ask(plan.url, plan.served_name, "Hello", max_tokens=1, timeout_s=20)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def until(holds: Callable[[], bool], within_s: float) -> None:
-    give_up = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < give_up
-        time.sleep(0.1)
 
 
 def accepts(port: int) -> bool:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ import pytest
 from compiler.plan import Plan
 from demo.client import ask, long_prompt, metric
 from demo.workshop import cache_folder
-from tests.engine.conftest import alone
+from tests.engine.conftest import alone, answers, until
 from tests.support import PROFILES
 from tests.systemd.machine import Machine, can_boot
 
@@ -30,7 +30,6 @@ pytestmark = pytest.mark.engine
 PREFIX = "/opt/dync"
 HITS = "vllm:external_prefix_cache_hits_total"
 DYNC = str(Path(sys.executable).with_name("dync"))
-WITHIN_S = 300
 # bfloat16 is emulated on most CPUs.
 SMALL = (
     *("lmcache.cpu_cache_gb=0.5", "deploy.drain_s=5", "model.max_len=2048"),
@@ -128,14 +127,6 @@ def running(
         machine.discard()
 
 
-def answers(plan: Plan, timeout_s: float = 20) -> bool:
-    try:
-        ask(plan.url, plan.served_name, "Hello", max_tokens=1, timeout_s=timeout_s)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def hits(plan: Plan, worker: str) -> float:
     url = next(process.metrics for process in plan.processes if process.name == worker)
     return metric(url, HITS)
@@ -148,14 +139,6 @@ def fresh_hits(plan: Plan, worker: str) -> float:
     for _ in range(2):
         ask(plan.url, plan.served_name, prompt, max_tokens=2)
     return hits(plan, worker) - before
-
-
-def until(claim: Callable[[], bool], within_s: float = WITHIN_S) -> float:
-    begun = time.monotonic()
-    while not claim():
-        assert time.monotonic() - begun < within_s, "not within time"
-        time.sleep(0.5)
-    return time.monotonic() - begun
 
 
 def serves_steadily(plan: Plan) -> bool:

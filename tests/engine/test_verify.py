@@ -19,8 +19,7 @@ import pytest
 from benchmarks.planting import by_hand, rewritten
 from compiler.plan import Plan
 from demo.workshop import launched
-from tests.engine.conftest import Build, messages, proved
-from tests.engine.test_deployments import wait_for_a_first_answer
+from tests.engine.conftest import Build, answers, messages, proved, until
 
 pytestmark = pytest.mark.engine
 
@@ -65,7 +64,7 @@ def test_two_workers_started_by_hand_and_a_dead_cache_server(
     stray = "PYTHONHASHSEED=1\n    LMCACHE_CONFIG_FILE=/etc/lmcache.yaml"
     rewritten(script, r"PYTHONHASHSEED=0", stray)
     with by_hand(bundle, plan) as pids:
-        wait_for_a_first_answer(plan)  # the router looks at its workers every few seconds
+        until(lambda: answers(plan))  # the router looks at its workers every few seconds
         is_proved, found = proved(bundle)
         assert not is_proved
         failures = messages(found, "fail")

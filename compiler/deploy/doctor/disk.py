@@ -6,14 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
-from compiler.deploy.verify.tiers import tiers_of
-from compiler.plan import Process
+from compiler.plan import Process, Tier
 
 _LEAST = 2**30
 """Logs and sockets of a deployment; less is a full disk soon."""
@@ -27,12 +25,12 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Look at the bundle's own disk and at each tier's folder."""
     yield _room("bundle", subject.folder, _LEAST)
     for process in subject.plan.processes:
-        for tier in tiers_of(process):
+        for tier in process.tiers:
             if tier.folder:
                 yield from _tier(process, tier)
 
 
-def _tier(process: Process, tier: Any) -> Iterator[Finding]:
+def _tier(process: Process, tier: Tier) -> Iterator[Finding]:
     folder = Path(tier.folder)
     place = _existing(folder)
     if not os.access(place, os.W_OK):

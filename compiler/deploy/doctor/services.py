@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
-from compiler.deploy.verify.tiers import password_of, tiers_of
+from compiler.deploy.verify.tiers import password_of
 from compiler.deploy.wire import Refusal, ask_etcd, ask_nats, ask_redis
-from compiler.plan import Plan, Process, Service
+from compiler.plan import Plan, Process, Service, Tier, TierServer
 
 _PORTS = {"etcd": 2379, "nats": 4222}
 _ASK = {"etcd": ask_etcd, "nats": ask_nats}
@@ -22,12 +21,12 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield _service(service)
     seen = set()
     for process in subject.plan.processes:
-        for tier in tiers_of(process):
-            server = getattr(tier, "server", None)
+        for tier in process.tiers:
+            server = tier.server
             if server is not None and (server.host, server.port) not in seen:
                 seen.add((server.host, server.port))
                 if not _is_own(subject.plan, server):
-                    yield redis_finding(process, tier)
+                    yield redis_finding(process, tier, server)
 
 
 def _service(service: Service) -> Finding:
@@ -44,21 +43,20 @@ def _service(service: Service) -> Finding:
     return passed("services", subject, said)
 
 
-def redis_finding(process: Process, tier: Any) -> Finding:
+def redis_finding(process: Process, tier: Tier, server: TierServer) -> Finding:
     """Ask the server of a tier, as the process will."""
-    server = tier.server
     subject = f"{tier.kind} {server.host}:{server.port}"
     file = process.secrets.get(server.secret, "")
     try:
         password = password_of(process, server)
-        user = str(getattr(server, "username", ""))
-        return passed("services", subject, ask_redis(server.host, server.port, password, user))
+        said = ask_redis(server.host, server.port, password, server.username)
+        return passed("services", subject, said)
     except Refusal as refusal:
         where = f"write the right password into {file}" if file else "give the tier a password_file"
         there = f"start it at {server.host}:{server.port}"
         return failed("services", subject, str(refusal), where if refusal.is_password else there)
 
 
-def _is_own(plan: Plan, server: Any) -> bool:
+def _is_own(plan: Plan, server: TierServer) -> bool:
     """Tell whether the deployment starts that server itself."""
     return any(item.port == server.port for process in plan.processes for item in process.listens)

@@ -15,9 +15,9 @@ from typing import Any
 from compiler.deploy.counters import read_counters
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.wire import Refusal, redis_keys
-from compiler.plan import Kind, Plan, Process, ProcessName
+from compiler.plan import Kind, Plan, Process, ProcessName, Tier, TierServer
 
-Measure = Callable[[Process, Any], int]
+Measure = Callable[[Process, Tier], int]
 """Count what a tier of a process holds now; the tier is the plan's own value.
 
 Errors: Refusal, where it cannot be counted; the text says why.
@@ -28,17 +28,7 @@ Counts = Mapping[tuple[ProcessName, int], int]
 """What was counted, by process and the place of its tier."""
 
 
-def tiers_of(process: Process) -> tuple[Any, ...]:
-    """Give the storage tiers that the plan says a process has."""
-    return tuple(getattr(process, "tiers", ()))
-
-
-def kind_of(tier: Any) -> str:
-    """Name a tier's kind, in the profile's word."""
-    return str(getattr(tier.kind, "value", tier.kind))
-
-
-def _files(process: Process, tier: Any) -> int:
+def _files(process: Process, tier: Tier) -> int:
     """Count the files below a tier's folder."""
     folder = Path(tier.folder)
     if not folder.is_dir():
@@ -48,14 +38,16 @@ def _files(process: Process, tier: Any) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def _keys(process: Process, tier: Any) -> int:
+def _keys(process: Process, tier: Tier) -> int:
     """Count the keys of a server that speaks Redis' protocol."""
     server = tier.server
-    user = str(getattr(server, "username", ""))
-    return redis_keys(server.host, server.port, password_of(process, server), user)
+    if server is None:
+        raise Refusal("it has no server")
+    password = password_of(process, server)
+    return redis_keys(server.host, server.port, password, server.username)
 
 
-def password_of(process: Process, server: Any) -> str:
+def password_of(process: Process, server: TierServer) -> str:
     """Read the password of a tier's server, from where its process reads it.
 
     Errors: Refusal.
@@ -67,7 +59,7 @@ def password_of(process: Process, server: Any) -> str:
         raise Refusal(f"its password is in {file}: {error.strerror}", is_password=True) from error
 
 
-def _stores(process: Process, _tier: Any) -> int:
+def _stores(process: Process, _tier: Tier) -> int:
     """Count what a cache server has stored behind its memory."""
     counters = read_counters(process.metrics)
     if counters is None:
@@ -85,10 +77,10 @@ MEASURES: Mapping[str, Measure] = {
 }
 
 
-def _measure_of(process: Process, tier: Any, measures: Mapping[str, Measure]) -> Measure | None:
+def _measure_of(process: Process, tier: Tier, measures: Mapping[str, Measure]) -> Measure | None:
     """Choose how to count a tier; a cache server's own counter tells no two tiers apart."""
-    alone = process.kind is Kind.CACHE_SERVER and len(tiers_of(process)) == 1
-    return measures.get(kind_of(tier), _stores if alone else None)
+    alone = process.kind is Kind.CACHE_SERVER and len(process.tiers) == 1
+    return measures.get(tier.kind, _stores if alone else None)
 
 
 def count_tiers(plan: Plan, measures: Mapping[str, Measure] = MEASURES) -> Counts:
@@ -110,7 +102,7 @@ def judge_tiers(
     """Judge every tier: it answers, and has more than before a new prompt, if one was stored."""
     give_up = time.monotonic() + _SETTLED_S
     for process, at, tier in _each(plan.processes):
-        subject = f"{process.name} {kind_of(tier)}"
+        subject = f"{process.name} {tier.kind}"
         measure = _measure_of(process, tier, measures)
         if measure is None:
             yield skipped("tier", subject, f"{tier.place}: nobody knows how to count what it holds")
@@ -128,7 +120,7 @@ def judge_tiers(
         yield _judge(subject, tier, then, count, was_asked=was_asked)
 
 
-def _judge(subject: str, tier: Any, then: int | None, count: int, *, was_asked: bool) -> Finding:
+def _judge(subject: str, tier: Tier, then: int | None, count: int, *, was_asked: bool) -> Finding:
     if not was_asked:
         return skipped("tier", subject, f"{tier.place} answers; no prompt was stored to show more")
     if then is None:
@@ -145,5 +137,5 @@ def _judge(subject: str, tier: Any, then: int | None, count: int, *, was_asked: 
 
 def _each(processes: Iterable[Process]) -> Iterator[tuple[Process, int, Any]]:
     for process in processes:
-        for at, tier in enumerate(tiers_of(process)):
+        for at, tier in enumerate(process.tiers):
             yield process, at, tier
