@@ -21,8 +21,16 @@ class Config(ValkeyL2AdapterConfig):
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> ValkeyL2AdapterConfig:
         password = os.environ.get("LMCACHE_RESP_PASSWORD", "")
-        return ValkeyL2AdapterConfig.from_dict({**d, "password": password})
+        if not password:
+            return ValkeyL2AdapterConfig.from_dict(d)
+        # LMCache gives both to ServerCredentials(password, username) in the other order.
+        swapped = {"username": password, "password": d.get("username") or "default"}
+        return ValkeyL2AdapterConfig.from_dict({**d, **swapped})
 
 
 class Adapter(ValkeyL2Adapter):
-    """The adapter itself."""
+    """The adapter itself; a plugin is given the host memory's place, and this one needs none."""
+
+    def __init__(self, config: ValkeyL2AdapterConfig, l1_memory_desc: object = None) -> None:
+        del l1_memory_desc
+        super().__init__(config)
