@@ -151,9 +151,9 @@ def _speaks_redis(ready: Ready) -> bool:
 
 
 def _answers_ping(ready: Ready) -> bool:
+    """Tell whether a store answers; to want a password first is an answer too."""
     try:
-        password = Path(ready.key_file).read_text("utf-8").strip() if ready.key_file else ""
-        ask_redis(ready.host, ready.port, password)
-    except (OSError, Refusal):
-        return False
+        ask_redis(ready.host, ready.port, "")
+    except Refusal as refusal:
+        return refusal.is_password
     return True
