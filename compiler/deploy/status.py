@@ -145,7 +145,7 @@ def _is_ready(ready: Ready) -> bool:
 
 
 def _answers_ping(ready: Ready) -> bool:
-    """Tell whether a Redis answers; to want a password first is an answer too."""
+    """Tell whether a store answers; to want a password first is an answer too."""
     try:
         ask_redis(ready.host, ready.port, "")
     except Refusal as refusal:

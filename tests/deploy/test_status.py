@@ -72,7 +72,7 @@ def test_a_redis_is_asked_by_its_own_protocol(answer: bytes, is_ready: bool) -> 
         def serve() -> None:
             connection, _ = server.accept()
             with connection:
-                assert connection.recv(100) == b"PING\r\n"
+                assert connection.recv(100) == b"*1\r\n$4\r\nPING\r\n"
                 connection.sendall(answer + b"\r\n")
 
         thread = threading.Thread(target=serve)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from compiler.deploy.verify.reading import (
     cache_reading,
     transfer_reading,
 )
-from compiler.plan import Plan, Process, ProcessName
+from compiler.plan import Plan, Process, ProcessName, Tier
 from tests.support import compile_file, plan_in
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -256,23 +256,27 @@ def test_a_healthy_log_has_no_sign() -> None:
 # ---- tiers
 
 
-@dataclass(frozen=True)
-class Tier:
-    """A tier, as the plan has it."""
+def made(kind: str, place: str, folder: str = "") -> Tier:
+    return Tier(kind=kind, place=place, folder=folder, persistent=True, shared=True)
 
-    kind: str
-    place: str
-    folder: str = ""
+
+def with_tiers(*found: Tier) -> Plan:
+    """Give a plan whose cache server has these tiers."""
+    built = plan("agg-cpu")
+    return replace(
+        built,
+        processes=tuple(
+            replace(process, tiers=found) if process.name == "lmcache" else process
+            for process in built.processes
+        ),
+    )
 
 
 def tier_findings(
     tier: Tier, monkeypatch: pytest.MonkeyPatch, *, was_asked: bool, store: Callable[[], None]
 ) -> list[Finding]:
     """Judge one tier of one process around what stores in it."""
-    of = plan("agg-cpu")
-    monkeypatch.setattr(
-        tiers, "tiers_of", lambda process: (tier,) if process.name == "lmcache" else ()
-    )
+    of = with_tiers(tier)
     monkeypatch.setattr(tiers, "_SETTLED_S", 0.3)
     before = tiers.count_tiers(of)
     store()
@@ -281,7 +285,7 @@ def tier_findings(
 
 def test_a_tier_that_gets_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old").touch()
-    tier = Tier("disk", str(tmp_path), str(tmp_path))
+    tier = made("disk", str(tmp_path), str(tmp_path))
     [found] = tier_findings(tier, monkeypatch, was_asked=True, store=(tmp_path / "new").touch)
     assert (found.verdict, found.subject) == (Verdict.PASS, "lmcache disk")
     assert found.message == f"{tmp_path} got 1 objects of new prompts"
@@ -302,7 +306,7 @@ def test_tiers_that_do_not_show(
     monkeypatch.setattr(tiers, "read_counters", lambda _: None)
     with tempfile.TemporaryDirectory() as place:
         monkeypatch.chdir(place)
-        tier = Tier(kind, "its place", folder)
+        tier = made(kind, "its place", folder)
         [found] = tier_findings(tier, monkeypatch, was_asked=was_asked, store=lambda: None)
         assert f"{found.verdict.value}: {found.message}" == said
         monkeypatch.undo()
@@ -316,11 +320,10 @@ def test_a_kind_that_nobody_counts_is_counted_by_its_cache_server_if_it_is_alone
     monkeypatch.setattr(
         tiers, "read_counters", lambda _: parse_counters(f"{name} {next(held)}.0\n")
     )
-    [found] = tier_findings(Tier("s3", "a bucket"), monkeypatch, was_asked=True, store=lambda: None)
+    [found] = tier_findings(made("s3", "a bucket"), monkeypatch, was_asked=True, store=lambda: None)
     assert found.message == "a bucket got 4 objects of new prompts"
-    two = (Tier("s3", "a bucket"), Tier("gcs", "another"))
-    monkeypatch.setattr(tiers, "tiers_of", lambda process: two if process.name == "lmcache" else ())
-    found_both = list(tiers.judge_tiers(plan("agg-cpu"), {}, was_asked=True))
+    two = with_tiers(made("s3", "a bucket"), made("gcs", "another"))
+    found_both = list(tiers.judge_tiers(two, {}, was_asked=True))
     assert [finding.verdict for finding in found_both] == [Verdict.SKIP, Verdict.SKIP]
 
 

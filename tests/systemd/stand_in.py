@@ -26,7 +26,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
+        key = os.environ.get("VLLM_API_KEY")
+        is_known = key is None or self.headers["Authorization"] == f"Bearer {key}"
+        self.send_response(200 if is_known else 401)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
