@@ -151,8 +151,8 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
     role = process.role.value if process.role else process.kind.value.replace("_", " ")
     restart_s = RESTART_S[process.kind]
     ready = process.ready
-    has_key = ready.key_file and ready.protocol is Protocol.HTTP
-    probe = (ready.path, ready.body, next(iter(process.secrets)) if has_key else "")
+    key_file = ready.key_file if ready.protocol is Protocol.HTTP else ""
+    probe = (ready.path, ready.body, key_file)
     words = ("ready", str(ready.timeout_s), ready.host, str(ready.port), *probe)
     return ServiceView(
         header=header(plan),
@@ -172,7 +172,7 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
         credentials=_credentials(process),
         before=_before(plan, process, manager),
         command=_command(process),
-        ready=_library(*words),
+        ready=_as_root(manager, bool(key_file)) + _library(*words),
         afterwards=() if process.kind is Kind.FRONTEND else (_library("sweep"),),
         start_timeout_s=ready.timeout_s + START_MARGIN_S,
         stop_timeout_s=process.stop_s,
@@ -183,6 +183,14 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
             *_writable(process, manager),
         ),
     )
+
+
+def _as_root(manager: Manager, is_needed: bool) -> str:
+    """Give the mark of a command that is run as root and without the sandbox.
+
+    To be ready with a key is asked so: systemd 252 lets ExecStartPost= not read credentials (run).
+    """
+    return "+" if is_needed and manager.is_system else ""
 
 
 def _home(plan: Plan) -> str:

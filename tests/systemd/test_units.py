@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -145,10 +146,10 @@ def test_a_secret_reaches_the_process_and_nothing_else(machine: Machine, shared:
         "topology": "agg",
         "accelerator": "cpu",
         "model": {"id": "a/b"},
-        "frontend": {"api_key_file": "/etc/dync key/100% key"},
+        "frontend": {"api_key_file": "/etc/dync key/100% key", "port": 28870},
         "lmcache": {"chunk_size": 128},
         "workers": [{"role": "aggregated"}],
-        "deploy": {"prefix": f"{shared}/secret"},
+        "deploy": {"prefix": f"{shared}/secret", "first_port": 28871},
     }
     plan = plan_in(compile_text(as_yaml(profile)))
     stand_in(plan)
@@ -159,6 +160,15 @@ def test_a_secret_reaches_the_process_and_nothing_else(machine: Machine, shared:
     for unit in processes_of(plan):
         assert "hush" not in machine.run("systemctl", "show", unit)
         assert "hush" not in machine.run("systemctl", "cat", unit)
+    # Started for good, it is ready only when a request with the key was answered.
+    server = (Path(__file__).parent / "stand_in.py").read_text("utf-8")
+    Path(plan.stack_program).write_text(f"#!/usr/bin/env -S python3 -I\n{server}")
+    for unit in processes_of(plan):
+        shutil.rmtree(machine.at(f"/run/systemd/system/{unit}.d"))
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", *processes_of(plan))
+    machine.run("systemctl", "start", f"dync-{plan.name}-serving.service")
+    machine.run("systemctl", "stop", f"dync-{plan.name}.target", *processes_of(plan))
 
 
 def verified(folder: Path, plan: Plan, *, is_system: bool = True) -> list[str]:

@@ -57,7 +57,7 @@ service_server() { # HOST PORT USERNAME CREDENTIAL WITHIN_S REQUIRED FILE
 }
 
 # Wait until the unit's main process answers, so that After= means ready. Without PATH it speaks Redis' protocol.
-service_ready() { # WITHIN_S HOST PORT PATH BODY CREDENTIAL
+service_ready() { # WITHIN_S HOST PORT PATH BODY KEY_FILE
     local -i give_up
     service_deadline "$1" && give_up=$REPLY
     dync_reachable "$2"
@@ -76,7 +76,7 @@ service_serving() { # WITHIN_S HOST PORT BODY CREDENTIAL UNIT...
     service_deadline "$1" && give_up=$REPLY
     dync_reachable "$2"
     set -- "$1" "$REPLY" "${@:3}"
-    until service_answers "$2" "$3" /v1/completions "$4" "$5"; do
+    until service_answers "$2" "$3" /v1/completions "$4" "${5:+$CREDENTIALS_DIRECTORY/$5}"; do
         ! service_given_up "${@:6}" || dync_fail 1 "$REPLY has failed: journalctl -u $REPLY"
         service_deadline 0
         ((REPLY < give_up)) || dync_fail 1 "no completion from $2:$3 after $1 s"
@@ -84,11 +84,11 @@ service_serving() { # WITHIN_S HOST PORT BODY CREDENTIAL UNIT...
     done
 }
 
-service_answers() ( # HOST PORT PATH BODY CREDENTIAL: what is posted may have to be computed
+service_answers() ( # HOST PORT PATH BODY KEY_FILE: what is posted may have to be computed
     if [[ -z $3 ]]; then
         service_redis_serves "$1" "$2"
     else
-        dync_bounded $((${#4} ? 120 : 5)) dync_answers "${@:1:4}" "${5:+$CREDENTIALS_DIRECTORY/$5}"
+        dync_bounded $((${#4} ? 120 : 5)) dync_answers "$@"
     fi
 )
 
