@@ -30,7 +30,7 @@ from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, Verdict
 from compiler.deploy.status import _is_ready
 from compiler.library import library
-from compiler.plan import Plan, Service
+from compiler.plan import Plan, Protocol, Ready, Service, Tier, TierServer
 from tests.support import compile_file, plan_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,33 +222,14 @@ def test_models(cpu: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert of("Qwen/Qwen3-0.6B").verdict is Verdict.PASS
 
 
-@dataclass(frozen=True)
-class Server:
-    """A tier's server, as the plan has it."""
-
-    host: str
-    port: int
-    secret: str = ""
+def a_tier(kind: str, **given: Any) -> Tier:
+    return Tier(kind=kind, place="its place", persistent=True, shared=False, **given)
 
 
-@dataclass(frozen=True)
-class Tier:
-    """A tier, as the plan has it."""
-
-    kind: str
-    folder: str = ""
-    size_bytes: int | None = None
-    server: Server | None = None
-
-
-def with_tier(of: Subject, tier: Tier, monkeypatch: pytest.MonkeyPatch) -> Subject:
+def with_tier(of: Subject, tier: Tier) -> Subject:
     """Give the plan's first process a tier."""
-    first = of.plan.processes[0].name
-    for module in (disk, services):
-        monkeypatch.setattr(
-            module, "tiers_of", lambda process: (tier,) if process.name == first else ()
-        )
-    return of
+    first, *others = of.plan.processes
+    return replace(of, plan=replace(of.plan, processes=(replace(first, tiers=(tier,)), *others)))
 
 
 @pytest.fixture
@@ -267,8 +248,8 @@ def test_a_full_disk(cpu: Subject, small_disk: Path, monkeypatch: pytest.MonkeyP
     (small_disk / "full").write_bytes(b"0" * (4 << 20))
     [finding] = failures(disk.check(replace(cpu, folder=small_disk / "bundle")))
     assert finding.message == "bundle: 0.0 GiB free on tmpfs, 1.0 GiB wanted"
-    tier = Tier(kind="fs", folder=str(small_disk / "tier"), size_bytes=20 * 2**30)
-    found = list(disk.check(with_tier(cpu, tier, monkeypatch)))
+    tier = a_tier("fs", folder=str(small_disk / "tier"), size_bytes=20 * 2**30)
+    found = list(disk.check(with_tier(cpu, tier)))
     assert "fs tier: 0.0 GiB free on tmpfs, 20.0 GiB wanted" in [
         finding.message for finding in found
     ]
@@ -279,8 +260,8 @@ def test_a_tier_on_a_file_system_without_direct_io(
     cpu: Subject, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "filesystem", lambda _: "overlay")
-    tier = Tier(kind="gds", folder=str(small_disk))
-    found = failures(disk.check(with_tier(cpu, tier, monkeypatch)))
+    tier = a_tier("gds", folder=str(small_disk))
+    found = failures(disk.check(with_tier(cpu, tier)))
     assert any("turns GPUDirect Storage off" in finding.message for finding in found)
     warned = [item for item in disk.check(cpu) if item.verdict is Verdict.WARN]
     assert any("nvidia-fs is not loaded" in finding.message for finding in warned)
@@ -336,8 +317,8 @@ def test_a_redis_with_a_password(
     secret = "REDIS_PASSWORD" if password else ""
     first = replace(cpu.plan.processes[0], secrets={"REDIS_PASSWORD": str(file)})
     plan = replace(cpu.plan, processes=(first, *cpu.plan.processes[1:]))
-    tier = Tier(kind="redis", server=Server("127.0.0.1", port, secret))
-    seen = with_tier(replace(cpu, plan=plan), tier, monkeypatch)
+    tier = a_tier("redis", server=TierServer(host="127.0.0.1", port=port, secret=secret))
+    seen = with_tier(replace(cpu, plan=plan), tier)
     words = ("redis-server", "--port", str(port), "--requirepass", "right", "--save", "")
     with server(*words, port=port):
         [finding] = list(services.check(seen))
@@ -352,7 +333,14 @@ def test_a_redis_with_a_password(
 @pytest.mark.parametrize("options", [(), ("--requirepass", "right")])
 def test_a_store_is_ready_when_it_answers_ping(options: tuple[str, ...]) -> None:
     port = free_port()
-    ready: Any = types.SimpleNamespace(host="127.0.0.1", port=port, protocol="redis")
+    ready = Ready(
+        url=f"redis://127.0.0.1:{port}",
+        host="127.0.0.1",
+        port=port,
+        path="",
+        protocol=Protocol.REDIS,
+        timeout_s=9,
+    )
     assert not _is_ready(ready)
     with server("redis-server", "--port", str(port), "--save", "", *options, port=port):
         assert _is_ready(ready)
@@ -361,8 +349,8 @@ def test_a_store_is_ready_when_it_answers_ping(options: tuple[str, ...]) -> None
 def test_a_password_that_cannot_be_read(cpu: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     first = replace(cpu.plan.processes[0], secrets={"P": "/no/such/file"})
     plan = replace(cpu.plan, processes=(first, *cpu.plan.processes[1:]))
-    tier = Tier(kind="redis", server=Server("127.0.0.1", 1, "P"))
-    [finding] = list(services.check(with_tier(replace(cpu, plan=plan), tier, monkeypatch)))
+    tier = a_tier("redis", server=TierServer(host="127.0.0.1", port=1, secret="P"))
+    [finding] = list(services.check(with_tier(replace(cpu, plan=plan), tier)))
     assert "/no/such/file: No such file" in finding.message
 
 
