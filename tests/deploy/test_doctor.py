@@ -244,7 +244,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_full_disk(cpu: Subject, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(cpu: Subject, small_disk: Path) -> None:
     (small_disk / "full").write_bytes(b"0" * (4 << 20))
     [finding] = failures(disk.check(replace(cpu, folder=small_disk / "bundle")))
     assert finding.message == "bundle: 0.0 GiB free on tmpfs, 1.0 GiB wanted"
@@ -261,9 +261,10 @@ def test_a_tier_on_a_file_system_without_direct_io(
 ) -> None:
     monkeypatch.setattr(disk, "filesystem", lambda _: "overlay")
     tier = a_tier("gds", folder=str(small_disk))
-    found = failures(disk.check(with_tier(cpu, tier)))
+    of = with_tier(cpu, tier)
+    found = failures(disk.check(of))
     assert any("turns GPUDirect Storage off" in finding.message for finding in found)
-    warned = [item for item in disk.check(cpu) if item.verdict is Verdict.WARN]
+    warned = [item for item in disk.check(of) if item.verdict is Verdict.WARN]
     assert any("nvidia-fs is not loaded" in finding.message for finding in warned)
 
 
@@ -309,9 +310,7 @@ def server(*words: str, port: int) -> Iterator[None]:
         ("", "refuses PING: NOAUTH"),
     ],
 )
-def test_a_redis_with_a_password(
-    cpu: Subject, tmp_path: Path, password: str, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redis_with_a_password(cpu: Subject, tmp_path: Path, password: str, says: str) -> None:
     port, file = free_port(), tmp_path / "password"
     file.write_text(f"{password}\n")
     secret = "REDIS_PASSWORD" if password else ""
@@ -346,7 +345,7 @@ def test_a_store_is_ready_when_it_answers_ping(options: tuple[str, ...]) -> None
         assert _is_ready(ready)
 
 
-def test_a_password_that_cannot_be_read(cpu: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_that_cannot_be_read(cpu: Subject) -> None:
     first = replace(cpu.plan.processes[0], secrets={"P": "/no/such/file"})
     plan = replace(cpu.plan, processes=(first, *cpu.plan.processes[1:]))
     tier = a_tier("redis", server=TierServer(host="127.0.0.1", port=1, secret="P"))
