@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compiler.plan import Kind, Plan, ProcessName
+from compiler.plan import Kind, Plan, Process, ProcessName
 
 UNITS_FOLDER = "systemd"
 USER_UNITS_FOLDER = "systemd/user"
@@ -27,6 +27,27 @@ def serving_unit(name: str) -> str:
 def registrations_unit(name: str) -> str:
     """Give the unit that puts back registrations which a pause of the host made expire."""
     return f"{PREFIX}{name}-registrations.service"
+
+
+def unit_environment(name: str, process: Process, *, is_system: bool) -> dict[str, str]:
+    """Give the variables that a unit sets beside the plan's: places of this host, by specifiers."""
+    cache = f"%C/dync/{name}"
+    found = {
+        "XDG_CACHE_HOME": f"{cache}/{process.name}",
+        "HF_HOME": f"{cache}/huggingface",
+    }
+    if is_system:
+        found["HOME"] = f"%S/dync/{name}"
+    if process.kind is Kind.WORKER:
+        found["VLLM_CACHE_ROOT"] = f"{cache}/{process.name}/vllm"
+        found["TRITON_CACHE_DIR"] = f"{cache}/{process.name}/triton"
+        found["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/{process.name}/inductor"
+        found["PROMETHEUS_MULTIPROC_DIR"] = f"%t/dync-{name}/{process.name}"
+        found["VLLM_RPC_BASE_PATH"] = f"%t/dync-{name}/{process.name}"
+    if process.kind is Kind.WORKER and process.gpus:
+        found["CUDA_CACHE_PATH"] = f"{cache}/{process.name}/cuda"
+        found["MAX_JOBS"] = "4"
+    return found
 
 
 def service_units(plan: Plan) -> tuple[str, ...]:

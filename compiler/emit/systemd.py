@@ -27,6 +27,7 @@ from compiler.units import (
     registrations_unit,
     serving_unit,
     target_unit,
+    unit_environment,
 )
 
 RESTART_S = {Kind.STORE: 2, Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2}
@@ -250,22 +251,7 @@ def _state(plan: Plan, manager: Manager) -> str:
 
 def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
     """Give what the host adds, then the plan's own, which wins where both set a variable."""
-    cache = f"%C/dync/{plan.name}"
-    host = {
-        "XDG_CACHE_HOME": f"{cache}/{process.name}",
-        "HF_HOME": f"{cache}/huggingface",
-    }
-    if manager.is_system:
-        host["HOME"] = f"%S/dync/{plan.name}"
-    if process.kind is Kind.WORKER:
-        host["VLLM_CACHE_ROOT"] = f"{cache}/{process.name}/vllm"
-        host["TRITON_CACHE_DIR"] = f"{cache}/{process.name}/triton"
-        host["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/{process.name}/inductor"
-        host["PROMETHEUS_MULTIPROC_DIR"] = f"%t/dync-{plan.name}/{process.name}"
-        host["VLLM_RPC_BASE_PATH"] = f"%t/dync-{plan.name}/{process.name}"
-    if process.kind is Kind.WORKER and process.gpus:
-        host["CUDA_CACHE_PATH"] = f"{cache}/{process.name}/cuda"
-        host["MAX_JOBS"] = "4"
+    host = unit_environment(plan.name, process, is_system=manager.is_system)
     own = {name: value for name, value in process.env.items() if _carried(process)}
     return (
         *(f'"{name}={value}"' for name, value in host.items() if name not in process.env),

@@ -15,6 +15,7 @@ from compiler.deploy.finding import Verdict
 from compiler.deploy.running import UNSEEN, Running, listening, look_at, running
 from compiler.deploy.verify.as_built import as_built
 from compiler.plan import Launch, Plan, Process
+from compiler.units import unit_environment
 from tests.support import compile_file, plan_in
 
 LISTENS = """
@@ -76,6 +77,16 @@ def test_as_it_was_built(worker: Process) -> None:
 )
 def test_a_stray_variable_is_named(worker: Process, variable: str, value: str, text: str) -> None:
     assert said(worker, alive(worker, **{variable: value})) == [(Verdict.FAIL, text)]
+
+
+def test_what_its_unit_sets_is_no_stray(plan: Plan, worker: Process) -> None:
+    given = unit_environment(plan.name, worker, is_system=True)
+    seen = alive(worker, **{name: "/somewhere" for name in given if name not in worker.env})
+    assert [found.verdict for found in as_built(worker, seen, given)] == [Verdict.PASS]
+    strays = [found.message.partition("=")[0] for found in as_built(worker, seen)]
+    assert strays == ["PROMETHEUS_MULTIPROC_DIR", "VLLM_CACHE_ROOT", "VLLM_RPC_BASE_PATH"]
+    wrong = alive(worker, PYTHONHASHSEED="1")
+    assert [found.verdict for found in as_built(worker, wrong, given)] == [Verdict.FAIL]
 
 
 def test_a_missing_variable_is_named(worker: Process) -> None:

@@ -161,7 +161,8 @@ def test_the_target_is_active_only_once_it_serves(running: Running, plan: Plan) 
     def watch() -> None:
         while not over.is_set():
             state = running.show(f"dync-{plan.name}.target", "ActiveState")
-            seen.append((state, answers(plan)))
+            # A slow answer is an answer: on a busy machine a transfer took half a minute.
+            seen.append((state, answers(plan, timeout_s=120)))
             time.sleep(0.5)
 
     watcher = threading.Thread(target=watch)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned, worst
-from compiler.deploy.place import Place
+from compiler.deploy.place import Manager, Place
 from compiler.deploy.process_logs import read_log
 from compiler.deploy.running import Running, running
 from compiler.deploy.verify.as_built import as_built
@@ -20,6 +20,7 @@ from compiler.deploy.verify.probing import Probing, frontend_way
 from compiler.deploy.verify.proof import ProcessProof, Proof
 from compiler.deploy.verify.tiers import count_tiers, judge_tiers
 from compiler.plan import Kind, Process, ProcessName
+from compiler.units import unit_environment
 from compiler.write import NotWritten, changed_files
 
 _FIRST_TRIES = 3
@@ -62,10 +63,17 @@ def verify(place: Place, tokens: int | None = None, timeout_s: float = 120) -> P
     )
 
 
+def _given(place: Place, process: Process) -> Collection[str]:
+    """Give the variables that its unit sets, where units started it."""
+    if place.manager is not Manager.SYSTEMD:
+        return ()
+    return unit_environment(place.plan.name, process, is_system=True)
+
+
 def _standing(place: Place, alive: dict[ProcessName, Running]) -> Iterator[Finding]:
     """Look at every process as it stands: is it there, as built, and well."""
     for process in place.plan.processes:
-        yield from as_built(process, alive.get(process.name))
+        yield from as_built(process, alive.get(process.name), _given(place, process))
         if process.kind is Kind.CACHE_SERVER and process.name in alive:
             status = server_status(process)
             if status is None or not status.is_healthy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.running import Running
@@ -14,8 +14,13 @@ _OWN = ("VLLM_API_KEY", "DYN_SYSTEM_")
 _RESTART = "restart it with the bundle's launch.sh or systemd units, whose environment is closed"
 
 
-def as_built(process: Process, alive: Running | None) -> Iterator[Finding]:
-    """Judge one process; alive is None where nothing that may be seen listens on its ports."""
+def as_built(
+    process: Process, alive: Running | None, given: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Judge one process; alive is None where nothing that may be seen listens on its ports.
+
+    given: variables that whoever started it sets beside the plan's.
+    """
     name = process.name
     if alive is None:
         yield from _not_there(process)
@@ -39,7 +44,8 @@ def as_built(process: Process, alive: Running | None) -> Iterator[Finding]:
             "to keep it, write it in the profile and build again",
         )
     environment = _launch(process, form).env if form == "off" else process.env
-    wrong = list(_wrong(environment, alive.environment, process.switch_env))
+    left_out = (*process.switch_env, *(name for name in given if name not in environment))
+    wrong = list(_wrong(environment, alive.environment, left_out))
     if form == "other":  # nobody promised that it sets the same
         wrong = [text for text in wrong if "is missing from" not in text]
     for text in wrong:
