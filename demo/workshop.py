@@ -23,10 +23,22 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(base) / "dync"
 
 
+# vLLM's worker calls sched_yield in a loop for a second after each step (vllm 0.32.0
+# vllm/distributed/device_communicators/shm_broadcast.py, SpinCondition). Linux 6.18 was seen to let
+# such a loop starve all else on its core for minutes: another engine in its first system call,
+# NIXL's progress thread, the kernel's own. On few cores a short sleep costs little and starves
+# nobody.
+_YIELD_BY_SLEEPING = (
+    "import os, functools, time; os.sched_yield = functools.partial(time.sleep, 0.0001)\n"
+)
+
+
 def stack_prefix(stack: str = STACK) -> Path:
     """Install a CPU stack if it is not there, and give its prefix."""
     prefix = cache_folder()
     dync("stack", "install", stack, "--accelerator", "cpu", "--prefix", str(prefix))
+    for site in (prefix / "stacks" / stack / "lib").glob("python3*/site-packages"):
+        (site / "yield_by_sleeping.pth").write_text(_YIELD_BY_SLEEPING)
     return prefix
 
 
