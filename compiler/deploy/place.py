@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from fcntl import LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
 from compiler.deploy.host import Deployment, Host, Refused, installed_names, read_plan
+from compiler.deploy.launching import runner
 from compiler.diagnostic import suggestion
 from compiler.plan import Plan
 
@@ -45,23 +45,11 @@ def find_place(host: Host, named: str) -> Place:
     if not (folder / "plan.json").is_file():
         return _installed(host, named)
     plan = read_plan(folder)
-    if is_launched(folder):
+    if runner(folder) is not None:
         return Place(named=named, plan=plan, folder=folder, manager=Manager.LAUNCHER)
     if plan.name in installed_names(host):
         return _installed(host, plan.name)
     return Place(named=named, plan=plan, folder=folder, manager=Manager.NONE)
-
-
-def is_launched(folder: Path) -> bool:
-    """Tell whether a launch.sh of this bundle runs: it holds run/lock as long as it lives."""
-    try:
-        with open(folder / "run" / "lock", encoding="utf-8") as lock:
-            flock(lock, LOCK_SH | LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def installed(host: Host, name: str) -> Deployment:

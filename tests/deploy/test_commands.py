@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import subprocess
 import sys
@@ -33,6 +32,16 @@ def bundle(tmp_path: Path) -> Path:
     return place
 
 
+HOLDER = """
+import fcntl, os, sys
+with open("run/lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print(os.getpid(), file=lock, flush=True)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.fixture
 def launched(bundle: Path) -> Iterator[Path]:
     """Hold what launch.sh holds while it runs."""
@@ -40,9 +49,17 @@ def launched(bundle: Path) -> Iterator[Path]:
     (bundle / "logs").mkdir()
     for name in ("lmcache", "aggregated-0"):
         (bundle / "logs" / f"{name}.log").write_text(f"{name} begins\n{name} goes on\n")
-    with open(bundle / "run" / "lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(bundle / "launch.sh")],
+        cwd=bundle,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
         yield bundle
+        holder.kill()
 
 
 def test_what_does_not_run_is_not_proved(bundle: Path) -> None:
