@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from compiler.byte_text import GIB
+from compiler.deploy.file_systems import IN_MEMORY, filesystem, held_bytes, nearest
 from compiler.deploy.host import Host, Refused
 from compiler.plan import Kind, Plan, Tier
 
 _MODE = 0o700
-_GIB = 1 << 30
-_MEMORY = ("tmpfs", "ramfs")
-_REFUSED_TYPES = {"disk": _MEMORY, "nixl": _MEMORY, "gds": (*_MEMORY, "overlay")}
+_REFUSED_TYPES = {"disk": IN_MEMORY, "nixl": IN_MEMORY, "gds": (*IN_MEMORY, "overlay")}
 """What cannot be a tier: memory of the host, and where LMCache leaves GPUDirect out.
 
 Source: lmcache 0.5.6 v1/storage_backend/gds_backend.py, fstype.
@@ -33,15 +33,15 @@ def tier_problems(host: Host, plan: Plan) -> Iterator[str]:
                 "one that dync makes would be on this host alone"
             )
         elif host.is_here:
-            there = _existing(folder)
-            yield from _type_problems(tier, _file_system(there))
+            there = nearest(folder)
+            yield from _type_problems(tier, filesystem(there))
             _count(tier, folder, there, wanted)
     for needed, there in wanted.values():
         free = shutil.disk_usage(there).free
         if free < needed:
             yield (
-                f"the tiers on {there} may grow by {needed / _GIB:.3g} GiB (size_gb), and "
-                f"{free / _GIB:.3g} GiB are free"
+                f"the tiers on {there} may grow by {needed / GIB:.3g} GiB (size_gb), and "
+                f"{free / GIB:.3g} GiB are free"
             )
     if any(process.kind is Kind.STORE for process in plan.processes) and not _has_redis(host):
         yield "there is no redis-server: apt install redis-server, or dnf install redis"
@@ -89,10 +89,6 @@ def _account(host: Host, user: str) -> tuple[int, int]:
     raise LookupError(f"no account {user}")
 
 
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
-
-
 def _type_problems(tier: Tier, found: str) -> Iterator[str]:
     wanted = _WANTED_TYPE.get(tier.kind)
     if wanted and found != wanted:
@@ -101,26 +97,11 @@ def _type_problems(tier: Tier, found: str) -> Iterator[str]:
         yield f"{tier.folder} is on {found}, which a tier of kind {tier.kind} cannot use"
 
 
-def _file_system(path: Path) -> str:
-    """Give the type of the file system that a path is on.
-
-    Source: proc(5), /proc/self/mountinfo: the mount point is field 5, the type follows " - ".
-    """
-    best, found = "", ""
-    real = os.path.realpath(path)
-    for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines():
-        fields, _, rest = line.partition(" - ")
-        mount = fields.split(" ")[4].encode().decode("unicode_escape")
-        if f"{real}/".startswith(f"{mount.rstrip('/')}/") and len(mount) >= len(best):
-            best, found = mount, rest.split(" ")[0]
-    return found
-
-
 def _count(tier: Tier, folder: Path, there: Path, wanted: dict[int, tuple[int, Path]]) -> None:
     """Add what a tier may still write to what its device must have room for."""
     if tier.size_bytes is None:
         return
-    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    used = held_bytes(folder)
     device = there.stat().st_dev
     before, first = wanted.get(device, (0, there))
     wanted[device] = (before + max(0, tier.size_bytes - used), first)

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from compiler.byte_text import GIB
 from compiler.document import Json
 from compiler.plan import Kind, Listen, Plan, Process, Tier
 from compiler.topology import Accelerator, CacheMode, Role
 
 CLIENTS, HOST, SERVICES = "clients", "host", "services"
-GIB = 1 << 30
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PURPOSES = {
     "http": "HTTP",

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from compiler.byte_text import GIB
 from compiler.deploy.activity import Fill, Hits, Moved
 from compiler.deploy.status import ProcessStatus, Status
 
@@ -17,7 +18,6 @@ _NUMBERS = ("up", "restarts", "requests", "engine cache", "LMCache")
 _WIDTHS = {"state": 9, "engine cache": 6, "LMCache": 7}
 """Columns that a narrow terminal breaks, and how far."""
 _COLUMNS = ("process", "state", *_NUMBERS, "filled", "NIXL")
-_GIB = 2**30
 
 
 def status_view(status: Status) -> RenderableType:
@@ -107,7 +107,7 @@ def _hits(hits: Hits | None) -> str:
 
 def _fill(fill: Fill) -> str:
     if fill.used_bytes is not None and fill.total_bytes:
-        return f"{fill.tier} {fill.used_bytes / _GIB:.1f} of {fill.total_bytes / _GIB:.1f} GiB"
+        return f"{fill.tier} {fill.used_bytes / GIB:.1f} of {fill.total_bytes / GIB:.1f} GiB"
     if fill.used_bytes is not None:
         return f"{fill.tier} {_size(fill.used_bytes)}"
     return f"{fill.tier} {fill.share:.0%}" if fill.share is not None else f"{fill.tier} ?"
@@ -125,7 +125,7 @@ def _moved(moved: Moved | None) -> RenderableType:
 
 
 def _size(amount: int) -> str:
-    return f"{amount / _GIB:.1f} GiB" if amount >= _GIB else f"{amount / 2**20:.1f} MiB"
+    return f"{amount / GIB:.1f} GiB" if amount >= GIB else f"{amount / 2**20:.1f} MiB"
 
 
 def _span(seconds: float) -> str:

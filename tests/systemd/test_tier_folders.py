@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from compiler.deploy import tier_folders
+from compiler.deploy.file_systems import filesystem
 from compiler.deploy.host import Host, system_host
 from compiler.deploy.tier_folders import make_tier_folders, tier_problems
 from compiler.plan import Plan
@@ -60,7 +61,7 @@ def test_what_is_missing_is_named(image: Path, bundle: Callable[..., Path]) -> N
 
 
 def problems(monkeypatch: pytest.MonkeyPatch, kind: str, plan: Plan) -> list[str]:
-    monkeypatch.setattr(tier_folders, "_file_system", lambda _: kind)
+    monkeypatch.setattr(tier_folders, "filesystem", lambda _: kind)
     return list(tier_problems(HERE, plan))
 
 
@@ -93,8 +94,8 @@ def test_room_is_asked_for_all_tiers_of_a_disk_less_what_lies_there(tmp_path: Pa
 
 
 def test_the_file_system_of_this_machine_is_found() -> None:
-    assert tier_folders._file_system(Path("/proc/self")) == "proc"
-    assert tier_folders._file_system(Path("/dev/shm")) == "tmpfs"
+    assert filesystem(Path("/proc/self")) == "proc"
+    assert filesystem(Path("/dev/shm")) == "tmpfs"
 
 
 def test_a_users_own_folders_are_made_without_an_account(tmp_path: Path) -> None:

@@ -7,15 +7,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from compiler.deploy.doctor.subject import Subject
+from compiler.deploy.file_systems import IN_MEMORY, filesystem, held_bytes, nearest
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.plan import Process, Tier
 
 _LEAST = 2**30
 """Logs and sockets of a deployment; less is a full disk soon."""
-_IN_MEMORY = ("tmpfs", "ramfs")
 _OVER_NETWORK = ("nfs", "nfs4", "cifs", "fuse.sshfs")
 _NVIDIA_FS = Path("/proc/driver/nvidia-fs")
 _NO_DIRECT = ("overlay", "tmpfs", "ramfs", "zfs")
@@ -32,17 +30,17 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _tier(process: Process, tier: Tier) -> Iterator[Finding]:
     folder = Path(tier.folder)
-    place = _existing(folder)
+    place = nearest(folder)
     if not os.access(place, os.W_OK):
         yield failed(
             "disk", str(folder), f"{process.name} keeps its {tier.kind} tier there and {place} "
             "cannot be written", f"mkdir -p {folder} and give it to the processes' account",
         )  # fmt: skip
         return
-    held = _held(folder) if folder.is_dir() else 0
+    held = held_bytes(folder)
     yield _room(f"{tier.kind} tier", folder, max((tier.size_bytes or 0) - held, _LEAST))
     kind = filesystem(place)
-    if kind in _IN_MEMORY:
+    if kind in IN_MEMORY:
         yield warned(
             "disk", str(folder), f"lies on {kind}: it takes host memory and is gone after a boot",
             "a folder on a disk",
@@ -67,7 +65,7 @@ def _tier(process: Process, tier: Tier) -> Iterator[Finding]:
 
 
 def _room(what: str, folder: Path, wanted: int) -> Finding:
-    place = _existing(folder)
+    place = nearest(folder)
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
@@ -79,33 +77,3 @@ def _room(what: str, folder: Path, wanted: int) -> Finding:
             "disk", str(folder), text, "make room, choose another disk, or a smaller tier"
         )
     return passed("disk", str(folder), text)
-
-
-def _existing(folder: Path) -> Path:
-    """Give the folder, or the nearest one above it that is there."""
-    for place in (folder, *folder.absolute().parents):
-        if place.is_dir():
-            return place
-    return Path("/")
-
-
-def _held(folder: Path) -> int:
-    """Give the bytes that a tier holds already: they are its own."""
-    total = 0
-    for root, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(root, name)).st_size
-            except OSError:
-                continue
-    return total
-
-
-def filesystem(place: Path) -> str:
-    """Give the type of the file system that a folder lies on."""
-    real = os.path.realpath(place)
-    mounts = {item.mountpoint: item.fstype for item in psutil.disk_partitions(all=True)}
-    inside = [
-        point for point in mounts if real == point or real.startswith(point.rstrip("/") + "/")
-    ]
-    return mounts[max(inside, key=len)] if inside else "an unknown file system"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import psutil
 
+from compiler.byte_text import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.plan import Kind, Plan
 
-_GIB = 2**30
 _SHM = Path("/dev/shm")
 
 
@@ -55,7 +55,7 @@ def _shared(plan: Plan) -> Iterator[Finding]:
     if free < wanted:
         yield warned(
             "shm", str(_SHM), f"{text}: they copy through pickle instead, slower",
-            f"mount -o remount,size={-(-wanted // _GIB)}G /dev/shm; in a container: --shm-size",
+            f"mount -o remount,size={-(-wanted // GIB)}G /dev/shm; in a container: --shm-size",
         )  # fmt: skip
     else:
         yield passed("shm", str(_SHM), text)
@@ -82,4 +82,4 @@ def _huge_pages(plan: Plan) -> Finding:
 
 
 def _gib(amount: int) -> str:
-    return f"{amount / _GIB:.1f} GiB"
+    return f"{amount / GIB:.1f} GiB"
