@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from compiler.compose import Reader, Unreadable
@@ -30,6 +32,18 @@ workers:
   - {role: prefill, gpus: [0]}
   - {role: decode, gpus: [1]}
 """
+
+
+def free_ports(count: int) -> list[int]:
+    """Give ports of loopback that nothing listens on."""
+    with ExitStack() as held:
+        found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(listener.getsockname()[1]) for listener in found]
+
+
+def free_port() -> int:
+    """Give one such port."""
+    return free_ports(1)[0]
 
 
 def reader_of(texts: Mapping[str, str]) -> Reader:

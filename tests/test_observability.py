@@ -26,8 +26,7 @@ from compiler.emit.observability import dashboard, emit_observability
 from compiler.library import templates
 from compiler.plan import Kind, Plan, Tier
 from compiler.render import Renderer
-from tests.launch.conftest import free_port
-from tests.support import AGG, PROFILES, ROOT, compile_file, plan_in, plan_of
+from tests.support import AGG, PROFILES, ROOT, compile_file, free_port, plan_in, plan_of
 
 RECORDED = ROOT / "tests" / "metrics"
 GOLDEN = sorted((ROOT / "tests/golden").glob("*/expected/plan.json"))

@@ -31,7 +31,7 @@ from compiler.deploy.finding import Finding, Verdict
 from compiler.deploy.status import _is_ready
 from compiler.library import library
 from compiler.plan import Plan, Protocol, Ready, Service, Tier, TierServer
-from tests.support import compile_file, plan_in
+from tests.support import compile_file, free_port, plan_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -280,11 +280,6 @@ def until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
         assert process.poll() is None
         assert time.monotonic() < give_up
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
 
 
 @contextmanager

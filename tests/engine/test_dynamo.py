@@ -15,7 +15,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched
 from tests.engine.conftest import Build, answers, messages, proved, until
 from tests.engine.test_deployments import HITS, left_running, metrics_of, nothing_left
+from tests.support import free_ports
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("dynamo_prefix")]
 
@@ -133,12 +134,6 @@ def running(*words: str, port: int, log: Path) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(listener.getsockname()[1]) for listener in found]
 
 
 @pytest.mark.skipif(

@@ -29,7 +29,7 @@ from compiler.source import parse_data
 from compiler.write import write
 from demo.client import ask, long_prompt, metric
 from demo.workshop import STACK, launched
-from tests.support import ROOT, plan_of
+from tests.support import ROOT, free_port, plan_of
 
 pytestmark = pytest.mark.engine
 
@@ -71,12 +71,6 @@ def password_file(tmp_path: Path) -> Path:
     path.write_text(PASSWORD, "utf-8")
     path.chmod(0o600)
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Redis:

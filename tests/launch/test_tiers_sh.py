@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.launch.conftest import Bundle
-from tests.support import ROOT
+from tests.support import ROOT, free_port
 
 LIBRARY = ROOT / "templates" / "lib"
 PASSWORD = "p@:w/d %'\"\\\\ ö"
@@ -77,12 +77,6 @@ def test_a_folder_that_cannot_be_made_and_a_share_that_is_not_mounted(tmp_path: 
     assert done.returncode == 2
     assert "mount it first" in done.stderr
     assert not (tmp_path / "nfs").exists()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
