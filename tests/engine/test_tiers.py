@@ -29,6 +29,7 @@ from compiler.source import parse_data
 from compiler.write import write
 from demo.client import ask, long_prompt, metric
 from demo.workshop import STACK, launched
+from tests.engine.conftest import until
 from tests.support import ROOT, free_port, plan_of
 
 pytestmark = pytest.mark.engine
@@ -279,7 +280,7 @@ def test_a_worker_goes_on_without_redis_and_uses_it_again(
     with launched(root):
         first = long_prompt("before", 20)
         ask(plan.url, plan.served_name, first, 1)
-        wait_until(lambda: redis.keys() > 1)
+        until(lambda: redis.keys() > 1, 60)
         redis.kill()
         for number in range(3):
             ask(plan.url, plan.served_name, long_prompt(f"while away {number}", 20), 1)
@@ -292,19 +293,12 @@ def test_a_worker_goes_on_without_redis_and_uses_it_again(
             time.sleep(1)
             return redis.keys() > 0
 
-        wait_until(is_used_again)
+        until(is_used_again, 60)
     with launched(root):
         assert hits() == 0
         for prompt in asked:
             ask(plan.url, plan.served_name, prompt, 1)
         assert hits() > 0
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < give_up
-        time.sleep(0.5)
 
 
 PROGRAM = Path(__file__).with_name("in_process_tiers.py")
