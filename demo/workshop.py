@@ -23,14 +23,20 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(base) / "dync"
 
 
-# vLLM's worker calls sched_yield in a loop for a second after each step (vllm 0.32.0
-# vllm/distributed/device_communicators/shm_broadcast.py, SpinCondition). Linux 6.18 was seen to let
-# such a loop starve all else on its core for minutes: another engine in its first system call,
-# NIXL's progress thread, the kernel's own. On few cores a short sleep costs little and starves
-# nobody.
-_YIELD_BY_SLEEPING = (
-    "import os, functools, time; os.sched_yield = functools.partial(time.sleep, 0.0001)\n"
-)
+# What engines here do not do, as each of it takes one of few cores from all the rest.
+# - vLLM's worker calls sched_yield in a loop for a second after each step (vllm 0.32.0
+#   vllm/distributed/device_communicators/shm_broadcast.py, SpinCondition). Linux 6.18 was seen to
+#   let such a loop starve all else on its core for minutes.
+# - vLLM's NixlConnector moves the main thread of every CPU worker to the last core of its NUMA node
+#   (vllm 0.32.0 .../kv_connector/v1/nixl/base_worker.py, rsv_cores_for_kv): all workers of a host
+#   compute on that one, whatever VLLM_CPU_OMP_THREADS_BIND says.
+# - NIXL's progress thread polls without a pause (nixl 1.5.1 _api.py, pthrDelay in us).
+_FEW_CORES = """\
+import functools, os, time
+os.sched_yield = functools.partial(time.sleep, 0.0001)
+os.sched_setaffinity = lambda pid, cores: None
+"""
+_NIXL_POLLS = ("agent_config.pthrDelay = 0\n", "agent_config.pthrDelay = 1000\n")
 
 
 def stack_prefix(stack: str = STACK) -> Path:
@@ -38,8 +44,15 @@ def stack_prefix(stack: str = STACK) -> Path:
     prefix = cache_folder()
     dync("stack", "install", stack, "--accelerator", "cpu", "--prefix", str(prefix))
     for site in (prefix / "stacks" / stack / "lib").glob("python3*/site-packages"):
-        (site / "yield_by_sleeping.pth").write_text(_YIELD_BY_SLEEPING)
+        _live_on_few_cores(site)
     return prefix
+
+
+def _live_on_few_cores(site: Path) -> None:
+    (site / "few_cores.py").write_text(_FEW_CORES)
+    (site / "few_cores.pth").write_text("import few_cores\n")
+    for agent in site.glob("nixl_cu1*/_api.py"):
+        agent.write_text(agent.read_text("utf-8").replace(*_NIXL_POLLS), "utf-8")
 
 
 def model(prefix: Path, *, random: bool = False) -> Path:
