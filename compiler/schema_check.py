@@ -13,7 +13,7 @@ from compiler.document import Document, Json, Path
 
 # A jsonschema ValidationError; its stubs give each field as perhaps unset, which it never is here.
 _Error: TypeAlias = Any
-_WORDS = {
+TYPE_WORDS = {
     "null": "no value",
     "boolean": "a truth value",
     "integer": "a whole number",
@@ -22,6 +22,7 @@ _WORDS = {
     "array": "a list",
     "object": "a mapping",
 }
+"""JSON Schema's types as diagnostics name them."""
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*[A-Za-z]{1,6}\s*\Z")
 
 
@@ -159,7 +160,7 @@ def _sample(value: Json) -> str:
 def _wrong_type(error: _Error, document: Document, path: Path) -> Diagnostic:
     kinds = error.validator_value
     expected = [kinds] if isinstance(kinds, str) else list(kinds)
-    wanted = " or ".join(_WORDS[kind] for kind in expected)
+    wanted = " or ".join(TYPE_WORDS[kind] for kind in expected)
     value = error.instance
     name = _name(path)
     if value is None:
@@ -194,7 +195,7 @@ def _type_fix(name: str, value: Any, expected: list[str], schema: Any) -> str:
         return f"write it as a mapping of {', '.join(schema['properties'])}"
     if "boolean" in expected:
         return f"write {name}: true or {name}: false"
-    return "write it as " + " or ".join(_WORDS[kind] for kind in expected)
+    return "write it as " + " or ".join(TYPE_WORDS[kind] for kind in expected)
 
 
 def _words_of(value: Any) -> str:

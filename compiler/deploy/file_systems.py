@@ -8,6 +8,12 @@ from pathlib import Path
 import psutil
 
 IN_MEMORY = ("tmpfs", "ramfs")
+NOT_DIRECT = (*IN_MEMORY, "overlay", "zfs")
+"""What GPUDirect Storage cannot read past the page cache.
+
+LMCache by itself leaves GDS out on "tmpfs" and "overlayfs" (lmcache 0.5.6
+v1/storage_backend/gds_backend.py, fstype); Linux calls the latter "overlay", so it is tried there.
+"""
 
 
 def nearest(folder: Path) -> Path:

@@ -9,16 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compiler.byte_text import GIB
-from compiler.deploy.file_systems import IN_MEMORY, filesystem, held_bytes, nearest
+from compiler.deploy.file_systems import IN_MEMORY, NOT_DIRECT, filesystem, held_bytes, nearest
 from compiler.deploy.host import Host, Refused
 from compiler.plan import Kind, Plan, Tier
 
 _MODE = 0o700
-_REFUSED_TYPES = {"disk": IN_MEMORY, "nixl": IN_MEMORY, "gds": (*IN_MEMORY, "overlay")}
-"""What cannot be a tier: memory of the host, and where LMCache leaves GPUDirect out.
-
-Source: lmcache 0.5.6 v1/storage_backend/gds_backend.py, fstype.
-"""
+_REFUSED_TYPES = {"disk": IN_MEMORY, "nixl": IN_MEMORY, "gds": NOT_DIRECT}
 _WANTED_TYPE = {"weka": "wekafs"}
 
 

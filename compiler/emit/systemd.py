@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.sandbox import LIMITS, sandbox
 from compiler.emit.tiers import folder_words, folders, server_checks
+from compiler.emit.unit_views import (
+    MANAGERS,
+    Manager,
+    RegistrationsView,
+    ServiceView,
+    ServingView,
+    TargetView,
+)
 from compiler.plan import API_KEY, Kind, Plan, Process, Protocol
 from compiler.quoting import (
     printf_escapes,
@@ -21,8 +28,6 @@ from compiler.quoting import (
 )
 from compiler.render import Renderer
 from compiler.units import (
-    UNITS_FOLDER,
-    USER_UNITS_FOLDER,
     process_unit,
     registrations_unit,
     serving_unit,
@@ -39,96 +44,6 @@ GPU_WITHIN_S = 60
 START_MARGIN_S = 30
 _SHELL = "/bin/bash"
 _LIBRARY = "lib/service.sh"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manager:
-    """Which service manager a set of units is for: the system's, or a user's own."""
-
-    folder: str
-    is_system: bool
-    wanted_by: str
-
-
-MANAGERS = (
-    Manager(folder=UNITS_FOLDER, is_system=True, wanted_by="multi-user.target"),
-    Manager(folder=USER_UNITS_FOLDER, is_system=False, wanted_by="default.target"),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceView:
-    """The fields of service.j2; every line and word is finished."""
-
-    header: tuple[str, ...]
-    description: str
-    readme: str
-    target: str
-    part_of: tuple[str, ...]
-    wants: tuple[str, ...]
-    after: tuple[str, ...]
-    start_limit_s: int
-    start_limit_tries: int
-    identifier: str
-    account: tuple[str, ...]
-    folder: str
-    environment: tuple[str, ...]
-    environment_file: str
-    credentials: tuple[str, ...]
-    before: tuple[str, ...]
-    command: str
-    ready: str
-    afterwards: tuple[str, ...]
-    start_timeout_s: int
-    stop_timeout_s: int
-    restart_s: int
-    limits: tuple[str, ...]
-    sandbox: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServingView:
-    """The fields of serving.service.j2."""
-
-    header: tuple[str, ...]
-    description: str
-    readme: str
-    target: str
-    processes: tuple[str, ...]
-    identifier: str
-    account: tuple[str, ...]
-    folder: str
-    credentials: tuple[str, ...]
-    command: str
-    start_timeout_s: int
-    sandbox: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistrationsView:
-    """The fields of registrations.service.j2."""
-
-    header: tuple[str, ...]
-    description: str
-    readme: str
-    target: str
-    identifier: str
-    account: tuple[str, ...]
-    folder: str
-    command: str
-    limits: tuple[str, ...]
-    sandbox: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetView:
-    """The fields of target.j2."""
-
-    header: tuple[str, ...]
-    description: str
-    readme: str
-    serving: str
-    wanted_by: str
 
 
 def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:

@@ -27,21 +27,13 @@ from collections.abc import Iterator, Mapping
 from compiler.diagnostic import Diagnostic, Severity, suggestion
 from compiler.document import Json
 from compiler.rules.report import finding
+from compiler.schema_check import TYPE_WORDS
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import Topology, WorkerGroup
 
 ID = "engine-args"
 SEVERITY = Severity.ERROR
 WHY = "the engine refuses it after a long start, or ignores it"
-_WORDS = {
-    "boolean": "a truth value",
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "text",
-    "array": "a list",
-    "object": "a mapping",
-}
-
 _HOLDS = {
     "at_least": operator.ge,
     "more_than": operator.gt,
@@ -111,8 +103,8 @@ def _wrong(name: str, value: Json, option: Option) -> tuple[str, str] | None:
             continue
         kind = _kind(item)
         if not any(_fits(kind, wanted) for wanted in option.types):
-            wanted = " or ".join(_WORDS[wanted] for wanted in option.types)
-            return f"{name} is {_WORDS[kind]}, {shown(item)}, expected {wanted}", _type_fix(
+            wanted = " or ".join(TYPE_WORDS[wanted] for wanted in option.types)
+            return f"{name} is {TYPE_WORDS[kind]}, {shown(item)}, expected {wanted}", _type_fix(
                 name, item, option
             )
         if option.choices and item not in option.choices:
@@ -184,4 +176,4 @@ def _type_fix(name: str, value: Json, option: Option) -> str:
         return f"write {name}: true or {name}: false"
     if "string" in option.types and not isinstance(value, (list, dict)):
         return f'quote it: {name}: "{shown(value)}"'
-    return f"write {name} as {' or '.join(_WORDS[kind] for kind in option.types)}"
+    return f"write {name} as {' or '.join(TYPE_WORDS[kind] for kind in option.types)}"

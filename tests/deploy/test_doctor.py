@@ -263,7 +263,7 @@ def test_a_tier_on_a_file_system_without_direct_io(
     tier = a_tier("gds", folder=str(small_disk))
     of = with_tier(cpu, tier)
     found = failures(disk.check(of))
-    assert any("turns GPUDirect Storage off" in finding.message for finding in found)
+    assert any("GPUDirect Storage cannot read directly" in finding.message for finding in found)
     warned = [item for item in disk.check(of) if item.verdict is Verdict.WARN]
     assert any("nvidia-fs is not loaded" in finding.message for finding in warned)
 

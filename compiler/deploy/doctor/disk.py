@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compiler.deploy.doctor.subject import Subject
-from compiler.deploy.file_systems import IN_MEMORY, filesystem, held_bytes, nearest
+from compiler.deploy.file_systems import IN_MEMORY, NOT_DIRECT, filesystem, held_bytes, nearest
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.plan import Process, Tier
 
@@ -16,7 +16,6 @@ _LEAST = 2**30
 """Logs and sockets of a deployment; less is a full disk soon."""
 _OVER_NETWORK = ("nfs", "nfs4", "cifs", "fuse.sshfs")
 _NVIDIA_FS = Path("/proc/driver/nvidia-fs")
-_NO_DIRECT = ("overlay", "tmpfs", "ramfs", "zfs")
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -57,9 +56,9 @@ def _tier(process: Process, tier: Tier) -> Iterator[Finding]:
             "the driver nvidia-fs is not loaded: cuFile copies through host memory",
             "modprobe nvidia-fs (package nvidia-gds)",
         )
-    if tier.kind == "gds" and kind in _NO_DIRECT:
+    if tier.kind == "gds" and kind in NOT_DIRECT:
         yield failed(
-            "disk", str(folder), f"lies on {kind}, where LMCache turns GPUDirect Storage off",
+            "disk", str(folder), f"lies on {kind}, which GPUDirect Storage cannot read directly",
             "a folder on ext4 or xfs on NVMe",
         )  # fmt: skip
 
