@@ -11,7 +11,7 @@ from compiler.compose import Unreadable
 from compiler.diagnostic import Diagnostic, Severity
 from compiler.library import library
 from compiler.pipeline import Compiled, compile_profile
-from compiler.report import FORMATS, in_order
+from compiler.report import FORMATS, in_order, written
 from compiler.rules.port_conflict import check as check_ports
 
 FAILED, USAGE = 1, 2
@@ -76,7 +76,7 @@ def print_findings(
     """Print every diagnostic; True if the profiles must not be built."""
     diagnostics = in_order([*(d for item in compiled for d in item.diagnostics), *together])
     sources = {name: text for item in compiled for name, text in item.sources.items()}
-    text = FORMATS[style](diagnostics, sources)
+    text = written(diagnostics, sources, style)
     if text:
         data = text.encode("utf-8", "backslashreplace")
         stream = sys.stderr.buffer if style == "text" else sys.stdout.buffer

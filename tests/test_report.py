@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from jsonschema import Draft202012Validator
 
 from compiler.diagnostic import Diagnostic, Label, Severity, Span
-from compiler.report import FORMATS, in_order
+from compiler.report import FORMATS, in_order, written
 from tests.support import AGG, DISAGG, compile_text
 
 PLACE = ["file", "line", "column", "end_line", "end_column"]
@@ -134,3 +135,12 @@ def test_text_survives_any_line() -> None:
         text = FORMATS["text"]([found], {"a,b:c.yaml": source})
         assert "\x1b" not in text
         assert all(len(line) < 200 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_password_in_an_address_is_not_repeated(style: str) -> None:
+    text = AGG + 'lmcache: {tiers: [{redis: {url: "redis://me:hunter2@10.0.0.5:6379"}}]}\n'
+    compiled = compile_text(text)
+    shown = written(compiled.diagnostics, compiled.sources, style)
+    assert "hunter2" not in shown
+    assert "redis://me:*******@10.0.0.5:6379" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from compiler.diagnostic import Diagnostic
@@ -15,6 +16,14 @@ FORMATS: dict[str, Format] = {
     "github": as_github,
     "sarif": as_sarif,
 }
+
+_PASSWORD = re.compile(r"(?<=://)([^\s:/@\"']*):([^\s@\"']+)@")
+
+
+def written(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str], style: str) -> str:
+    """Write diagnostics in one of FORMATS; of a password in an address only the length shows."""
+    text = FORMATS[style](diagnostics, sources)
+    return _PASSWORD.sub(lambda found: f"{found[1]}:{'*' * len(found[2])}@", text)
 
 
 def in_order(diagnostics: Sequence[Diagnostic]) -> list[Diagnostic]:
