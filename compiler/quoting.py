@@ -112,7 +112,9 @@ def unit_carries(text: str) -> bool:
 
     Source: systemd 252, src/basic/utf8.c, unichar_is_valid; D-Bus refuses the same.
     """
-    return not any(0xFDD0 <= ord(c) <= 0xFDEF or ord(c) & 0xFFFE == 0xFFFE for c in text)
+    return text.isascii() or not any(
+        0xFDD0 <= ord(c) <= 0xFDEF or ord(c) & 0xFFFE == 0xFFFE for c in text
+    )
 
 
 def unit_runs(program: str) -> bool:
@@ -140,7 +142,8 @@ def _printf_escape(char: str) -> str:
 
 
 def _c_escaped(text: str) -> str:
-    return "".join(_c_escape(char) for char in text).replace("%", "%%")
+    escaped = text if _UNIT_PLAIN.match(text) else "".join(map(_c_escape, text))
+    return escaped.replace("%", "%%")
 
 
 def _c_escape(char: str) -> str:

@@ -167,7 +167,7 @@ def _state(plan: Plan, manager: Manager) -> str:
 def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
     """Give what the host adds, then the plan's own, which wins where both set a variable."""
     host = unit_environment(plan.name, process, is_system=manager.is_system)
-    own = {name: value for name, value in process.env.items() if _carried(process)}
+    own = process.env if _carried(process) else {}
     return (
         *(f'"{name}={value}"' for name, value in host.items() if name not in process.env),
         *(unit_assignment(name, value) for name, value in own.items()),
