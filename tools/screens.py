@@ -39,7 +39,7 @@ from compiler.render import Renderer  # noqa: E402
 from demo.workshop import cache_folder, dync, model, stack_prefix  # noqa: E402
 
 SCREENS = ROOT / "docs" / "screens"
-GRAPHS = ("agg", "disagg", "disagg-2p2d", "dynamo-disagg", "reference-disagg")
+GRAPHS = ("agg", "disagg", "disagg-2p2d", "dynamo-disagg", "reference-disagg", "tiers-disk")
 PROFILE = "disagg-cpu"
 COLUMNS, ROWS = 128, 40
 SERVES_WITHIN_S = 600
