@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.gpu.faults import ON_CPU, ON_CUDA, Fault
 from compiler.library import load_stack
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +45,7 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
     """Write the kit folder; prefix is where engines and models are on the GPU machine."""
     stack = load_stack(stack_name)
     platform = stack.platforms[accelerator]
-    for folder in ("benchmarks/gpu", "demo"):
+    for folder in ("benchmarks/gpu", "demo", "compiler", "schemas", "templates"):
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, kit / folder, dirs_exist_ok=True, ignore=skip)
     shutil.copy(ROOT / "benchmarks/__init__.py", kit / "benchmarks/__init__.py")
@@ -53,12 +54,16 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
     on_cpu = accelerator == "cpu"
     models = {name: f"{prefix}/models/{name}" for name in ("tiny", "8b")}
     is_dynamo = bool(stack.discovery)
+    faults: Mapping[str, Fault] = {} if is_dynamo else ON_CPU if on_cpu else ON_CUDA
+    planted: Proofs = {name: (fault.profile, fault.workers, {}) for name, fault in faults.items()}
     if on_cpu:
-        bundles = rehearsed(models, is_dynamo)
+        profile = "dynamo-agg-cpu" if is_dynamo else "agg-cpu"
+        profiles = {profile: profile} | {name: form[0] for name, form in planted.items()}
+        bundles = rehearsed(models, profiles, is_dynamo=is_dynamo)
     elif is_dynamo:
         bundles = proved(models, DYNAMO)
     else:
-        bundles = {**proved(models, VLLM), **timed(models)}
+        bundles = {**proved(models, {**VLLM, **planted}), **timed(models)}
     shutil.rmtree(kit / "bundles", ignore_errors=True)
     for number, (name, (profile, given)) in enumerate(bundles.items()):
         first_port = 20000 + 100 * number
@@ -70,6 +75,8 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
             "deploy.first_port": first_port + 1,
         }
         _build(profile, kit / "bundles" / name, {**common, **given})
+    for name, fault in faults.items():
+        fault.plant(kit / "bundles" / name)
     content = {
         "stack": stack_name,
         "accelerator": accelerator,
@@ -80,7 +87,8 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
         "env": ENGINE_ENV | ({"VLLM_CPU_KVCACHE_SPACE": "1"} if on_cpu else {}),
         "models": models,
         "chunk_size": CHUNK_SIZE,
-        "proved": [name for name in bundles if not name.startswith("timed-")],
+        "proved": [name for name in bundles if not name.startswith(("timed-", "fault-"))],
+        "faults": {name: fault.says for name, fault in faults.items()},
     }
     (kit / "kit.json").write_text(json.dumps(content, indent=1))
 
@@ -117,13 +125,14 @@ def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
     }
 
 
-def rehearsed(models: Mapping[str, str], is_dynamo: bool) -> dict[str, tuple[str, Given]]:
-    """Give what a machine without a GPU can run of it."""
+def rehearsed(
+    models: Mapping[str, str], profiles: Mapping[str, str], *, is_dynamo: bool
+) -> dict[str, tuple[str, Given]]:
+    """Give what a machine without a GPU can run of it; profiles by the names of their bundles."""
     more = COMPLETES if is_dynamo else {}
     given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False}, more)}
     given |= {"lmcache.chunk_size": CHUNK_SIZE, "model.max_len": 8192}
-    profile = "dynamo-agg-cpu" if is_dynamo else "agg-cpu"
-    return {profile: (profile, given)}
+    return {name: (profile, given) for name, profile in profiles.items()}
 
 
 def _engine(workers: int, given: Given, env: Mapping[str, str] | None = None) -> dict[str, object]:

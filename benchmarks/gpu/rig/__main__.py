@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.rig import exact, limits, nixl_pair, pairs, prove, restart, timing
+from benchmarks.gpu.rig import exact, limits, nixl_pair, pairs, prove, restart, timing, truth
 from benchmarks.gpu.rig.kit import KIT, Kit
 
 SUITES: dict[str, Callable[[Kit, Path], Any]] = {
@@ -25,8 +25,10 @@ SUITES: dict[str, Callable[[Kit, Path], Any]] = {
     "restart": restart.run,
     "limits": limits.run,
     "prove": prove.run,
+    "truth": truth.run,
     "in-process": timing.in_process,
     "multiprocess": timing.multiprocess,
+    "hashing": timing.hashing,
     "chunks": timing.chunks,
     "disaggregated": timing.disaggregated,
 }

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +67,16 @@ def start(name: str, logs: Path) -> Launched:
 
 
 @contextmanager
-def launched(names: Sequence[str], logs: Path, timeout_s: float) -> Iterator[list[Launched]]:
-    """Run bundles side by side; give those that serve, and keep the logs of all."""
+def launched(
+    names: Sequence[str],
+    logs: Path,
+    timeout_s: float,
+    workers: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[list[Launched]]:
+    """Run bundles side by side; give those that serve, and keep the logs of all.
+
+    workers: wait for these of each bundle only, where the whole may never serve.
+    """
     with ExitStack() as stack:
         bundles = []
         for name in names:
@@ -76,16 +84,20 @@ def launched(names: Sequence[str], logs: Path, timeout_s: float) -> Iterator[lis
             bundles.append(bundle)
             stack.callback(_keep_logs, bundle, logs)
             stack.callback(bundle.stop)
-        _wait(bundles, timeout_s)
+        _wait(bundles, timeout_s, workers or {})
         yield [bundle for bundle in bundles if bundle.ready_s is not None]
 
 
-def _wait(bundles: Sequence[Launched], timeout_s: float) -> None:
+def _wait(
+    bundles: Sequence[Launched], timeout_s: float, workers: Mapping[str, Sequence[str]]
+) -> None:
     deadline = time.monotonic() + timeout_s
     waiting = list(bundles)
     while waiting and time.monotonic() < deadline:
         for bundle in list(waiting):
-            if " serves at " in bundle.log.read_text(errors="replace"):
+            said = bundle.log.read_text(errors="replace")
+            awaited = [f"{name} ready after " for name in workers.get(bundle.name, ())]
+            if all(text in said for text in awaited or [" serves at "]):
                 bundle.ready_s = time.monotonic() - bundle.began
                 print(f"  {bundle.name} serves after {bundle.ready_s:.1f} s", flush=True)
                 waiting.remove(bundle)

@@ -15,7 +15,8 @@ class Kit:
     """One prepared folder; worker_argv holds `{model}`, chunk_size is in tokens.
 
     names_tokens_by_id: whether the deployments name tokens by id where asked to; Dynamo's frontend
-    refuses to. proved: the bundles that are launched to show that they cache rightly.
+    refuses to. proved: the bundles that are launched to show that they cache rightly. faults: what
+    dync verify must say of each bundle with a fault, a regular expression.
     """
 
     stack: str
@@ -28,6 +29,7 @@ class Kit:
     models: Mapping[str, str]
     chunk_size: int
     proved: tuple[str, ...]
+    faults: Mapping[str, str]
 
     @staticmethod
     def read() -> Kit:

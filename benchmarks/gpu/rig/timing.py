@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,18 @@ def in_process(kit: Kit, logs: Path) -> dict[str, Any]:
     """Time LMCache inside the worker, emitted and by hand, and an engine without LMCache."""
     worker = _worker(kit, "in-process-by-hand", 19201, lines.IN_PROCESS, lines.OLD_RUNNER)
     return _measure(logs, ["timed-off", "timed-in-process"], [[worker]])
+
+
+def hashing(kit: Kit, logs: Path) -> dict[str, Any]:
+    """Time what hashing chunks costs: the bundle's function against LMCache's default, by hand."""
+    by_hand = [
+        _worker(kit, f"in-process-{name}", port, lines.IN_PROCESS, {**lines.OLD_RUNNER, **env})
+        for name, port, env in (
+            ("builtin", 19204, {}),
+            ("sha256", 19205, {"LMCACHE_PRE_CACHING_HASH_ALGORITHM": "sha256_cbor"}),
+        )
+    ]
+    return _measure(logs, ["timed-in-process"], [[worker] for worker in by_hand])
 
 
 def multiprocess(kit: Kit, logs: Path) -> dict[str, Any]:
@@ -93,6 +106,7 @@ def _measure(
             for name, where in served.items():
                 found["working_set"][name].append(working_set(where, name, f"{name}-{turn}"))
         found["metrics"] = {item.name: _counters(item.plan) for item in serving}
+        print(json.dumps(found), flush=True)  # whatever becomes of stopping
         return found
 
 

@@ -1,0 +1,72 @@
+"""Faults that start, look healthy, and fail or never cache: planted into built bundles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A ready profile, the file of its bundle that is changed, and what `dync verify` must say."""
+
+    profile: str
+    workers: int
+    says: str
+    file: str
+    before: str
+    after: str
+
+    def plant(self, bundle: Path) -> None:
+        """Change the bundle.
+
+        Errors: ValueError where the file has nothing of that form.
+        """
+        path = bundle / self.file
+        text, times = re.subn(self.before, self.after, path.read_text("utf-8"), count=1)
+        if not times:
+            raise ValueError(f"{path} has no {self.before}")
+        path.write_text(text, "utf-8")
+
+
+_WORKER, _LMCACHE = "bin/aggregated-0.sh", "lmcache/aggregated-0.yaml"
+_VARIABLES = r"environment=\(\n"
+ON_CUDA: Mapping[str, Fault] = {
+    "fault-new-runner": Fault(
+        "agg-in-process", 1, "log-probabilities|likeliest token",
+        _WORKER, r" +VLLM_USE_V2_MODEL_RUNNER=0\n", "",
+    ),
+    "fault-500-gb": Fault(
+        "agg-in-process", 1, "degraded mode|LMCache served nothing|did not ask LMCache",
+        _LMCACHE, r"max_local_cpu_size: .*", "max_local_cpu_size: 500",
+    ),
+    "fault-chunk-abc": Fault(
+        "agg-in-process", 1, "degraded mode|LMCache served nothing|did not ask LMCache",
+        _WORKER, _VARIABLES, r"environment=(\n    LMCACHE_CHUNK_SIZE=abc\n",
+    ),
+    "fault-no-local-cpu": Fault(
+        "agg-in-process", 1, "LMCache served nothing|did not ask LMCache",
+        _LMCACHE, r"local_cpu: true", "local_cpu: false",
+    ),
+    "fault-tcp": Fault(
+        "disagg-one-gpu", 2, "a new prompt's KV took",
+        "bin/decode-0.sh", r" +UCX_CUDA_IPC_ENABLE_GET_ZCOPY=on\n", "",
+    ),
+    "fault-hybrid": Fault(
+        "disagg-one-gpu", 2, "NIXL does not work between these workers",
+        "engine/decode-0.yaml", r"disable-hybrid-kv-cache-manager: true\n", "",
+    ),
+    "fault-block-size": Fault(
+        "disagg-one-gpu", 2, "NIXL_ERR|transfers failed|NIXL does not work",
+        "engine/decode-0.yaml", r"shutdown-timeout", "block-size: 32\nshutdown-timeout",
+    ),
+}  # fmt: skip
+ON_CPU: Mapping[str, Fault] = {
+    "fault-connector": Fault(
+        "agg-cpu", 1, "degraded mode",
+        "engine/aggregated-0.yaml", r"(?s)kv-transfer-config:.*",
+        'kv-transfer-config:\n  kv_connector: "LMCacheConnectorV1"\n  kv_role: "kv_both"\n',
+    ),
+}  # fmt: skip
