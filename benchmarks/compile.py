@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -69,20 +70,45 @@ def profile(workers: int, shape: str) -> dict[str, object]:
 
 
 def build_rows(sizes: Sequence[int], rounds: int, python: str) -> Iterator[Row]:
-    """Build profiles of growing size; the exponent is the slope between the two largest."""
+    """Build profiles of growing size; the exponent is the slope between the two largest.
+
+    The largest is built on the disk and in memory, in turn, and beside them as many empty files are
+    made on the disk: what is dync's own work, and what the file system's.
+    """
     for shape, words in (("groups", "groups of one worker"), ("replicas", "replicas of one group")):
         took: dict[int, float] = {}
         for size in sizes:
-            with tempfile.TemporaryDirectory() as name:
-                path = Path(name) / "large.yaml"
-                path.write_text(json.dumps(profile(size, shape)))
-                command = [python, "-m", "compiler", "build", str(path), "-o"]
-                times = [timed([*command, f"{name}/out{n}"], ROOT) for n in range(rounds)]
-            took[size] = statistics.median(times)
+            took[size], in_memory, empty, count = built(profile(size, shape), rounds, python)
             yield f"`dync build`, {size} {words}", f"{took[size]:.2f} s", f"median of {rounds}"
+        yield "the same in /dev/shm", f"{in_memory:.2f} s", f"{count} files"
+        yield "as many empty files on the disk", f"{empty:.2f} s", ""
         for small, large in itertools.pairwise(sizes[-2:]):
             slope = math.log(took[large] / took[small]) / math.log(large / small)
             yield f"growth from {small} to {large} {words}", f"{slope:.2f}", "exponent; 1 is linear"
+
+
+def built(content: dict[str, object], rounds: int, python: str) -> tuple[float, float, float, int]:
+    """Give a build's seconds on the disk and in memory, those of empty files, and how many."""
+    disk, memory, empty = [], [], []
+    with (
+        tempfile.TemporaryDirectory() as name,
+        tempfile.TemporaryDirectory(dir="/dev/shm") as inside,
+    ):
+        path = Path(name) / "large.yaml"
+        path.write_text(json.dumps(content))
+        command = [python, "-m", "compiler", "build", str(path), "-o"]
+        for number in range(rounds):
+            disk.append(timed([*command, f"{name}/out{number}"], ROOT))
+            memory.append(timed([*command, f"{inside}/out{number}"], ROOT))
+            count = sum(len(files) for _, _, files in os.walk(f"{inside}/out{number}"))
+            shutil.rmtree(f"{inside}/out{number}")
+            began = time.perf_counter()
+            (Path(name) / f"empty{number}").mkdir()
+            for file in range(count):
+                (Path(name) / f"empty{number}" / str(file)).touch()
+            empty.append(time.perf_counter() - began)
+    seconds = statistics.median
+    return seconds(disk), seconds(memory), seconds(empty), count
 
 
 def vllm_rows(stack_python: str) -> Iterator[Row]:
