@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 import time
@@ -66,6 +67,17 @@ def alone(what: str = "engine") -> Iterator[None]:
     with open(cache_folder() / f"{what}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def packages(folder: str, *wanted: str) -> Path:
+    """Unpack packages, without what they need, in a folder of the cache; they are a few MB."""
+    place = cache_folder() / folder
+    if not place.is_dir():
+        fresh = place.with_name(f"{place.name}.{os.getpid()}")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--no-deps", "--target", str(fresh), *wanted], check=True)
+        fresh.rename(place)
+    return place
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ import pytest
 from compiler.library import load_stack
 from compiler.plan import Kind, Plan
 from demo.workshop import cache_folder
-from tests.engine.conftest import Build
+from tests.engine.conftest import Build, packages
 
 pytestmark = pytest.mark.engine
 
@@ -67,16 +67,10 @@ def one_at_a_time() -> None:
 
 
 def release(stack: str) -> Path:
-    """Unpack the packages of a stack's Dynamo, which are a few MB, without what they need."""
+    """Give the packages of a stack's Dynamo."""
     version = load_stack(stack).versions["ai-dynamo"]
-    folder = cache_folder() / "releases" / f"ai-dynamo-{version}"
-    if not folder.is_dir():
-        fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
-        pip = [str(cache_folder() / "stacks/dynamo-1.6/bin/python"), "-m", "pip", "install", "-q"]
-        wanted = [f"ai-dynamo=={version}", f"ai-dynamo-runtime=={version}"]
-        subprocess.run([*pip, "--no-deps", "--target", str(fresh), *wanted], check=True)
-        fresh.rename(folder)
-    return folder
+    wanted = (f"ai-dynamo=={version}", f"ai-dynamo-runtime=={version}")
+    return packages(f"releases/ai-dynamo-{version}", *wanted)
 
 
 def read_back(stack: str, plan: Plan, bundle: Path) -> dict[str, tuple[dict[str, Any], str | None]]:

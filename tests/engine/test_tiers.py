@@ -29,7 +29,7 @@ from compiler.source import parse_data
 from compiler.write import write
 from demo.client import ask, long_prompt, metric
 from demo.workshop import STACK, launched
-from tests.engine.conftest import until
+from tests.engine.conftest import packages, until
 from tests.support import ROOT, free_port, plan_of
 
 pytestmark = pytest.mark.engine
@@ -189,17 +189,23 @@ TIERS = {
     "nixl": "    - nixl: {{path: '{folder}/ni xl', size_gb: 1}}\n",
     "fs": "    - fs: {{path: '{folder}/shared'}}\n",
     "redis": "    - redis: {{url: 'redis://127.0.0.1:{port}', password_file: '{password_file}'}}\n",
+    "valkey": "    - valkey: {{hosts: ['127.0.0.1:{port}'], password_file: '{password_file}', "
+    "key_prefix: v}}\n",
 }
 
 
 def test_every_tier_is_read_after_a_restart(
     bundle: Callable[..., tuple[Path, Plan]], redis: Redis, password_file: Path, tmp_path: Path
 ) -> None:
-    """One run fills all of them past the host memory; then each alone gives it back."""
+    """One run fills all of them past the host memory; then each alone gives it back.
+
+    Redis is Valkey too: both speak to one server.
+    """
     (tmp_path / "shared").mkdir()
     words = {"folder": tmp_path, "port": redis.port, "password_file": password_file}
     texts = {kind: text.format(**words) for kind, text in TIERS.items()}
     root, plan = bundle("".join(texts.values()))
+    bring_glide(root)
     with cache_server(root, plan) as server:
         found, wrong, _ = bench(server, SEQUENCES)
         assert (found, wrong) == (0, 0)
@@ -207,12 +213,19 @@ def test_every_tier_is_read_after_a_restart(
         assert not any(PASSWORD.encode() in read(path) for path in command_line)
     for kind, text in texts.items():
         root, plan = bundle(text, f"only-{kind}")
+        bring_glide(root)
         with cache_server(root, plan) as server:
             found, wrong, said = bench(server, 6, 0)
             assert found == 12, f"{kind}: {found} of 12 chunks\n{said[-3000:]}"
             assert wrong == 0
     stored = redis.keys()
-    assert stored >= 2 * SEQUENCES
+    assert stored >= 4 * SEQUENCES
+
+
+def bring_glide(root: Path) -> None:
+    """Put the client that a user installs into the stack where the cache server finds it."""
+    for package in packages("valkey-glide-sync-2.6.0", "valkey-glide-sync==2.6.0").iterdir():
+        (root / "lib" / package.name).symlink_to(package)
 
 
 def read(path: Path) -> bytes:
