@@ -38,6 +38,13 @@ DYNAMO: Proofs = {
     "dynamo-agg-in-process": ("agg-in-process", 1, {}),
     "dynamo-disagg": ("disagg-one-gpu", 2, {}),
 }
+SHAPE: Given = {
+    "load_format": "dummy",
+    "gpu_memory_utilization": 0.3,
+    "kv_cache_memory_bytes": 8_000_000_000,
+}
+UNCACHED_SHAPE: Given = {**SHAPE, "enable_prefix_caching": False}
+UCX_TELLS = {"UCX_PROTO_INFO": '"y"', "UCX_LOG_LEVEL": '"info"'}
 COMPLETES = {"DYN_ENDPOINT_TYPES": "completions"}  # the made model has no chat template
 
 
@@ -63,7 +70,7 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
     elif is_dynamo:
         bundles = proved(models, DYNAMO)
     else:
-        bundles = {**proved(models, {**VLLM, **planted}), **timed(models)}
+        bundles = {**proved(models, {**VLLM, **planted}), **timed(models), **two_gpus(models)}
     shutil.rmtree(kit / "bundles", ignore_errors=True)
     for number, (name, (profile, given)) in enumerate(bundles.items()):
         first_port = 20000 + 100 * number
@@ -107,21 +114,31 @@ def proved(models: Mapping[str, str], proofs: Proofs) -> dict[str, tuple[str, Gi
 
 def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
     """Give the deployments of the 8B shape that are timed; a cache's own is not the engine's."""
-    shape = {"load_format": "dummy", "gpu_memory_utilization": 0.3}
-    shape["kv_cache_memory_bytes"] = 8_000_000_000
     common = {"model.id": models["8b"], "model.max_len": 32768}
-    cached = {**common, **_engine(1, {**shape, "enable_prefix_caching": False})}
-    both = {**common, **_engine(2, {**shape, "enable_prefix_caching": False})}
+    cached, both = ({**common, **_engine(workers, UNCACHED_SHAPE)} for workers in (1, 2))
     sizes = {
         f"timed-chunk-{size}": ("agg", {**cached, "lmcache.chunk_size": size})
         for size in (128, 512, 1024)
     }
     return {
-        "timed-off": ("agg", {**common, **_engine(1, shape), "lmcache.enabled": False}),
+        "timed-off": ("agg", {**common, **_engine(1, SHAPE), "lmcache.enabled": False}),
         "timed-in-process": ("agg-in-process", cached),
         "timed-multiprocess": ("agg", cached),
         **sizes,
         "timed-disagg": ("disagg-one-gpu", both),
+    }
+
+
+def two_gpus(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
+    """Give what is timed on two GPUs: decode on 0 and prefill on 1, or a whole worker on each."""
+    common = {"model.id": models["8b"], "model.max_len": 32768}
+    both, one = ({**common, **_engine(workers, UNCACHED_SHAPE)} for workers in (2, 1))
+    told = {f"workers[0].env.{name}": value for name, value in UCX_TELLS.items()}
+    disagg = {**both, **told, "lmcache.mode": "in_process"}  # multiprocess is refused beside NIXL
+    return {
+        "timed-two-disagg": ("disagg", disagg),
+        "timed-two-disagg-off": ("disagg", {**both, "lmcache.enabled": False}),
+        "timed-two-agg": ("agg-shared-cache", one),
     }
 
 

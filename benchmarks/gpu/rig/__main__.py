@@ -31,6 +31,7 @@ SUITES: dict[str, Callable[[Kit, Path], Any]] = {
     "hashing": timing.hashing,
     "chunks": timing.chunks,
     "disaggregated": timing.disaggregated,
+    "two-gpus": timing.two_gpus,
 }
 SHAPES = {"tiny": "four-layers", "8b": "8b"}
 

@@ -78,6 +78,25 @@ def working_set(served: Served, name: str, tag: str) -> dict[str, Any]:
     return found
 
 
+def shared_prefix(served: Served, name: str) -> dict[str, Any]:
+    """Ask 64 at once behind one prefix of 8,000 tokens, each with 128 tokens of its own."""
+    prefix = text(8000, f"shared-{name}")
+    prompts = [prefix + text(OWN_TOKENS, f"shared-own-{number}") for number in range(CONCURRENT)]
+    _one(served, prefix)
+    with ThreadPoolExecutor(CONCURRENT) as pool:
+        began = time.monotonic()
+        answers = list(pool.map(lambda prompt: _one(served, prompt, 32), prompts))
+        took = time.monotonic() - began
+    firsts = sorted(answer.first_token_s for answer in answers)
+    found = {
+        "requests_per_s": round(len(answers) / took, 3),
+        "first_token_p50_s": round(statistics.median(firsts), 3),
+        "first_token_p99_s": round(firsts[int(len(firsts) * 0.99)], 3),
+    }
+    print(f"  {name}: 64 behind one prefix {found}", flush=True)
+    return found
+
+
 def following(served: Served, name: str) -> dict[str, Any]:
     """Give how fast tokens follow the first: one request alone, and 32 at once."""
     _one(served, text(64, "following-warm-up"), 32)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.rig import lines
-from benchmarks.gpu.rig.bundle import launched
+from benchmarks.gpu.rig.bundle import Launched, launched
 from benchmarks.gpu.rig.engine import Line, start, wait_ready
 from benchmarks.gpu.rig.exact import HITS
 from benchmarks.gpu.rig.kit import Kit
-from benchmarks.gpu.rig.load import Served, first_tokens, following, working_set
+from benchmarks.gpu.rig.load import Served, first_tokens, following, shared_prefix, working_set
+from benchmarks.gpu.rig.nixl_pair import protocols
+from benchmarks.gpu.rig.truth import dync
 from demo.client import metric
 
 LENGTHS = (8000, 24000)
@@ -59,6 +61,22 @@ def disaggregated(_kit: Kit, logs: Path) -> dict[str, Any]:
     return _measure(logs, ["timed-disagg"], [])
 
 
+def two_gpus(kit: Kit, logs: Path) -> dict[str, Any]:
+    """Time prefill and decode on two GPUs against a whole worker on each; verify proves both."""
+
+    def then(serving: Sequence[Launched], served: Mapping[str, Served]) -> dict[str, Any]:
+        disagg = next(item for item in serving if item.name == "timed-two-disagg")
+        log = disagg.folder / "logs" / "decode-0.log"
+        return {
+            "shared_prefix": {name: shared_prefix(where, name) for name, where in served.items()},
+            "transport": protocols(log.read_text(errors="replace")),
+            "verify": {item.name: dync(kit, "verify", item.name) for item in serving},
+        }
+
+    names = ["timed-two-disagg", "timed-two-disagg-off", "timed-two-agg"]
+    return _measure(logs, names, [], then)
+
+
 def _worker(
     kit: Kit, name: str, port: int, connector: dict[str, Any], env: dict[str, str], *flags: str
 ) -> Line:
@@ -81,9 +99,15 @@ def _worker(
 
 
 def _measure(
-    logs: Path, bundles: Sequence[str], by_hand: Sequence[Sequence[Line]]
+    logs: Path,
+    bundles: Sequence[str],
+    by_hand: Sequence[Sequence[Line]],
+    then: Callable[[Sequence[Launched], Mapping[str, Served]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Start all side by side, then time each: prompts in turn, loads one after another, twice."""
+    """Start all side by side, then time each: prompts in turn, loads one after another, twice.
+
+    then: what else is measured while they serve.
+    """
     with ExitStack() as stack:
         started = [[start(line, logs) for line in group] for group in by_hand]
         for engine in (engine for group in started for engine in group):
@@ -106,6 +130,7 @@ def _measure(
             for name, where in served.items():
                 found["working_set"][name].append(working_set(where, name, f"{name}-{turn}"))
         found["metrics"] = {item.name: _counters(item.plan) for item in serving}
+        found |= then(serving, served) if then else {}
         print(json.dumps(found), flush=True)  # whatever becomes of stopping
         return found
 

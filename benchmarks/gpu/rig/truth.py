@@ -23,7 +23,7 @@ def run(kit: Kit, logs: Path) -> dict[str, Any]:
     """Ask doctor before a start, status and verify of what runs, and hold it against the fault."""
     found: dict[str, Any] = {}
     for names in _in_turn((*kit.proved, *kit.faults)):
-        examined = {name: _dync(kit, "doctor", name) for name in names}
+        examined = {name: dync(kit, "doctor", name) for name in names}
         workers = {name: _workers(name) for name in names}
         with (
             launched(names, logs, WITHIN_S, workers=workers) as bundles,
@@ -57,10 +57,11 @@ def _workers(name: str) -> tuple[str, ...]:
 
 
 def _told(kit: Kit, bundle: Launched) -> dict[str, Any]:
-    return {command: _dync(kit, command, bundle.name) for command in ("verify", "status")}
+    return {command: dync(kit, command, bundle.name) for command in ("verify", "status")}
 
 
-def _dync(kit: Kit, command: str, name: str) -> dict[str, Any]:
+def dync(kit: Kit, command: str, name: str) -> dict[str, Any]:
+    """Run a dync command of the kit on one of its bundles; give its status, seconds and result."""
     words = [kit.python, "-m", "compiler", command, str(KIT / "bundles" / name)]
     began = time.monotonic()
     done = subprocess.run(
