@@ -24,7 +24,17 @@ import pytest
 from click.testing import CliRunner
 
 from compiler.cli import dync
-from compiler.deploy.doctor import disk, examine, gpus, host_memory, limits, model, ports, services
+from compiler.deploy.doctor import (
+    cores,
+    disk,
+    examine,
+    gpus,
+    host_memory,
+    limits,
+    model,
+    ports,
+    services,
+)
 from compiler.deploy.doctor import stack as stack_check
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, Verdict
@@ -508,6 +518,30 @@ def test_a_driver_too_old_for_the_stack(cuda: Subject, nvml: Nvml, tmp_path: Pat
     assert finding.message == "driver 580.82 runs CUDA up to 12.8; the stack is built for 13.0"
 
 
+# ---- cores
+
+
+@pytest.mark.parametrize(
+    ("profile", "count", "verdict"),
+    [
+        ("disagg-cpu", 2, Verdict.WARN),
+        ("disagg-cpu", 3, Verdict.PASS),
+        ("agg-cpu", 1, Verdict.PASS),
+    ],
+)
+def test_cpu_workers_that_nixl_joins_starve_each_other(
+    profile: str, count: int, verdict: Verdict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(count)))
+    [finding] = cores.check(subject(plan_for(profile), tmp_path))
+    assert finding.verdict is verdict
+    assert finding.subject == str(count)
+
+
+def test_cores_are_no_matter_where_gpus_compute(cuda: Subject) -> None:
+    assert not list(cores.check(cuda))
+
+
 # ---- the command
 
 
@@ -527,7 +561,17 @@ def test_the_command_ends_with_1_and_says_it_as_json(tmp_path: Path) -> None:
 
 def test_every_check_speaks(cpu: Subject) -> None:
     found = {finding.check for finding in examine(cpu).findings}
-    wanted = {"architecture", "tools", "systemd", "clock", "stack", "memory", "limits", "ports"}
+    wanted = {
+        "architecture",
+        "tools",
+        "systemd",
+        "clock",
+        "stack",
+        "memory",
+        "limits",
+        "ports",
+        "cores",
+    }
     assert wanted | {"model", "disk"} <= found
 
 

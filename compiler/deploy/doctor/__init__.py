@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from compiler.deploy.doctor import (
+    cores,
     disk,
     gpus,
     host_memory,
@@ -24,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     system.check,
     stack.check,
     gpus.check,
+    cores.check,
     host_memory.check,
     limits.check,
     ports.check,
