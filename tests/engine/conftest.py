@@ -69,13 +69,14 @@ def alone(what: str = "engine") -> Iterator[None]:
         yield
 
 
-def packages(folder: str, *wanted: str) -> Path:
-    """Unpack packages, without what they need, in a folder of the cache; they are a few MB."""
+def packages(stack: str, folder: str, *wanted: str) -> Path:
+    """Unpack packages for a stack's Python in a folder of the cache, without what they need."""
     place = cache_folder() / folder
     if not place.is_dir():
         fresh = place.with_name(f"{place.name}.{os.getpid()}")
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", "--target", str(fresh), *wanted], check=True)
+        python = str(cache_folder() / "stacks" / stack / "bin" / "python")
+        pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*pip, "--target", str(fresh), *wanted], check=True)
         fresh.rename(place)
     return place
 

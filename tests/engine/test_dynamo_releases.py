@@ -70,7 +70,7 @@ def release(stack: str) -> Path:
     """Give the packages of a stack's Dynamo."""
     version = load_stack(stack).versions["ai-dynamo"]
     wanted = (f"ai-dynamo=={version}", f"ai-dynamo-runtime=={version}")
-    return packages(f"releases/ai-dynamo-{version}", *wanted)
+    return packages("dynamo-1.6", f"releases/ai-dynamo-{version}", *wanted)
 
 
 def read_back(stack: str, plan: Plan, bundle: Path) -> dict[str, tuple[dict[str, Any], str | None]]:

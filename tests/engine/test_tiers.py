@@ -224,7 +224,7 @@ def test_every_tier_is_read_after_a_restart(
 
 def bring_glide(root: Path) -> None:
     """Put the client that a user installs into the stack where the cache server finds it."""
-    for package in packages("valkey-glide-sync-2.6.0", "valkey-glide-sync==2.6.0").iterdir():
+    for package in packages(STACK, "valkey-glide-sync-2.6.0", "valkey-glide-sync==2.6.0").iterdir():
         (root / "lib" / package.name).symlink_to(package)
 
 
