@@ -72,8 +72,8 @@ def profile(workers: int, shape: str) -> dict[str, object]:
 def build_rows(sizes: Sequence[int], rounds: int, python: str) -> Iterator[Row]:
     """Build profiles of growing size; the exponent is the slope between the two largest.
 
-    The largest is built on the disk and in memory, in turn, and beside them as many empty files are
-    made on the disk: what is dync's own work, and what the file system's.
+    Each is built on the disk and in memory, in turn, and beside them as many empty files are made
+    on the disk: what of the largest is dync's own work, and what the file system's.
     """
     for shape, words in (("groups", "groups of one worker"), ("replicas", "replicas of one group")):
         took: dict[int, float] = {}

@@ -22,10 +22,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.planting import built, by_hand, dync, prepared, rewritten
+from benchmarks.gpu.faults import CONNECTOR_ON_CPU
+from benchmarks.planting import built, by_hand, dync, prepared
 from demo.workshop import STACK, launched
-
-CONNECTOR = "LMCacheConnectorV1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +93,8 @@ def launched_case(
 
 def connector_v1(folder: Path) -> tuple[int, str]:
     """Put the in-process connector into the engine file: healthy, and it never caches."""
-    bundle, _ = built(folder, "agg-cpu")
-    file = bundle / "engine" / "aggregated-0.yaml"
-    rewritten(
-        file,
-        r"(?s)kv-transfer-config:.*",
-        f'kv-transfer-config:\n  kv_connector: "{CONNECTOR}"\n  kv_role: "kv_both"\n',
-    )
+    bundle, _ = built(folder, CONNECTOR_ON_CPU.profile)
+    CONNECTOR_ON_CPU.plant(bundle)
     with launched(bundle):
         return dync("verify", str(bundle))
 
@@ -205,7 +199,7 @@ CASES = (
         True,
     ),
     Case(
-        f"{CONNECTOR} on a CPU (healthy, never caches)",
+        "LMCacheConnectorV1 on a CPU (healthy, never caches)",
         "verify",
         "degraded mode",
         connector_v1,

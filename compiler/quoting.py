@@ -15,6 +15,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 # It leaves these raw; a YAML reader refuses them or folds them as line breaks.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _UNIT_PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+\Z")
+_UNIT_OTHER = re.compile(r"[^A-Za-z0-9_@+=:,./-]")
 # systemd refuses quotes and backslashes in a program's path, and expands $ in argv[0] only.
 _UNIT_PROGRAM = re.compile(r"/[A-Za-z0-9_@+=:,./ -]*\Z")
 # What XML 1.0 cannot carry at all (section 2.2, Char).
@@ -142,8 +143,7 @@ def _printf_escape(char: str) -> str:
 
 
 def _c_escaped(text: str) -> str:
-    escaped = text if _UNIT_PLAIN.match(text) else "".join(map(_c_escape, text))
-    return escaped.replace("%", "%%")
+    return _UNIT_OTHER.sub(lambda found: _c_escape(found[0]), text).replace("%", "%%")
 
 
 def _c_escape(char: str) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from compiler.byte_text import GIB
 from compiler.diagnostic import CompilerBug
 from compiler.document import Json
 from compiler.plan import ProcessName, Tier, TierServer
@@ -138,7 +139,7 @@ def _tier(choice: TierChoice, form: TierForm, words: Words) -> Tier:
 
 
 def _bytes(gib: Json) -> int | None:
-    return int(gib * (1 << 30)) if isinstance(gib, (int, float)) else None
+    return int(gib * GIB) if isinstance(gib, (int, float)) else None
 
 
 def _filled(skeleton: Json, words: Words) -> Json:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.planting import rewritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +21,8 @@ class Fault:
     after: str
 
     def plant(self, bundle: Path) -> None:
-        """Change the bundle.
-
-        Errors: ValueError where the file has nothing of that form.
-        """
-        path = bundle / self.file
-        text, times = re.subn(self.before, self.after, path.read_text("utf-8"), count=1)
-        if not times:
-            raise ValueError(f"{path} has no {self.before}")
-        path.write_text(text, "utf-8")
+        """Change the bundle."""
+        rewritten(bundle / self.file, self.before, self.after)
 
 
 _WORKER, _LMCACHE = "bin/aggregated-0.sh", "lmcache/aggregated-0.yaml"
@@ -63,10 +57,10 @@ ON_CUDA: Mapping[str, Fault] = {
         "engine/decode-0.yaml", r"shutdown-timeout", "block-size: 32\nshutdown-timeout",
     ),
 }  # fmt: skip
-ON_CPU: Mapping[str, Fault] = {
-    "fault-connector": Fault(
-        "agg-cpu", 1, "degraded mode",
-        "engine/aggregated-0.yaml", r"(?s)kv-transfer-config:.*",
-        'kv-transfer-config:\n  kv_connector: "LMCacheConnectorV1"\n  kv_role: "kv_both"\n',
-    ),
-}  # fmt: skip
+CONNECTOR_ON_CPU = Fault(
+    "agg-cpu", 1, "degraded mode",
+    "engine/aggregated-0.yaml", r"(?s)kv-transfer-config:.*",
+    'kv-transfer-config:\n  kv_connector: "LMCacheConnectorV1"\n  kv_role: "kv_both"\n',
+)  # fmt: skip
+"""The in-process connector in the engine file: healthy on a CPU, and it never caches."""
+ON_CPU: Mapping[str, Fault] = {"fault-connector": CONNECTOR_ON_CPU}

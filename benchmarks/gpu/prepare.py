@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.gpu.faults import ON_CPU, ON_CUDA, Fault
+from benchmarks.gpu.rig.nixl_pair import UCX_SAYS
 from compiler.library import load_stack
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +45,6 @@ SHAPE: Given = {
     "kv_cache_memory_bytes": 8_000_000_000,
 }
 UNCACHED_SHAPE: Given = {**SHAPE, "enable_prefix_caching": False}
-UCX_TELLS = {"UCX_PROTO_INFO": '"y"', "UCX_LOG_LEVEL": '"info"'}
 COMPLETES = {"DYN_ENDPOINT_TYPES": "completions"}  # the made model has no chat template
 
 
@@ -62,14 +62,16 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
     models = {name: f"{prefix}/models/{name}" for name in ("tiny", "8b")}
     is_dynamo = bool(stack.discovery)
     faults: Mapping[str, Fault] = {} if is_dynamo else ON_CPU if on_cpu else ON_CUDA
-    planted: Proofs = {name: (fault.profile, fault.workers, {}) for name, fault in faults.items()}
     if on_cpu:
         profile = "dynamo-agg-cpu" if is_dynamo else "agg-cpu"
-        profiles = {profile: profile} | {name: form[0] for name, form in planted.items()}
+        profiles = {profile: profile} | {name: fault.profile for name, fault in faults.items()}
         bundles = rehearsed(models, profiles, is_dynamo=is_dynamo)
     elif is_dynamo:
         bundles = proved(models, DYNAMO)
     else:
+        planted: Proofs = {
+            name: (fault.profile, fault.workers, {}) for name, fault in faults.items()
+        }
         bundles = {**proved(models, {**VLLM, **planted}), **timed(models), **two_gpus(models)}
     shutil.rmtree(kit / "bundles", ignore_errors=True)
     for number, (name, (profile, given)) in enumerate(bundles.items()):
@@ -114,32 +116,39 @@ def proved(models: Mapping[str, str], proofs: Proofs) -> dict[str, tuple[str, Gi
 
 def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
     """Give the deployments of the 8B shape that are timed; a cache's own is not the engine's."""
-    common = {"model.id": models["8b"], "model.max_len": 32768}
-    cached, both = ({**common, **_engine(workers, UNCACHED_SHAPE)} for workers in (1, 2))
+    cached = _large(models, 1)
     sizes = {
         f"timed-chunk-{size}": ("agg", {**cached, "lmcache.chunk_size": size})
         for size in (128, 512, 1024)
     }
     return {
-        "timed-off": ("agg", {**common, **_engine(1, SHAPE), "lmcache.enabled": False}),
+        "timed-off": ("agg", {**_large(models, 1, SHAPE), "lmcache.enabled": False}),
         "timed-in-process": ("agg-in-process", cached),
         "timed-multiprocess": ("agg", cached),
         **sizes,
-        "timed-disagg": ("disagg-one-gpu", both),
+        "timed-disagg": ("disagg-one-gpu", _large(models, 2)),
     }
 
 
 def two_gpus(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
     """Give what is timed on two GPUs: decode on 0 and prefill on 1, or a whole worker on each."""
-    common = {"model.id": models["8b"], "model.max_len": 32768}
-    both, one = ({**common, **_engine(workers, UNCACHED_SHAPE)} for workers in (2, 1))
-    told = {f"workers[0].env.{name}": value for name, value in UCX_TELLS.items()}
-    disagg = {**both, **told, "lmcache.mode": "in_process"}  # multiprocess is refused beside NIXL
+    both = _large(models, 2, env=UCX_SAYS)
+    in_process = {**both, "lmcache.mode": "in_process"}  # multiprocess is refused beside NIXL
     return {
-        "timed-two-disagg": ("disagg", disagg),
+        "timed-two-disagg": ("disagg", in_process),
         "timed-two-disagg-off": ("disagg", {**both, "lmcache.enabled": False}),
-        "timed-two-agg": ("agg-shared-cache", one),
+        "timed-two-agg": ("agg-shared-cache", _large(models, 1)),
     }
+
+
+def _large(
+    models: Mapping[str, str],
+    workers: int,
+    args: Given = UNCACHED_SHAPE,
+    env: Mapping[str, str] | None = None,
+) -> dict[str, object]:
+    common = {"model.id": models["8b"], "model.max_len": 32768}
+    return {**common, **_engine(workers, args, env)}
 
 
 def rehearsed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from compiler.byte_text import GIB
 from compiler.deploy.caches import has_lmcache
 from compiler.deploy.counters import Counters, read_counters
 from compiler.deploy.verify.cache_server import ServerStatus, server_status
@@ -127,7 +128,7 @@ def _worker_fills(process: Process, counters: Counters) -> Iterator[Fill]:
         yield Fill(tier="engine", share=share)
     used, size_gb = counters.total(_IN_PROCESS), process.lmcache_config.get("max_local_cpu_size")
     if used is not None:
-        total = int(size_gb * 2**30) if isinstance(size_gb, (int, float)) else None
+        total = int(size_gb * GIB) if isinstance(size_gb, (int, float)) else None
         yield Fill(tier="cpu", used_bytes=int(used), total_bytes=total)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu.faults import CONNECTOR_ON_CPU
 from benchmarks.planting import by_hand, rewritten
 from compiler.plan import Plan
 from demo.workshop import launched
@@ -43,9 +44,7 @@ def test_a_connector_that_never_caches_on_a_cpu(build: Build, random_model: Path
     )
     assert doctor.returncode == 0, doctor.stdout
     assert json.loads(doctor.stdout)["fit"]
-    connector = '\n  kv_connector: "LMCacheConnectorV1"\n  kv_role: "kv_both"\n'
-    file = bundle / "engine" / "aggregated-0.yaml"
-    rewritten(file, r"(?s)kv-transfer-config:.*", f"kv-transfer-config:{connector}")
+    CONNECTOR_ON_CPU.plant(bundle)
     with launched(bundle):
         assert healthy(plan, "aggregated-0")
         is_proved, found = proved(bundle)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +68,11 @@ def start(name: str, logs: Path) -> Launched:
 
 @contextmanager
 def launched(
-    names: Sequence[str],
-    logs: Path,
-    timeout_s: float,
-    workers: Mapping[str, Sequence[str]] | None = None,
+    names: Sequence[str], logs: Path, timeout_s: float, faulty: Collection[str] = ()
 ) -> Iterator[list[Launched]]:
     """Run bundles side by side; give those that serve, and keep the logs of all.
 
-    workers: wait for these of each bundle only, where the whole may never serve.
+    faulty: those whose whole may never serve; their workers are waited for.
     """
     with ExitStack() as stack:
         bundles = []
@@ -84,20 +81,28 @@ def launched(
             bundles.append(bundle)
             stack.callback(_keep_logs, bundle, logs)
             stack.callback(bundle.stop)
-        _wait(bundles, timeout_s, workers or {})
+        _wait(bundles, timeout_s, faulty)
         yield [bundle for bundle in bundles if bundle.ready_s is not None]
 
 
-def _wait(
-    bundles: Sequence[Launched], timeout_s: float, workers: Mapping[str, Sequence[str]]
-) -> None:
+def workers(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give the workers of a plan.json."""
+    return [item for item in plan["processes"] if item["kind"] == "worker"]
+
+
+def _is_up(bundle: Launched, *, whole: bool) -> bool:
+    said = bundle.log.read_text(errors="replace")
+    names = [item["name"] for item in workers(bundle.plan)]
+    awaited = [" serves at "] if whole else [f"{name} ready after " for name in names]
+    return all(text in said for text in awaited)
+
+
+def _wait(bundles: Sequence[Launched], timeout_s: float, faulty: Collection[str]) -> None:
     deadline = time.monotonic() + timeout_s
     waiting = list(bundles)
     while waiting and time.monotonic() < deadline:
         for bundle in list(waiting):
-            said = bundle.log.read_text(errors="replace")
-            awaited = [f"{name} ready after " for name in workers.get(bundle.name, ())]
-            if all(text in said for text in awaited or [" serves at "]):
+            if _is_up(bundle, whole=bundle.name not in faulty):
                 bundle.ready_s = time.monotonic() - bundle.began
                 print(f"  {bundle.name} serves after {bundle.ready_s:.1f} s", flush=True)
                 waiting.remove(bundle)

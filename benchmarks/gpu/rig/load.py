@@ -61,19 +61,8 @@ def working_set(served: Served, name: str, tag: str) -> dict[str, Any]:
         for turn in range(ROUNDS)
         for number, prefix in enumerate(prefixes)
     ]
-    with ThreadPoolExecutor(CONCURRENT) as pool:
-        list(pool.map(lambda prompt: _one(served, prompt, 32), prompts[:PREFIXES]))
-        began = time.monotonic()
-        answers = list(pool.map(lambda prompt: _one(served, prompt, 32), prompts[PREFIXES:]))
-        took = time.monotonic() - began
-    firsts = sorted(answer.first_token_s for answer in answers)
-    found = {
-        "requests": len(answers),
-        "requests_per_s": round(len(answers) / took, 3),
-        "first_token_p50_s": round(statistics.median(firsts), 3),
-        "first_token_p99_s": round(firsts[int(len(firsts) * 0.99)], 3),
-        "took_s": round(took, 2),
-    }
+    _at_once(served, prompts[:PREFIXES])
+    found = _at_once(served, prompts[PREFIXES:])
     print(f"  {name}: working set {found}", flush=True)
     return found
 
@@ -83,18 +72,25 @@ def shared_prefix(served: Served, name: str) -> dict[str, Any]:
     prefix = text(8000, f"shared-{name}")
     prompts = [prefix + text(OWN_TOKENS, f"shared-own-{number}") for number in range(CONCURRENT)]
     _one(served, prefix)
+    found = _at_once(served, prompts)
+    print(f"  {name}: 64 behind one prefix {found}", flush=True)
+    return found
+
+
+def _at_once(served: Served, prompts: Sequence[str]) -> dict[str, Any]:
+    """Ask for 32 tokens to each, 64 at once; give requests a second and time to first token."""
     with ThreadPoolExecutor(CONCURRENT) as pool:
         began = time.monotonic()
         answers = list(pool.map(lambda prompt: _one(served, prompt, 32), prompts))
         took = time.monotonic() - began
     firsts = sorted(answer.first_token_s for answer in answers)
-    found = {
+    return {
+        "requests": len(answers),
         "requests_per_s": round(len(answers) / took, 3),
         "first_token_p50_s": round(statistics.median(firsts), 3),
         "first_token_p99_s": round(firsts[int(len(firsts) * 0.99)], 3),
+        "took_s": round(took, 2),
     }
-    print(f"  {name}: 64 behind one prefix {found}", flush=True)
-    return found
 
 
 def following(served: Served, name: str) -> dict[str, Any]:

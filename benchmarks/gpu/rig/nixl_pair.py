@@ -22,6 +22,10 @@ PIECES = 256
 """Descriptors of one transfer, as a KV transfer has one for each block and layer."""
 
 
+UCX_SAYS = {"UCX_PROTO_INFO": "y", "UCX_LOG_LEVEL": "info"}
+"""Lets UCX print the tables that `protocols` reads."""
+
+
 def matrix() -> dict[str, dict[str, str]]:
     """Give the settings that are tried, by name."""
     get = {"UCX_CUDA_IPC_ENABLE_GET_ZCOPY": "on"}
@@ -57,7 +61,7 @@ def _pair(
     shutil.rmtree(folder, ignore_errors=True)  # an earlier run's files would be taken for ours
     folder.mkdir(parents=True)
     words = [str(size_mib), operation]
-    told = {"UCX_PROTO_INFO": "y", "UCX_LOG_LEVEL": "info", "NIXL_LOG_LEVEL": "WARN"}
+    told = {**UCX_SAYS, "NIXL_LOG_LEVEL": "WARN"}
     whole = {**os.environ, **told, **env}
     logs = {}
     processes = {}

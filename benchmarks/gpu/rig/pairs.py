@@ -10,12 +10,11 @@ from benchmarks.gpu.rig import lines
 from benchmarks.gpu.rig.engine import Line, Running, running
 from benchmarks.gpu.rig.exact import HITS, compare, logprobs_of
 from benchmarks.gpu.rig.kit import Kit
-from benchmarks.gpu.rig.nixl_pair import protocols
+from benchmarks.gpu.rig.nixl_pair import UCX_SAYS, protocols
 from benchmarks.gpu.rig.prompts import text
 from demo.client import metric
 
 GET = {"UCX_CUDA_IPC_ENABLE_GET_ZCOPY": "on"}
-SAYS = {"UCX_PROTO_INFO": "y", "UCX_LOG_LEVEL": "info"}
 LENGTHS = (700, 3000, 6000)
 NIXL = ("bytes_transferred", "xfer_time_seconds", "post_time_seconds")
 
@@ -58,7 +57,7 @@ def _pair(kit: Kit, name: str, port: int, connector: str, env: dict[str, str]) -
         port + 2,
         *common,
         connector=consumer,
-        env={"PYTHONHASHSEED": "0", side: str(port + 4), **env, **SAYS},
+        env={"PYTHONHASHSEED": "0", side: str(port + 4), **env, **UCX_SAYS},
     )
     return prefill, decode
 

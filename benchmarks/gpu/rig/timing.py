@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.rig import lines
-from benchmarks.gpu.rig.bundle import Launched, launched
+from benchmarks.gpu.rig.bundle import Launched, launched, workers
 from benchmarks.gpu.rig.engine import Line, start, wait_ready
 from benchmarks.gpu.rig.exact import HITS
 from benchmarks.gpu.rig.kit import Kit
@@ -137,9 +137,8 @@ def _measure(
 
 def _counters(plan: dict[str, Any]) -> dict[str, float]:
     wanted = (HITS, "vllm:nixl_bytes_transferred_sum", "vllm:nixl_xfer_time_seconds_sum")
-    workers = [item for item in plan["processes"] if item["kind"] == "worker"]
     return {
         f"{worker['name']} {name}": metric(worker["metrics"], name)
-        for worker in workers
+        for worker in workers(plan)
         for name in wanted
     }

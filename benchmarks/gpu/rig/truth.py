@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.rig.bundle import Launched, launched
+from benchmarks.gpu.rig.bundle import Launched, launched, workers
 from benchmarks.gpu.rig.kit import KIT, Kit
 
 AT_ONCE = 6
@@ -24,9 +24,8 @@ def run(kit: Kit, logs: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for names in _in_turn((*kit.proved, *kit.faults)):
         examined = {name: dync(kit, "doctor", name) for name in names}
-        workers = {name: _workers(name) for name in names}
         with (
-            launched(names, logs, WITHIN_S, workers=workers) as bundles,
+            launched(names, logs, WITHIN_S, kit.faults) as bundles,
             ThreadPoolExecutor(len(names)) as pool,
         ):
             told = list(pool.map(lambda bundle: _told(kit, bundle), bundles))
@@ -44,16 +43,16 @@ def _in_turn(names: Sequence[str]) -> Iterator[list[str]]:
     """Group bundles so that their workers fit on the GPU together."""
     group: list[str] = []
     for name in names:
-        if sum(len(_workers(item)) for item in (*group, name)) > AT_ONCE:
+        if sum(map(_workers, (*group, name))) > AT_ONCE:
             yield group
             group = []
         group.append(name)
     yield group
 
 
-def _workers(name: str) -> tuple[str, ...]:
+def _workers(name: str) -> int:
     plan = json.loads((KIT / "bundles" / name / "plan.json").read_text(encoding="utf-8"))
-    return tuple(item["name"] for item in plan["processes"] if item["kind"] == "worker")
+    return len(workers(plan))
 
 
 def _told(kit: Kit, bundle: Launched) -> dict[str, Any]:

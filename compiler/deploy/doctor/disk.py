@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from compiler.byte_text import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.file_systems import IN_MEMORY, NOT_DIRECT, filesystem, held_bytes, nearest
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.plan import Process, Tier
 
-_LEAST = 2**30
+_LEAST = GIB
 """Logs and sockets of a deployment; less is a full disk soon."""
 _OVER_NETWORK = ("nfs", "nfs4", "cifs", "fuse.sshfs")
 _NVIDIA_FS = Path("/proc/driver/nvidia-fs")
@@ -70,7 +71,7 @@ def _room(what: str, folder: Path, wanted: int) -> Finding:
     except OSError as error:
         return failed("disk", str(folder), f"{what}: {error.strerror}", "another folder")
     kind = filesystem(place)
-    text = f"{what}: {free / 2**30:.1f} GiB free on {kind}, {wanted / 2**30:.1f} GiB wanted"
+    text = f"{what}: {free / GIB:.1f} GiB free on {kind}, {wanted / GIB:.1f} GiB wanted"
     if free < wanted:
         return failed(
             "disk", str(folder), text, "make room, choose another disk, or a smaller tier"

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from compiler.byte_text import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.deploy.running import look_at
@@ -95,8 +96,8 @@ def _gpu(plan: Plan, gpu: str, fraction: float, nvml: Any) -> Iterator[Finding]:
         return
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     text = (
-        f"{nvml.nvmlDeviceGetName(handle)}: {memory.free / 2**30:.1f} of "
-        f"{memory.total / 2**30:.1f} GiB free, the plan takes {fraction:.0%}"
+        f"{nvml.nvmlDeviceGetName(handle)}: {memory.free / GIB:.1f} of "
+        f"{memory.total / GIB:.1f} GiB free, the plan takes {fraction:.0%}"
     )
     others = _others(plan, handle, nvml)
     if memory.free < fraction * memory.total:
