@@ -17,7 +17,8 @@ FORMATS: dict[str, Format] = {
     "sarif": as_sarif,
 }
 
-_PASSWORD = re.compile(r"(?<=://)([^\s:/@\"']*):([^\s@\"']+)@")
+_PASSWORD = re.compile(r"(?<=://)([^\s:/@\"']*):([^\s\"']+)@")
+"""A password may hold an @ of its own: it ends at the last one."""
 
 
 def written(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str], style: str) -> str:
