@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.gpu.rig.bundle import Launched, launched, workers
 from benchmarks.gpu.rig.kit import KIT, Kit
 
-AT_ONCE = 6
+AT_ONCE = 7
 """Workers side by side on one GPU, a tenth of its memory each."""
 WITHIN_S = 240
 
@@ -23,14 +23,14 @@ def run(kit: Kit, logs: Path) -> dict[str, Any]:
     """Ask doctor before a start, status and verify of what runs, and hold it against the fault."""
     found: dict[str, Any] = {}
     for names in _in_turn((*kit.proved, *kit.faults)):
-        examined = {name: dync(kit, "doctor", name) for name in names}
-        with (
-            launched(names, logs, WITHIN_S, kit.faults) as bundles,
-            ThreadPoolExecutor(len(names)) as pool,
-        ):
-            told = list(pool.map(lambda bundle: _told(kit, bundle), bundles))
+        with ThreadPoolExecutor(len(names)) as pool:
+            before = dict(
+                zip(names, pool.map(lambda name: dync(kit, "doctor", name), names), strict=True)
+            )
+            with launched(names, logs, WITHIN_S, kit.faults) as bundles:
+                told = list(pool.map(lambda bundle: _told(kit, bundle), bundles))
         for bundle, row in zip(bundles, told, strict=True):
-            row["doctor"] = examined[bundle.name]
+            row["doctor"] = before[bundle.name]
             row["ready_s"] = bundle.ready_s
             row["held"] = _held(kit.faults.get(bundle.name), row)
             found[bundle.name] = row
