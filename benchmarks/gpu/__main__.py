@@ -1,6 +1,7 @@
 """Prepare what a GPU machine runs: bundles of this checkout, the rig, and engines if asked.
 
 python -m benchmarks.gpu prepare KIT [--prefix DIR] [--stack STACK] [--accelerator cpu]
+    [--gpu N] [--first-port N]
 python -m benchmarks.gpu pack-engines WORK PARTS [--stack STACK] [--part-mib 60]
 """
 
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.gpu.pack_engines import pack
-from benchmarks.gpu.prepare import prepare
+from benchmarks.gpu.prepare import Machine, prepare
 
 
 def main() -> int:
@@ -23,6 +24,8 @@ def main() -> int:
     kit.add_argument("--prefix", type=Path, default=Path("/tmp/dync-gpu"))
     kit.add_argument("--stack", default="vllm-0.25")
     kit.add_argument("--accelerator", default="cuda")
+    kit.add_argument("--gpu", type=int, default=0, help="of all bundles for one GPU")
+    kit.add_argument("--first-port", type=int, default=20000)
     engines = commands.add_parser("pack-engines")
     engines.add_argument("work", type=Path)
     engines.add_argument("parts", type=Path)
@@ -30,7 +33,14 @@ def main() -> int:
     engines.add_argument("--part-mib", type=int, default=60)
     arguments = parser.parse_args()
     if arguments.command == "prepare":
-        prepare(arguments.kit, arguments.prefix, arguments.stack, arguments.accelerator)
+        machine = Machine(
+            prefix=arguments.prefix,
+            stack=arguments.stack,
+            accelerator=arguments.accelerator,
+            gpu=arguments.gpu,
+            first_port=arguments.first_port,
+        )
+        prepare(arguments.kit, machine)
         print(f"on the GPU machine: {arguments.kit}/run.sh OUT SUITE...")
     else:
         for part in pack(arguments.stack, arguments.work, arguments.parts, arguments.part_mib):

@@ -11,7 +11,11 @@ from benchmarks.planting import rewritten
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A ready profile, the file of its bundle that is changed, and what `dync verify` must say."""
+    """A ready profile, the file of its bundle that is changed, and what `dync verify` must say.
+
+    workers: how many groups of them it has. graphs: whether the fault needs CUDA graphs; without
+    them an engine starts sooner.
+    """
 
     profile: str
     workers: int
@@ -19,6 +23,7 @@ class Fault:
     file: str
     before: str
     after: str
+    graphs: bool = False
 
     def plant(self, bundle: Path) -> None:
         """Change the bundle."""
@@ -26,11 +31,10 @@ class Fault:
 
 
 _WORKER, _LMCACHE = "bin/aggregated-0.sh", "lmcache/aggregated-0.yaml"
-_VARIABLES = r"environment=\(\n"
 ON_CUDA: Mapping[str, Fault] = {
     "fault-new-runner": Fault(
         "agg-in-process", 1, "log-probabilities|likeliest token",
-        _WORKER, r" +VLLM_USE_V2_MODEL_RUNNER=0\n", "",
+        _WORKER, r" +VLLM_USE_V2_MODEL_RUNNER=0\n", "", graphs=True,
     ),
     "fault-500-gb": Fault(
         "agg-in-process", 1, "degraded mode|LMCache served nothing|did not ask LMCache",
@@ -38,7 +42,7 @@ ON_CUDA: Mapping[str, Fault] = {
     ),
     "fault-chunk-abc": Fault(
         "agg-in-process", 1, "degraded mode|LMCache served nothing|did not ask LMCache",
-        _WORKER, _VARIABLES, r"environment=(\n    LMCACHE_CHUNK_SIZE=abc\n",
+        _WORKER, rf"LMCACHE_CONFIG_FILE={_LMCACHE}", "LMCACHE_CHUNK_SIZE=abc",
     ),
     "fault-no-local-cpu": Fault(
         "agg-in-process", 1, "LMCache served nothing|did not ask LMCache",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gpu.faults import ON_CPU, ON_CUDA, Fault
@@ -22,10 +23,13 @@ ENGINE_ENV = {
     "VLLM_HOST_IP": "127.0.0.1",  # a machine without a network has no other
     "VLLM_USE_FLASHINFER_SAMPLER": "0",  # packed engines come without flashinfer
 }
+FOR_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 CHUNK_SIZE = 256
 # The engine without a cache that Dynamo's deployments are held against.
 VLLM_SERVER = ["-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
 Given = Mapping[str, object]
+Bundles = Mapping[str, tuple[str, Given]]
+"""The profile of each bundle and what differs from it."""
 # What is launched to show that it caches rightly: the bundle's name, its profile, how many groups
 # of workers that has, and what differs for one GPU.
 Proofs = Mapping[str, tuple[str, int, Given]]
@@ -48,8 +52,20 @@ UNCACHED_SHAPE: Given = {**SHAPE, "enable_prefix_caching": False}
 COMPLETES = {"DYN_ENDPOINT_TYPES": "completions"}  # the made model has no chat template
 
 
-def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
-    """Write the kit folder; prefix is where engines and models are on the GPU machine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where a kit runs: prefix, of engines and models; gpu, of all but what takes two."""
+
+    prefix: Path
+    stack: str
+    accelerator: str
+    gpu: int = 0
+    first_port: int = 20000
+
+
+def prepare(kit: Path, machine: Machine) -> None:
+    """Write the kit folder; two kits with other first ports and GPUs run beside each other."""
+    prefix, stack_name, accelerator = machine.prefix, machine.stack, machine.accelerator
     stack = load_stack(stack_name)
     platform = stack.platforms[accelerator]
     for folder in ("benchmarks/gpu", "demo", "compiler", "schemas", "templates"):
@@ -67,15 +83,17 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
         profiles = {profile: profile} | {name: fault.profile for name, fault in faults.items()}
         bundles = rehearsed(models, profiles, is_dynamo=is_dynamo)
     elif is_dynamo:
-        bundles = proved(models, DYNAMO)
+        bundles = on_gpu(proved(models, DYNAMO), machine.gpu)
     else:
         planted: Proofs = {
-            name: (fault.profile, fault.workers, {}) for name, fault in faults.items()
+            name: (fault.profile, fault.workers, {} if fault.graphs else _eager(fault.workers))
+            for name, fault in faults.items()
         }
-        bundles = {**proved(models, {**VLLM, **planted}), **timed(models), **two_gpus(models)}
+        one = {**proved(models, {**VLLM, **planted}), **timed(models)}
+        bundles = {**on_gpu(one, machine.gpu), **two_gpus(models)}
     shutil.rmtree(kit / "bundles", ignore_errors=True)
     for number, (name, (profile, given)) in enumerate(bundles.items()):
-        first_port = 20000 + 100 * number
+        first_port = machine.first_port + 100 * number
         common = {
             "name": name,
             "stack": stack_name,
@@ -93,7 +111,7 @@ def prepare(kit: Path, prefix: Path, stack_name: str, accelerator: str) -> None:
         "worker_argv": VLLM_SERVER if is_dynamo else [*platform.worker_argv[1:]],
         "names_tokens_by_id": not is_dynamo,
         "cache_server_argv": ["--supported-transfer-mode", "auto"] if on_cpu else [],
-        "env": ENGINE_ENV | ({"VLLM_CPU_KVCACHE_SPACE": "1"} if on_cpu else {}),
+        "env": ENGINE_ENV | (FOR_CPU if on_cpu else {"CUDA_VISIBLE_DEVICES": str(machine.gpu)}),
         "models": models,
         "chunk_size": CHUNK_SIZE,
         "proved": [name for name in bundles if not name.startswith(("timed-", "fault-"))],
@@ -112,6 +130,22 @@ def proved(models: Mapping[str, str], proofs: Proofs) -> dict[str, tuple[str, Gi
         name: (profile, {**common, **_engine(workers, args, more), **given})
         for name, (profile, workers, given) in proofs.items()
     }
+
+
+def on_gpu(bundles: Bundles, gpu: int) -> dict[str, tuple[str, Given]]:
+    """Give the same bundles on one GPU."""
+    return {
+        name: (profile, {**given, **dict.fromkeys(_gpus(given), f"[{gpu}]")})
+        for name, (profile, given) in bundles.items()
+    }
+
+
+def _gpus(given: Given) -> set[str]:
+    return {f"{key.split('.')[0]}.gpus" for key in given if key.startswith("workers[")}
+
+
+def _eager(workers: int) -> Given:
+    return {f"workers[{index}].engine_args.enforce_eager": True for index in range(workers)}
 
 
 def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:

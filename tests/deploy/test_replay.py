@@ -24,21 +24,32 @@ from tests.support import compile_file, plan_in
 
 RECORDED = Path(__file__).parent / "recorded"
 ROOT = Path(__file__).resolve().parents[2]
-MOMENTS = ("before", "cold", "warm")
 
 
 @dataclass
 class Replay:
-    """One recording: how many prompts of whole chunks it has answered, and what it was sent."""
+    """One recording, and the prompts of whole chunks it was sent.
+
+    refuses: so many requests. loads: whether a repeated prompt's KV is restored; if not, its answer
+    is right only where the prompt before it left the same KV in the engine's blocks.
+    """
 
     folder: Path
-    answered: int = 0
     refuses: int = 0
     longest: int = 4096
+    loads: bool = True
     prompts: list[list[int]] = field(default_factory=list)
 
+    @property
+    def is_repeated(self) -> bool:
+        return bool(self.prompts) and self.prompts[-1] in self.prompts[:-1]
+
+    @property
+    def is_right(self) -> bool:
+        return self.loads or not self.is_repeated or self.prompts[-1] == self.prompts[-2]
+
     def text(self, process: str, suffix: str) -> bytes:
-        tag = MOMENTS[min(self.answered, 2)]
+        tag = "warm" if self.is_repeated else "cold" if self.prompts else "before"
         path = self.folder / f"{process}.{tag}.{suffix}"
         return path.read_bytes() if path.is_file() else b""
 
@@ -73,8 +84,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if isinstance(asked["prompt"], list):
             self.replay.prompts.append(asked["prompt"])
-            self.replay.answered += 1
-        choice = {"text": "x", "logprobs": {"top_logprobs": [{"x": -0.5, "y": -1.5}]}}
+        likely = {"x": -0.5, "y": -1.5} if self.replay.is_right else {"x": -2.5, "z": -0.1}
+        choice = {"text": "x", "logprobs": {"top_logprobs": [likely]}}
         self.send_response(200)
         self.end_headers()
         for event in (f"data: {json.dumps({'choices': [choice]})}", "data: [DONE]"):
@@ -121,8 +132,10 @@ def test_a_disaggregated_deployment(tmp_path: Path) -> None:
     with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
         proof = verify(place)
     assert proof.is_proved
-    assert [len(prompt) for prompt in replay.prompts] == [512, 512]
-    assert replay.prompts[0] == replay.prompts[1]
+    first, between, repeated = replay.prompts
+    assert [len(prompt) for prompt in replay.prompts] == [512, 512, 512]
+    assert first == repeated
+    assert first != between
     assert said(proof, Verdict.PASS) == [
         "lmcache-prefill-0: 4 of 4 chunks of the new prompt were stored",
         "prefill-0: LMCache served 127 of 512 tokens of the repeated prompt, "
@@ -150,6 +163,16 @@ def test_a_deployment_that_never_caches(tmp_path: Path) -> None:
     assert verdicts == {"lmcache": Verdict.FAIL, "aggregated-0": Verdict.FAIL}
 
 
+def test_blocks_that_still_hold_the_prompt_do_not_pass_for_restored_ones(tmp_path: Path) -> None:
+    with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
+        replay.loads = False
+        proof = verify(place)
+    assert not proof.is_proved
+    assert said(proof, Verdict.FAIL) == [
+        "router: log-probabilities of the first token, cold and warm, differ by at most 2.000"
+    ]
+
+
 def test_a_first_prompt_may_fail_and_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +180,7 @@ def test_a_first_prompt_may_fail_and_is_said(
     with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
         replay.refuses = 1
         assert verify(place).is_proved
-        replay.refuses, replay.answered = 9, 0
+        replay.refuses, replay.prompts = 9, []
         proof = verify(place)
     assert not proof.is_proved
     assert any("handshake failed" in line for line in said(proof, Verdict.FAIL))
@@ -177,7 +200,7 @@ def test_chunks_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_status_reads_the_same_counters(tmp_path: Path) -> None:
     with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
-        replay.answered = 2
+        replay.prompts = [[1], [1]]
         plan: Plan = place.plan
         seen = {item.name: item for item in status(own(place), {}).processes}
     assert [process.name for process in plan.processes] == list(seen)
