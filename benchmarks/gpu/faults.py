@@ -49,7 +49,7 @@ ON_CUDA: Mapping[str, Fault] = {
         _LMCACHE, r"local_cpu: true", "local_cpu: false",
     ),
     "fault-tcp": Fault(
-        "disagg-one-gpu", 2, "a new prompt's KV took",
+        "disagg-one-gpu", 2, "UCX_CUDA_IPC_ENABLE_GET_ZCOPY is missing|a new prompt's KV took",
         "bin/decode-0.sh", r" +UCX_CUDA_IPC_ENABLE_GET_ZCOPY=on\n", "",
     ),
     "fault-hybrid": Fault(

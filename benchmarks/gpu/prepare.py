@@ -161,6 +161,10 @@ def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
         "timed-multiprocess": ("agg", cached),
         **sizes,
         "timed-disagg": ("disagg-one-gpu", _large(models, 2)),
+        "timed-disagg-blocks": (
+            "disagg-one-gpu",
+            _large(models, 2, {**UNCACHED_SHAPE, "block_size": 128}),
+        ),
     }
 
 

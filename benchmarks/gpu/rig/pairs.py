@@ -16,7 +16,7 @@ from demo.client import metric
 
 GET = {"UCX_CUDA_IPC_ENABLE_GET_ZCOPY": "on"}
 LENGTHS = (700, 3000, 6000)
-NIXL = ("bytes_transferred", "xfer_time_seconds", "post_time_seconds")
+NIXL = ("bytes_transferred", "xfer_time_seconds", "post_time_seconds", "num_descriptors")
 
 
 def run(kit: Kit, logs: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from benchmarks.gpu.rig.exact import HITS
 from benchmarks.gpu.rig.kit import Kit
 from benchmarks.gpu.rig.load import Served, first_tokens, following, shared_prefix, working_set
 from benchmarks.gpu.rig.nixl_pair import protocols
+from benchmarks.gpu.rig.pairs import NIXL
 from benchmarks.gpu.rig.truth import dync
 from demo.client import metric
 
@@ -57,8 +58,9 @@ def chunks(_kit: Kit, logs: Path) -> dict[str, Any]:
 
 
 def disaggregated(_kit: Kit, logs: Path) -> dict[str, Any]:
-    """Time prefill and decode on one card."""
-    return _measure(logs, ["timed-disagg"], [])
+    """Time prefill and decode on one card, which have no room beside others; larger blocks too."""
+    names = ("timed-disagg", "timed-disagg-blocks")
+    return {name: _measure(logs / name, [name], []) for name in names}
 
 
 def two_gpus(kit: Kit, logs: Path) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def _measure(
         found["following"] = {name: following(where, name) for name, where in served.items()}
         found["working_set"] = {name: [] for name in served}
         for turn in range(2):
-            for name, where in served.items():
+            for name, where in reversed(served.items()) if turn else served.items():
                 found["working_set"][name].append(working_set(where, name, f"{name}-{turn}"))
         found["metrics"] = {item.name: _counters(item.plan) for item in serving}
         found |= then(serving, served) if then else {}
@@ -136,7 +138,7 @@ def _measure(
 
 
 def _counters(plan: dict[str, Any]) -> dict[str, float]:
-    wanted = (HITS, "vllm:nixl_bytes_transferred_sum", "vllm:nixl_xfer_time_seconds_sum")
+    wanted = (HITS, *(f"vllm:nixl_{what}_sum" for what in NIXL))
     return {
         f"{worker['name']} {name}": metric(worker["metrics"], name)
         for worker in workers(plan)
