@@ -86,7 +86,11 @@ def prepare(kit: Path, machine: Machine) -> None:
         bundles = on_gpu(proved(models, DYNAMO), machine.gpu)
     else:
         planted: Proofs = {
-            name: (fault.profile, fault.workers, {} if fault.graphs else _eager(fault.workers))
+            name: (
+                fault.profile,
+                fault.workers,
+                {} if fault.graphs else _engine(fault.workers, {"enforce_eager": True}),
+            )
             for name, fault in faults.items()
         }
         one = {**proved(models, {**VLLM, **planted}), **timed(models)}
@@ -120,7 +124,7 @@ def prepare(kit: Path, machine: Machine) -> None:
     (kit / "kit.json").write_text(json.dumps(content, indent=1))
 
 
-def proved(models: Mapping[str, str], proofs: Proofs) -> dict[str, tuple[str, Given]]:
+def proved(models: Mapping[str, str], proofs: Proofs) -> Bundles:
     """Give the profiles for one GPU, small enough to run side by side."""
     small = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
     common = {"model.id": models["tiny"], "lmcache.cpu_cache_gb": 2}
@@ -132,7 +136,7 @@ def proved(models: Mapping[str, str], proofs: Proofs) -> dict[str, tuple[str, Gi
     }
 
 
-def on_gpu(bundles: Bundles, gpu: int) -> dict[str, tuple[str, Given]]:
+def on_gpu(bundles: Bundles, gpu: int) -> Bundles:
     """Give the same bundles on one GPU."""
     return {
         name: (profile, {**given, **dict.fromkeys(_gpus(given), f"[{gpu}]")})
@@ -144,11 +148,7 @@ def _gpus(given: Given) -> set[str]:
     return {f"{key.split('.')[0]}.gpus" for key in given if key.startswith("workers[")}
 
 
-def _eager(workers: int) -> Given:
-    return {f"workers[{index}].engine_args.enforce_eager": True for index in range(workers)}
-
-
-def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
+def timed(models: Mapping[str, str]) -> Bundles:
     """Give the deployments of the 8B shape that are timed; a cache's own is not the engine's."""
     cached = _large(models, 1)
     sizes = {
@@ -168,7 +168,7 @@ def timed(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
     }
 
 
-def two_gpus(models: Mapping[str, str]) -> dict[str, tuple[str, Given]]:
+def two_gpus(models: Mapping[str, str]) -> Bundles:
     """Give what is timed on two GPUs: decode on 0 and prefill on 1, or a whole worker on each."""
     both = _large(models, 2, env=UCX_SAYS)
     in_process = {**both, "lmcache.mode": "in_process"}  # multiprocess is refused beside NIXL
@@ -191,7 +191,7 @@ def _large(
 
 def rehearsed(
     models: Mapping[str, str], profiles: Mapping[str, str], *, is_dynamo: bool
-) -> dict[str, tuple[str, Given]]:
+) -> Bundles:
     """Give what a machine without a GPU can run of it; profiles by the names of their bundles."""
     more = COMPLETES if is_dynamo else {}
     given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False}, more)}

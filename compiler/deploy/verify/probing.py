@@ -79,9 +79,9 @@ class Probing:
         prompt, server = unique_prompt(self.probe.tokens), cache_server_of(self.plan, group[0])
         watched = [*group, *([server] if server else [])]
         cold, stored = self._store(ways[0], prompt, server)
+        self._overwrite(ways[0])  # the others never had it in their blocks
         pairs = list(zip(group, ways, strict=True))
         for worker, way in [*pairs[1:], pairs[0]]:
-            self._overwrite(way)
             before = moment(watched)
             warm = self.ask(way, prompt)
             after = settled(watched, partial(_grew, before, worker, LOADED))
@@ -99,7 +99,7 @@ class Probing:
         stored_at = settled(
             watched, lambda now: all(_grew(start, it, MOVED_BYTES, now) for it in receivers), 1
         )
-        turns = max(len(caches), len(receivers))
+        turns = max(1, len(caches), len(receivers))
         self._overwrite(way, turns)
         before = moment(watched)
 
@@ -130,7 +130,7 @@ class Probing:
         (vllm 0.32.0 vllm/v1/core/block_pool.py, free_blocks: "LIFO reuse of non-cached blocks").
         times: for a frontend that asks its workers in turn.
         """
-        for _ in range(times or 1):
+        for _ in range(times):
             self.ask(way, unique_prompt(self.probe.tokens))
 
     def _only_server(self, caches: Sequence[Process]) -> Process | None:
