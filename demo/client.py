@@ -9,6 +9,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from compiler.deploy.completion import likeliest_first
+
 Prompt = str | list[int]
 
 
@@ -68,15 +70,13 @@ def first_logprobs(
     model: str,
     prompt: Prompt,
     timeout_s: float = 300,
-    count: int = 5,
     **more: object,
 ) -> dict[str, float]:
-    """Give the likeliest first tokens with their log-probabilities."""
-    body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, **more}
-    with _post(f"{url}/completions", {**body, "logprobs": count}, timeout_s) as response:
+    """Give the likeliest first tokens, five if not told otherwise, with their log-probabilities."""
+    body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 5}
+    with _post(f"{url}/completions", {**body, **more}, timeout_s) as response:
         answer = json.load(response)
-    found: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
-    return found
+    return likeliest_first(answer["choices"][0])
 
 
 def metric(url: str, name: str) -> float:

@@ -91,7 +91,11 @@ def real_model(folder: Path) -> None:
 
 
 def random_model(folder: Path, name: str) -> None:
-    """Make a random Qwen3 with a tokenizer of bytes; its answers depend on all they are given."""
+    """Make a random Qwen3 with a tokenizer of bytes; its answers depend on all they are given.
+
+    It answers in printable ASCII, so that a token's text names the token: other bytes have one
+    text in common, and only some servers give ids.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -108,7 +112,12 @@ def random_model(folder: Path, name: str) -> None:
         shape.architectures = ["Qwen3ForCausalLM"]
         shape.save_pretrained(folder)
     else:
-        Qwen3ForCausalLM(shape).to(torch.bfloat16).save_pretrained(folder)
+        model = Qwen3ForCausalLM(shape)
+        printable = [words[letter] for letter in alphabet if "!" <= letter <= "~"]
+        others = sorted(set(range(shape.vocab_size)).difference(printable))
+        with torch.no_grad():
+            model.lm_head.weight[others] = 0.0  # far below the likeliest of 94
+        model.to(torch.bfloat16).save_pretrained(folder)
 
 
 if __name__ == "__main__":

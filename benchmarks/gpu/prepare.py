@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gpu.faults import ON_CPU, ON_CUDA, Fault
+from benchmarks.gpu.rig.exact import BY_ID
 from benchmarks.gpu.rig.nixl_pair import UCX_SAYS
 from compiler.library import load_stack
 
@@ -49,6 +50,9 @@ SHAPE: Given = {
     "kv_cache_memory_bytes": 8_000_000_000,
 }
 UNCACHED_SHAPE: Given = {**SHAPE, "enable_prefix_caching": False}
+# Dynamo's frontend gives no more (its lib/llm/src/protocols/openai/validate.rs, MAX_LOGPROBS), and
+# names tokens by their text alone.
+FIVE = {"logprobs": 5}
 COMPLETES = {"DYN_ENDPOINT_TYPES": "completions"}  # the made model has no chat template
 
 
@@ -113,7 +117,7 @@ def prepare(kit: Path, machine: Machine) -> None:
         "accelerator": accelerator,
         "python": f"{prefix}/stacks/{stack_name}/bin/python",
         "worker_argv": VLLM_SERVER if is_dynamo else [*platform.worker_argv[1:]],
-        "names_tokens_by_id": not is_dynamo,
+        "likeliest": FIVE if is_dynamo else BY_ID,
         "cache_server_argv": ["--supported-transfer-mode", "auto"] if on_cpu else [],
         "env": ENGINE_ENV | (FOR_CPU if on_cpu else {"CUDA_VISIBLE_DEVICES": str(machine.gpu)}),
         "models": models,
@@ -155,16 +159,20 @@ def timed(models: Mapping[str, str]) -> Bundles:
         f"timed-chunk-{size}": ("agg", {**cached, "lmcache.chunk_size": size})
         for size in (128, 512, 1024)
     }
+    blocks = {
+        f"timed-disagg-blocks-{size}": (
+            "disagg-one-gpu",
+            _large(models, 2, {**UNCACHED_SHAPE, "block_size": size}),
+        )
+        for size in (64, 128)
+    }
     return {
         "timed-off": ("agg", {**_large(models, 1, SHAPE), "lmcache.enabled": False}),
         "timed-in-process": ("agg-in-process", cached),
         "timed-multiprocess": ("agg", cached),
         **sizes,
         "timed-disagg": ("disagg-one-gpu", _large(models, 2)),
-        "timed-disagg-blocks": (
-            "disagg-one-gpu",
-            _large(models, 2, {**UNCACHED_SHAPE, "block_size": 128}),
-        ),
+        **blocks,
     }
 
 

@@ -30,12 +30,14 @@ ROOT = Path(__file__).resolve().parents[2]
 class Replay:
     """One recording, and the prompts of whole chunks it was sent.
 
-    refuses: so many requests. loads: whether a repeated prompt's KV is restored; if not, its answer
-    is right only where the prompt before it left the same KV in the engine's blocks.
+    refuses: so many requests. lists: whether it lists the likeliest tokens, as Dynamo 1.3 does.
+    loads: whether a repeated prompt's KV is restored; if not, its answer is right only where the
+    prompt before it left the same KV in the engine's blocks.
     """
 
     folder: Path
     refuses: int = 0
+    lists: bool = False
     longest: int = 4096
     loads: bool = True
     prompts: list[list[int]] = field(default_factory=list)
@@ -85,7 +87,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if isinstance(asked["prompt"], list):
             self.replay.prompts.append(asked["prompt"])
         likely = {"x": -0.5, "y": -1.5} if self.replay.is_right else {"x": -2.5, "z": -0.1}
-        choice = {"text": "x", "logprobs": {"top_logprobs": [likely]}}
+        listed = [{"token": key, "logprob": of, "bytes": None} for key, of in likely.items()]
+        top = listed if self.replay.lists else likely
+        choice = {"text": "x", "logprobs": {"top_logprobs": [top]}}
         self.send_response(200)
         self.end_headers()
         for event in (f"data: {json.dumps({'choices': [choice]})}", "data: [DONE]"):
@@ -171,6 +175,17 @@ def test_blocks_that_still_hold_the_prompt_do_not_pass_for_restored_ones(tmp_pat
     assert said(proof, Verdict.FAIL) == [
         "router: log-probabilities of the first token, cold and warm, differ by at most 2.000"
     ]
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_likeliest_tokens_may_come_as_a_list(tmp_path: Path, loads: bool) -> None:
+    with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
+        replay.lists, replay.loads = True, loads
+        proof = verify(place)
+    assert proof.is_proved is loads
+    apart = "0.000" if loads else "2.000"
+    text = f"router: log-probabilities of the first token, cold and warm, differ by at most {apart}"
+    assert text in said(proof, Verdict.PASS if loads else Verdict.FAIL)
 
 
 def test_a_first_prompt_may_fail_and_is_said(

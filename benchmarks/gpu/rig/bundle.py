@@ -15,10 +15,16 @@ from typing import Any
 
 from benchmarks.gpu.rig.kit import KIT
 
+STOP_S = 240
+"""Longer than a worker and its frontend are given; what runs then is killed."""
+
 
 @dataclass(slots=True)
 class Launched:
-    """A launched bundle; plan is plan.json as it stands, ready_s None until it served."""
+    """A launched bundle; plan is plan.json as it stands.
+
+    ready_s: None until it served; stopped_s: from SIGTERM to the end, None if it had to be killed.
+    """
 
     name: str
     folder: Path
@@ -27,6 +33,7 @@ class Launched:
     log: Path
     began: float
     ready_s: float | None = None
+    stopped_s: float | None = None
 
     @property
     def url(self) -> str:
@@ -37,16 +44,6 @@ class Launched:
         """Give where the first worker of a role shows its metrics."""
         found = (item["metrics"] for item in self.plan["processes"] if item["role"] == role)
         return str(next(found))
-
-    def stop(self) -> None:
-        """Ask launch.sh to stop, and wait until it has."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(60)
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def start(name: str, logs: Path) -> Launched:
@@ -75,12 +72,11 @@ def launched(
     faulty: those whose whole may never serve; their workers are waited for.
     """
     with ExitStack() as stack:
-        bundles = []
+        bundles: list[Launched] = []
+        stack.callback(_keep_logs, bundles, logs)
+        stack.callback(_stop, bundles)
         for name in names:
-            bundle = start(name, logs)
-            bundles.append(bundle)
-            stack.callback(_keep_logs, bundle, logs)
-            stack.callback(bundle.stop)
+            bundles.append(start(name, logs))
         _wait(bundles, timeout_s, faulty)
         yield [bundle for bundle in bundles if bundle.ready_s is not None]
 
@@ -115,6 +111,26 @@ def _wait(bundles: Sequence[Launched], timeout_s: float, faulty: Collection[str]
             print(f"  {bundle.name} DOES NOT SERVE:\n{text[-3000:]}", flush=True)
 
 
-def _keep_logs(bundle: Launched, logs: Path) -> None:
-    for log in (bundle.folder / "logs").glob("*.log"):
-        (logs / f"{bundle.name}.{log.name}").write_bytes(log.read_bytes())
+def _stop(bundles: Sequence[Launched]) -> None:
+    """Ask every launch.sh to stop, wait until they have, and kill what is left."""
+    began = time.monotonic()
+    for bundle in bundles:
+        with suppress(ProcessLookupError):
+            bundle.process.send_signal(signal.SIGTERM)
+    running = list(bundles)
+    while running and time.monotonic() < began + STOP_S:
+        time.sleep(0.1)
+        for bundle in [item for item in running if item.process.poll() is not None]:
+            running.remove(bundle)
+            bundle.stopped_s = round(time.monotonic() - began, 1)
+            print(f"  {bundle.name} stopped after {bundle.stopped_s} s", flush=True)
+    for bundle in running:
+        print(f"  {bundle.name} is killed", flush=True)
+        with suppress(ProcessLookupError):
+            os.killpg(bundle.process.pid, signal.SIGKILL)
+
+
+def _keep_logs(bundles: Sequence[Launched], logs: Path) -> None:
+    for bundle in bundles:
+        for log in (bundle.folder / "logs").glob("*.log"):
+            (logs / f"{bundle.name}.{log.name}").write_bytes(log.read_bytes())

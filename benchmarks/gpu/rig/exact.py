@@ -7,7 +7,7 @@ token are compared over the tokens that both sides list. What no cache gives is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +22,8 @@ from demo.client import Prompt, ask, first_logprobs, metric
 
 WRONG = 0.25
 """A difference of log-probabilities above which an answer is wrong: 4 times the noise seen."""
+BY_ID: Mapping[str, Any] = {"logprobs": 20, "return_tokens_as_token_ids": True}
+"""How an engine is asked for its likeliest first tokens."""
 HITS = "vllm:external_prefix_cache_hits_total"
 
 
@@ -37,13 +39,7 @@ class Compared:
 
 def logprobs_of(engine: Running, prompt: Prompt) -> dict[str, float]:
     """Ask an engine of a hand-made line."""
-    return likeliest(f"{engine.line.url}/v1", "m", prompt)
-
-
-def likeliest(url: str, model: str, prompt: Prompt, *, by_id: bool = True) -> dict[str, float]:
-    """Give the 20 likeliest first tokens, named by their ids or by their text."""
-    more = {"return_tokens_as_token_ids": True} if by_id else {}
-    return first_logprobs(url, model, prompt, count=20, **more)
+    return first_logprobs(f"{engine.line.url}/v1", "m", prompt, **BY_ID)
 
 
 def compare(length: int, hits: int, cold: dict[str, float], warm: dict[str, float]) -> Compared:

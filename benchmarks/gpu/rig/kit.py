@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 KIT = Path(__file__).resolve().parents[3]
 
@@ -14,16 +15,16 @@ KIT = Path(__file__).resolve().parents[3]
 class Kit:
     """One prepared folder; worker_argv holds `{model}`, chunk_size is in tokens.
 
-    names_tokens_by_id: whether the deployments name tokens by id where asked to; Dynamo's frontend
-    refuses to. proved: the bundles that are launched to show that they cache rightly. faults: what
-    dync verify must say of each bundle with a fault, a regular expression.
+    likeliest: how the deployments are asked for their likeliest first tokens. proved: the bundles
+    that are launched to show that they cache rightly. faults: what dync verify must say of each
+    bundle with a fault, a regular expression.
     """
 
     stack: str
     accelerator: str
     python: str
     worker_argv: tuple[str, ...]
-    names_tokens_by_id: bool
+    likeliest: Mapping[str, Any]
     cache_server_argv: tuple[str, ...]
     env: Mapping[str, str]
     models: Mapping[str, str]

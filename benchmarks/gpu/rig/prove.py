@@ -1,20 +1,23 @@
-"""Every bundle for one GPU by its own launch.sh: it hits, NIXL moves, and answers as without."""
+"""Every bundle for one GPU by its own launch.sh: it hits, NIXL moves, and answers as without.
+
+`dync verify` is asked as well, of each beside the others.
+"""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.rig import lines
 from benchmarks.gpu.rig.bundle import Launched, launched
 from benchmarks.gpu.rig.engine import Running, start, wait_ready
-from benchmarks.gpu.rig.exact import HITS, compare, likeliest
+from benchmarks.gpu.rig.exact import HITS, WRONG, compare
 from benchmarks.gpu.rig.kit import Kit
 from benchmarks.gpu.rig.prompts import text
-from demo.client import metric
+from benchmarks.gpu.rig.truth import dync
+from demo.client import first_logprobs, metric
 
 LENGTHS = (256, 257, 400, 512, 513, 700, 768, 3000, 6000)
 MOVED = "vllm:nixl_bytes_transferred_sum"
@@ -35,7 +38,9 @@ def run(kit: Kit, logs: Path) -> dict[str, Any]:
 
 
 def _prove(bundle: Launched, reference: Running, kit: Kit) -> dict[str, Any]:
-    ask = partial(likeliest, by_id=kit.names_tokens_by_id)
+    def ask(url: str, model: str, prompt: str) -> dict[str, float]:
+        return first_logprobs(url, model, prompt, **kit.likeliest)
+
     role = "prefill" if bundle.plan["topology"] == "disagg" else "aggregated"
     rows = []
     for length in LENGTHS:
@@ -45,22 +50,24 @@ def _prove(bundle: Launched, reference: Running, kit: Kit) -> dict[str, Any]:
         before = metric(bundle.metrics(role), HITS)
         warm = ask(bundle.url, bundle.plan["served_name"], prompt)
         hits = int(metric(bundle.metrics(role), HITS) - before)
-        rows.append(
-            {
-                "length": length,
-                "hits": hits,
-                "cold": compare(length, 0, alone, cold).difference,
-                "warm": compare(length, 0, alone, warm).difference,
-            }
-        )
+        row: dict[str, Any] = {
+            "length": length,
+            "hits": hits,
+            "cold": compare(length, 0, alone, cold).difference,
+            "warm": compare(length, 0, alone, warm).difference,
+        }
+        if max(row["cold"], row["warm"]) > WRONG:
+            row["answers"] = {"alone": alone, "cold": cold, "warm": warm}
+        rows.append(row)
     result: dict[str, Any] = {"ready_s": bundle.ready_s, "rows": rows}
     if role == "prefill":
         result["nixl_bytes"] = metric(bundle.metrics("decode"), MOVED)
+    result["verify"] = dync(kit, "verify", bundle.name)
     most = max(row["warm"] for row in rows)
     hit = sum(row["hits"] > 0 for row in rows)
     print(
         f"  {bundle.name}: {hit} of {len(rows)} hit, differs by {most} at most; "
-        f"NIXL bytes {result.get('nixl_bytes')}",
+        f"NIXL bytes {result.get('nixl_bytes')}; verify ends with {result['verify']['status']}",
         flush=True,
     )
     return result

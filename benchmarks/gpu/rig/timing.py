@@ -57,10 +57,14 @@ def chunks(_kit: Kit, logs: Path) -> dict[str, Any]:
     return _measure(logs, names, [])
 
 
-def disaggregated(_kit: Kit, logs: Path) -> dict[str, Any]:
+def disaggregated(kit: Kit, logs: Path) -> dict[str, Any]:
     """Time prefill and decode on one card, which have no room beside others; larger blocks too."""
-    names = ("timed-disagg", "timed-disagg-blocks")
-    return {name: _measure(logs / name, [name], []) for name in names}
+
+    def then(serving: Sequence[Launched], _served: Mapping[str, Served]) -> dict[str, Any]:
+        return {"verify": _verified(kit, serving)}
+
+    names = ("timed-disagg", "timed-disagg-blocks-64", "timed-disagg-blocks-128")
+    return {name: _measure(logs / name, [name], [], then) for name in names}
 
 
 def two_gpus(kit: Kit, logs: Path) -> dict[str, Any]:
@@ -72,11 +76,15 @@ def two_gpus(kit: Kit, logs: Path) -> dict[str, Any]:
         return {
             "shared_prefix": {name: shared_prefix(where, name) for name, where in served.items()},
             "transport": protocols(log.read_text(errors="replace")),
-            "verify": {item.name: dync(kit, "verify", item.name) for item in serving},
+            "verify": _verified(kit, serving),
         }
 
     names = ["timed-two-disagg", "timed-two-disagg-off", "timed-two-agg"]
     return _measure(logs, names, [], then)
+
+
+def _verified(kit: Kit, serving: Sequence[Launched]) -> dict[str, Any]:
+    return {item.name: dync(kit, "verify", item.name) for item in serving}
 
 
 def _worker(

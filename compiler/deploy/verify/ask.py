@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compiler.deploy.completion import likeliest_first
 from compiler.deploy.web import NO_ANSWER, posted, said
 
 LIKELIEST = 5
@@ -47,7 +48,7 @@ def ask(url: str, model: str, prompt: Sequence[int] | str, key: str, timeout_s: 
                 choice = _choice(line)
                 if choice is not None:
                     first_token_s = first_token_s or time.monotonic() - begun
-                    logprobs = _first(choice) or logprobs
+                    logprobs = likeliest_first(choice) or logprobs
     except NO_ANSWER as error:
         raise NotAnswered(said(error)) from error
     if not first_token_s:
@@ -67,8 +68,3 @@ def _choice(line: bytes) -> dict[str, Any] | None:
         raise NotAnswered(json.dumps(event["error"])[:300])
     choices = event.get("choices") or []
     return choices[0] if choices else None
-
-
-def _first(choice: Mapping[str, Any]) -> dict[str, float]:
-    top = (choice.get("logprobs") or {}).get("top_logprobs") or []
-    return dict(top[0] or {}) if top else {}
