@@ -250,6 +250,22 @@ def test_an_owner_that_lives_is_put_back_as_often_as_it_takes(generation: Path) 
         wait_until(file.exists)
 
 
+def test_what_an_owner_forgot_is_as_fresh_as_what_it_touches(generation: Path) -> None:
+    with keeping(generation) as (_, other):
+        names = ("it%2Fbackend%2Fgenerate%2F741b", "it%2Fbackend%2Fmetrics%2F741b", "it%2Fx%2F9c")
+        forgotten, touched, foreign = files = [other.with_name(name) for name in names]
+        long_ago = time.time() - 100
+        for file in files:
+            file.write_text("127.0.0.1:8103")
+            os.utime(file, (long_ago, long_ago))
+        os.utime(touched, (long_ago + 50, long_ago + 50))
+        wait_until(lambda: forgotten.stat().st_mtime == touched.stat().st_mtime)
+        assert touched.stat().st_mtime == pytest.approx(long_ago + 50)  # nothing lives on by itself
+        assert foreign.stat().st_mtime == pytest.approx(long_ago)
+        touched.touch()
+        wait_until(lambda: forgotten.stat().st_mtime == touched.stat().st_mtime)
+
+
 def test_a_registration_that_is_withdrawn_stays_away(generation: Path) -> None:
     with keeping(generation) as (_, file):
         file.unlink()
