@@ -21,10 +21,7 @@ STOP_S = 240
 
 @dataclass(slots=True)
 class Launched:
-    """A launched bundle; plan is plan.json as it stands.
-
-    ready_s: None until it served; stopped_s: from SIGTERM to the end, None if it had to be killed.
-    """
+    """A launched bundle; plan is plan.json as it stands, ready_s None until it served."""
 
     name: str
     folder: Path
@@ -33,7 +30,6 @@ class Launched:
     log: Path
     began: float
     ready_s: float | None = None
-    stopped_s: float | None = None
 
     @property
     def url(self) -> str:
@@ -122,8 +118,7 @@ def _stop(bundles: Sequence[Launched]) -> None:
         time.sleep(0.1)
         for bundle in [item for item in running if item.process.poll() is not None]:
             running.remove(bundle)
-            bundle.stopped_s = round(time.monotonic() - began, 1)
-            print(f"  {bundle.name} stopped after {bundle.stopped_s} s", flush=True)
+            print(f"  {bundle.name} stopped after {time.monotonic() - began:.1f} s", flush=True)
     for bundle in running:
         print(f"  {bundle.name} is killed", flush=True)
         with suppress(ProcessLookupError):
