@@ -275,7 +275,7 @@ declare -A dync_host=() dync_port=() dync_path=() dync_timeout=() dync_stop=() d
 declare -A dync_body=() dync_key_file=() dync_protocol=()
 declare -A dync_only_lmcache=()
 declare -A dync_state=() # waiting -> starting -> ready -> gone
-declare -A dync_pid=() dync_began=() dync_probe=() dync_probe_at=() dync_term_at=() dync_kill_at=() dync_grace=()
+declare -A dync_pid=() dync_began=() dync_probe=() dync_probe_at=() dync_term_at=() dync_left_at=() dync_kill_at=() dync_grace=()
 dync_bundle_name='' dync_bundle_url='' dync_now=0 dync_served=0 dync_signal_at=0 dync_kill_all=0 dync_finished=0
 dync_guard=()
 dync_registrations='' dync_keeper=''
@@ -595,7 +595,10 @@ dync_finish() { # STATUS
     exit "$1"
 }
 
-# Bring one process nearer to its end; true when nothing of its group is left.
+# Bring one process nearer to its end; true when nothing of its group is left. As under a unit's KillMode=mixed, the
+# process alone is asked to end, and what it leaves behind is killed, here after a second: an engine core with LMCache in
+# process does not end by itself (vLLM's LMCacheConnectorV1 passes no shutdown on, and LMCache's storage manager has a
+# thread that the interpreter waits for).
 dync_stop_step() {
     if ! dync_group_alive "${dync_pid[$1]}"; then
         dync_state[$1]=gone
@@ -604,15 +607,16 @@ dync_stop_step() {
         disown "${dync_pid[$1]}" 2>/dev/null # not waited for
         dync_state[$1]=gone
     elif ((dync_kill_all)) || dync_term_expired "$1"; then
-        [[ -n ${dync_kill_at[$1]-} ]] || dync_say "$1 is killed"
-        : "${dync_kill_at[$1]:=$dync_now}"
-        dync_signal KILL "${dync_pid[$1]}"
+        dync_kill "$1" "$1"
+    elif ! kill -0 "${dync_pid[$1]}" 2>/dev/null; then
+        : "${dync_left_at[$1]:=$dync_now}"
+        ((dync_now < dync_left_at[$1] + 100)) || dync_kill "$1" "what $1 left behind"
     elif [[ -z ${dync_term_at[$1]-} ]] && dync_dependants_gone "$1"; then
         # An engine that still starts ignores TERM and has no request to finish.
         dync_grace[$1]=$((dync_stop[$1] * 100))
         ((dync_grace[$1] < 1000)) || [[ ${dync_state[$1]} == ready ]] || dync_grace[$1]=1000
         dync_term_at[$1]=$dync_now
-        dync_signal TERM "${dync_pid[$1]}"
+        kill -s TERM "${dync_pid[$1]}" 2>/dev/null
     fi
     [[ ${dync_state[$1]} == gone ]]
 }
@@ -621,15 +625,17 @@ dync_term_expired() {
     [[ -n ${dync_term_at[$1]-} ]] && ((dync_now >= dync_term_at[$1] + dync_grace[$1]))
 }
 
+dync_kill() { # NAME WHAT: the group, or the leader alone in the instant before its setsid
+    [[ -n ${dync_kill_at[$1]-} ]] || dync_say "$2 is killed"
+    : "${dync_kill_at[$1]:=$dync_now}"
+    kill -s KILL -- "-${dync_pid[$1]}" 2>/dev/null || kill -s KILL "${dync_pid[$1]}" 2>/dev/null
+}
+
 dync_dependants_gone() {
     local name
     for name in "${dync_order[@]}"; do
         [[ " ${dync_after[$name]} " != *" $1 "* || ${dync_state[$name]} =~ ^(waiting|gone)$ ]] || return 1
     done
-}
-
-dync_signal() { # SIGNAL PID: the group, or the leader alone in the instant before its setsid
-    kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" "$2" 2>/dev/null
 }
 
 # True while a process of the group runs. A zombie left by a PID 1 that reaps nothing, as in many containers,
