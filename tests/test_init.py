@@ -14,7 +14,7 @@ from tests.support import compile_text
 
 NAMES = ("agg", "disagg")
 _COMMENTED = re.compile(r"^( *)# ?( *)(?=[a-z_]+:(?: |$))", re.MULTILINE)
-# Keys whose commented value is an example, not a default.
+# Keys whose value is an example or a choice, not a default.
 NO_DEFAULT = {
     "extends",
     "served_name",
@@ -24,6 +24,7 @@ NO_DEFAULT = {
     "routing",
     "port",
     "tiers",
+    "engine_args",
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.gpu.faults import ON_CPU, ON_CUDA, Fault
 from benchmarks.gpu.rig.exact import BY_ID
 from benchmarks.gpu.rig.nixl_pair import UCX_SAYS
+from benchmarks.gpu.rig.timing import BLOCK_SIZES
 from compiler.library import load_stack
 
 HERE = Path(__file__).resolve().parent
@@ -164,14 +165,13 @@ def timed(models: Mapping[str, str]) -> Bundles:
             "disagg-one-gpu",
             _large(models, 2, {**UNCACHED_SHAPE, "block_size": size}),
         )
-        for size in (64, 128)
+        for size in BLOCK_SIZES
     }
     return {
         "timed-off": ("agg", {**_large(models, 1, SHAPE), "lmcache.enabled": False}),
         "timed-in-process": ("agg-in-process", cached),
         "timed-multiprocess": ("agg", cached),
         **sizes,
-        "timed-disagg": ("disagg-one-gpu", _large(models, 2)),
         **blocks,
     }
 

@@ -101,7 +101,8 @@ def judge_transfer(reading: TransferReading) -> Finding:
             f"{moved}; a new prompt's KV took {reading.first_s * 1e3:.0f} ms, computing it "
             f"{reading.compute_s * 1e3:.0f} ms",
             "disaggregation costs more than it saves here: see which transport UCX took "
-            "(UCX_LOG_LEVEL=info in workers[].env), or use topology: agg",
+            "(UCX_LOG_LEVEL=info in workers[].env), give all workers a larger block_size, or use "
+            "topology: agg",
         )
     return passed("nixl", reading.worker, moved)
 

@@ -3,7 +3,7 @@
 # the profile and run: dync build profile.yaml
 built_mode=in_process
 built_chunk_size=256
-built_chunk_multiple=16
+built_chunk_multiple=64
 built_cpu_gb=20
 built_local_cpu=True
 built_tiers=''
