@@ -58,7 +58,7 @@ ON_CUDA: Mapping[str, Fault] = {
     ),
     "fault-block-size": Fault(
         "disagg-one-gpu", 2, "NIXL_ERR|transfers failed|NIXL does not work",
-        "engine/decode-0.yaml", r"shutdown-timeout", "block-size: 32\nshutdown-timeout",
+        "engine/decode-0.yaml", "block-size: 64", "block-size: 32",
     ),
 }  # fmt: skip
 CONNECTOR_ON_CPU = Fault(
