@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from compiler.emit.artifact import Artifact
 from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
+from compiler.emit.modules import emit_modules
 from compiler.emit.observability import emit_observability
 from compiler.emit.picture import emit_picture
 from compiler.emit.process_script import emit_process_scripts
@@ -31,12 +32,14 @@ TEMPLATES = (
     "lib/redis.sh",
     "lib/dync_redis.py",
     "lib/dync_valkey.py",
+    "lib/start/sitecustomize.py",
 )
 _EMITTERS = (
     emit_launch,
     emit_process_scripts,
     emit_engine_files,
     emit_tier_library,
+    emit_modules,
     emit_systemd,
     emit_picture,
     emit_observability,

@@ -9,8 +9,6 @@ from compiler.emit.artifact import Artifact
 from compiler.plan import Kind, Plan, Process, Tier, TierServer
 from compiler.render import Renderer
 
-MODULES = ("lib/dync_redis.py", "lib/dync_valkey.py")
-MODULE_FOLDER = "lib"
 REDIS_SCRIPT = "lib/redis.sh"
 MANAGED_WITHIN_S, REQUIRED_WITHIN_S = 30, 10
 
@@ -33,10 +31,7 @@ class ServerCheck:
 
 
 def emit_tier_library(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
-    """Emit what LMCache loads as plugins, and what starts a managed store; only where used."""
-    if any(process.env.get("PYTHONPATH") == MODULE_FOLDER for process in plan.processes):
-        for path in MODULES:
-            yield Artifact(path=path, text=renderer.static(path))
+    """Emit what starts a managed store; only where there is one."""
     if any(process.kind is Kind.STORE for process in plan.processes):
         yield Artifact(path=REDIS_SCRIPT, text=renderer.static(REDIS_SCRIPT))
 

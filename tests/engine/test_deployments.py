@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,12 @@ from compiler.memory_budget import cache_budgets, worker_budgets
 from compiler.plan import Plan
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched
-from tests.engine.conftest import Build, messages, proved
+from tests.engine.conftest import Build, messages, proved, until
 
 pytestmark = pytest.mark.engine
 
 HITS = "vllm:external_prefix_cache_hits_total"
+RUNNING = "vllm:num_requests_running"
 AGG_OWN_CACHE_OFF = "workers[0].engine_args.enable_prefix_caching=false"
 
 
@@ -77,7 +79,14 @@ def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_mode
             found, "pass"
         )
         assert found["nixl"][0]["transfers"] >= 2
-        launch.send_signal(signal.SIGTERM)
+        with ThreadPoolExecutor(1) as pool:
+            worker = metrics_of(plan, "prefill-0").removesuffix("/metrics")
+            answer = pool.submit(
+                ask, f"{worker}/v1", plan.served_name, "Once", max_tokens=150, ignore_eos=True
+            )
+            until(lambda: metric(metrics_of(plan, "prefill-0"), RUNNING) == 1)
+            launch.send_signal(signal.SIGTERM)  # what runs is finished first
+            assert answer.result().output_tokens == 150
         assert launch.wait(timeout=120) == 0
     assert nothing_left(bundle), left_running(bundle)
 

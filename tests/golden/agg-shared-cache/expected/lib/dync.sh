@@ -596,9 +596,8 @@ dync_finish() { # STATUS
 }
 
 # Bring one process nearer to its end; true when nothing of its group is left. As under a unit's KillMode=mixed, the
-# process alone is asked to end, and what it leaves behind is killed, here after a second: an engine core with LMCache in
-# process does not end by itself (vLLM's LMCacheConnectorV1 passes no shutdown on, and LMCache's storage manager has a
-# thread that the interpreter waits for).
+# process alone is asked to end: its children would end at once, with what they still compute (vllm 0.32.0
+# v1/executor/multiproc_executor.py, signal_handler). What it leaves behind is killed, here after a second.
 dync_stop_step() {
     if ! dync_group_alive "${dync_pid[$1]}"; then
         dync_state[$1]=gone

@@ -31,6 +31,7 @@ environment=(
     LMCACHE_TRACK_USAGE=false
     PATH=/opt/dync/stacks/dynamo-1.0/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
+    PYTHONPATH=lib/start
     PYTHONUNBUFFERED=1
     VLLM_NO_USAGE_STATS=1
 )
@@ -66,6 +67,7 @@ if dync_without_lmcache; then
         LMCACHE_TRACK_USAGE=false
         PATH=/opt/dync/stacks/dynamo-1.0/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         PYTHONHASHSEED=0
+        PYTHONPATH=lib/start
         PYTHONUNBUFFERED=1
         VLLM_NO_USAGE_STATS=1
     )

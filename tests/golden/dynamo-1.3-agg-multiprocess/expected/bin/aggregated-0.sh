@@ -30,6 +30,7 @@ environment=(
     LMCACHE_TRACK_USAGE=false
     PATH=/opt/dync/stacks/dynamo-1.3/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
+    PYTHONPATH=lib/start
     PYTHONUNBUFFERED=1
     VLLM_NO_USAGE_STATS=1
 )
@@ -65,6 +66,7 @@ if dync_without_lmcache; then
         LMCACHE_TRACK_USAGE=false
         PATH=/opt/dync/stacks/dynamo-1.3/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         PYTHONHASHSEED=0
+        PYTHONPATH=lib/start
         PYTHONUNBUFFERED=1
         VLLM_NO_USAGE_STATS=1
     )

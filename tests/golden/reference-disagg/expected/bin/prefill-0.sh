@@ -33,6 +33,7 @@ environment=(
     NATS_SERVER=nats://127.0.0.1:4222
     PATH=/opt/dync/stacks/dynamo-0.7/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
+    PYTHONPATH=lib/start
     PYTHONUNBUFFERED=1
     UCX_CUDA_IPC_ENABLE_GET_ZCOPY=on
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
@@ -72,6 +73,7 @@ if dync_without_lmcache; then
         NATS_SERVER=nats://127.0.0.1:4222
         PATH=/opt/dync/stacks/dynamo-0.7/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         PYTHONHASHSEED=0
+        PYTHONPATH=lib/start
         PYTHONUNBUFFERED=1
         UCX_CUDA_IPC_ENABLE_GET_ZCOPY=on
         VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1

@@ -1,0 +1,83 @@
+"""What processes load from the folders that their PYTHONPATH names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from compiler.plan import Kind
+from tests.support import compile_text
+
+START = Path(__file__).parents[1] / "templates" / "lib" / "start"
+# As a Dynamo worker: something makes a finalizer before multiprocessing is there, and only a
+# finalizer ends the engine.
+WORKER = """
+import weakref
+
+class Owner:
+    pass
+
+first = Owner()
+weakref.finalize(first, int)
+
+import multiprocessing
+import time
+
+if __name__ == "__main__":
+    engine = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    engine.start()
+    client = Owner()
+    weakref.finalize(client, engine.terminate)
+    print("end", flush=True)
+"""
+
+
+def ends(tmp_path: Path, **environment: str) -> bool:
+    """Tell whether the worker ends by itself, and end it otherwise."""
+    program = tmp_path / "worker.py"
+    program.write_text(WORKER, "utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(program)],
+        env={"PATH": os.environ["PATH"], **environment},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"end\n"
+    try:
+        process.wait(timeout=20 if environment else 3)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        process.stdout.close()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return True
+
+
+def test_a_worker_ends_whose_engine_a_finalizer_ends(tmp_path: Path) -> None:
+    assert not ends(tmp_path)
+    assert ends(tmp_path, PYTHONPATH=str(START))
+
+
+def test_only_a_worker_that_needs_it_has_it() -> None:
+    profile = """
+name: one
+stack: {stack}
+topology: agg
+model: {{id: Qwen/Qwen3-0.6B}}
+lmcache: {{mode: in_process}}
+workers: [{{role: aggregated, gpus: [0]}}]
+"""
+    for stack in ("dynamo-0.7", "dynamo-1.0", "dynamo-1.3", "dynamo-1.6", "vllm-0.32"):
+        compiled = compile_text(profile.format(stack=stack))
+        assert compiled.resolved is not None
+        needs = stack in {"dynamo-0.7", "dynamo-1.0", "dynamo-1.3"}
+        for process in compiled.resolved.plan.processes:
+            has = "lib/start" if needs and process.kind is Kind.WORKER else None
+            assert process.env.get("PYTHONPATH") == has, process.name
