@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.gpu.faults import ON_CPU, ON_CUDA, Fault
 from benchmarks.gpu.rig.exact import BY_ID
 from benchmarks.gpu.rig.nixl_pair import UCX_SAYS
-from benchmarks.gpu.rig.timing import BLOCK_SIZES
+from benchmarks.gpu.rig.timing import BLOCK_SIZES, CHUNK_SIZES
 from compiler.library import load_stack
 
 HERE = Path(__file__).resolve().parent
@@ -158,7 +158,7 @@ def timed(models: Mapping[str, str]) -> Bundles:
     cached = _large(models, 1)
     sizes = {
         f"timed-chunk-{size}": ("agg", {**cached, "lmcache.chunk_size": size})
-        for size in (128, 512, 1024)
+        for size in CHUNK_SIZES
     }
     blocks = {
         f"timed-disagg-blocks-{size}": (

@@ -1,4 +1,4 @@
-"""Say what is done for a process's storage tiers before it starts: folders, servers, modules."""
+"""Say what is done for a process's storage tiers before it starts: folders, servers."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from compiler.deploy.caches import http_url
 from compiler.library import load_shape, load_stack
 from compiler.memory_budget import cache_budgets, worker_budgets
-from compiler.plan import Plan
+from compiler.plan import Plan, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched
 from tests.engine.conftest import Build, messages, proved, until
@@ -29,8 +30,12 @@ RUNNING = "vllm:num_requests_running"
 AGG_OWN_CACHE_OFF = "workers[0].engine_args.enable_prefix_caching=false"
 
 
+def process_of(plan: Plan, name: str) -> Process:
+    return next(process for process in plan.processes if process.name == name)
+
+
 def metrics_of(plan: Plan, name: str) -> str:
-    return next(process.metrics for process in plan.processes if process.name == name)
+    return process_of(plan, name).metrics
 
 
 def left_running(bundle: Path) -> dict[int, str]:
@@ -80,9 +85,9 @@ def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_mode
         )
         assert found["nixl"][0]["transfers"] >= 2
         with ThreadPoolExecutor(1) as pool:
-            worker = metrics_of(plan, "prefill-0").removesuffix("/metrics")
+            url = http_url(process_of(plan, "prefill-0"), "/v1")
             answer = pool.submit(
-                ask, f"{worker}/v1", plan.served_name, "Once", max_tokens=150, ignore_eos=True
+                ask, url, plan.served_name, "Once", max_tokens=150, ignore_eos=True
             )
             until(lambda: metric(metrics_of(plan, "prefill-0"), RUNNING) == 1)
             launch.send_signal(signal.SIGTERM)  # what runs is finished first
@@ -135,8 +140,7 @@ def memory_is_what_was_said(plan: Plan, chunk_size: int) -> None:
     assert found is not None
     assert worker.tokens(worker.kv_bytes) == pytest.approx(int(found[1]), rel=0.01)
     (cache,) = cache_budgets(plan, shape)
-    server = next(process for process in plan.processes if process.name == cache.name)
-    status = json.loads(text_of(server.ready.url.rpartition("/")[0] + "/status"))
+    status = json.loads(text_of(http_url(process_of(plan, cache.name), "/status")))
     used = status["storage_manager"]["l1_managers"]["_default"]
     assert used["memory_total_bytes"] == pytest.approx(cache.total_bytes, rel=0.01)
     a_token = used["memory_used_bytes"] / used["total_object_count"] / chunk_size

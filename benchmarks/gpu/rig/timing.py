@@ -23,8 +23,9 @@ LENGTHS = (8000, 24000)
 REPEATS = 3
 KV_BYTES = 8_000_000_000
 CPU_GB = 20
+CHUNK_SIZES = (128, 512, 1024)
 BLOCK_SIZES = (16, 64, 128)
-"""Tokens in a block beside NIXL; 16 is the engines' default."""
+"""Tokens in a chunk, and in a block beside NIXL, where 16 is the engines' default."""
 
 
 def in_process(kit: Kit, logs: Path) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def multiprocess(kit: Kit, logs: Path) -> dict[str, Any]:
 
 def chunks(_kit: Kit, logs: Path) -> dict[str, Any]:
     """Hold the chunk sizes of the reference page's advice against each other."""
-    names = [f"timed-chunk-{size}" for size in (128, 512, 1024)]
+    names = [f"timed-chunk-{size}" for size in CHUNK_SIZES]
     return _measure(logs, names, [])
 
 
