@@ -3,6 +3,7 @@
 python -m benchmarks.gpu prepare KIT [--prefix DIR] [--stack STACK] [--accelerator cpu]
     [--gpu N] [--first-port N]
 python -m benchmarks.gpu pack-engines WORK PARTS [--stack STACK] [--part-mib 60]
+    [--prefix DIR, where `dync stack install` put STACK, whose torch is not the machine's]
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.gpu.pack_engines import pack
+from benchmarks.gpu.packing.pack import Folders, brings_own_torch, pack_installed
 from benchmarks.gpu.prepare import Machine, prepare
 
 
@@ -29,7 +31,8 @@ def main() -> int:
     engines = commands.add_parser("pack-engines")
     engines.add_argument("work", type=Path)
     engines.add_argument("parts", type=Path)
-    engines.add_argument("--stack", default="vllm-0.25", help="or dynamo-1.3")
+    engines.add_argument("--stack", action="append", help="default: vllm-0.25")
+    engines.add_argument("--prefix", type=Path, help="of installed stacks")
     engines.add_argument("--part-mib", type=int, default=60)
     arguments = parser.parse_args()
     if arguments.command == "prepare":
@@ -43,9 +46,22 @@ def main() -> int:
         prepare(arguments.kit, machine)
         print(f"on the GPU machine: {arguments.kit}/run.sh OUT SUITE...")
     else:
-        for part in pack(arguments.stack, arguments.work, arguments.parts, arguments.part_mib):
+        for part in _pack(arguments):
             print(part)
     return 0
+
+
+def _pack(arguments: argparse.Namespace) -> list[Path]:
+    """Pack the stacks in their way: torch is the machine's, or travels."""
+    stacks: list[str] = arguments.stack or ["vllm-0.25"]
+    if len(stacks) == 1 and not brings_own_torch(stacks[0]):
+        return pack(stacks[0], arguments.work, arguments.parts, arguments.part_mib)
+    if not all(brings_own_torch(stack) for stack in stacks):
+        sys.exit(f"{', '.join(stacks)} do not share a pack: one alone takes the machine's torch")
+    if arguments.prefix is None:
+        sys.exit(f"{', '.join(stacks)}: say with --prefix where dync stack install put it")
+    given = Folders(prefix=arguments.prefix, work=arguments.work, parts=arguments.parts)
+    return pack_installed(stacks, given, arguments.part_mib << 20)
 
 
 if __name__ == "__main__":

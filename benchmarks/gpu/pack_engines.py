@@ -26,6 +26,10 @@ NOT_NEEDED = (
     "xgrammar/lib/libxgrammar.a",
     "nixl_ep*",
     "pycountry/locales",
+    "mooncake/libmooncake_*",
+    "mooncake/_ep.*",
+    "mooncake/transfer_engine_bench",
+    "mooncake/mooncake_client",
 )
 
 
