@@ -12,14 +12,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from compiler.stacks.stack import Platform, Stack
 
 LOCK = "dync-stack.json"
 _SHOWN_LINES = 15
+_SEEN = {"python", "versions", "broken", "driver"}
+_DRIVER = "libcuda.so.1"
+"""What an extension needs of the host; a stack is also installed on machines without a GPU."""
 _PROBE = """
-import importlib, importlib.metadata, json, sys
-names, modules = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+import ctypes, importlib, importlib.metadata, importlib.util, json, os, sys
+from importlib.machinery import PathFinder
+names, modules, extensions = (json.loads(text) for text in sys.argv[1:4])
 found = {"python": "%d.%d" % sys.version_info[:2], "versions": {}, "broken": {}}
+try:
+    ctypes.CDLL("libcuda.so.1")
+    found["driver"] = True
+except OSError:
+    found["driver"] = False
+def load(name):
+    # The file itself: LMCache 0.5.3 puts a module of its own in the place of lmcache.c_ops.
+    top, *folders = name.split(".")[:-1] or [""]
+    if not top:
+        return importlib.import_module(name)
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        raise ModuleNotFoundError("No module named %r" % top)
+    places = [os.path.join(place, *folders) for place in spec.submodule_search_locations]
+    inner = PathFinder.find_spec(name, places)
+    if inner is None:
+        raise ModuleNotFoundError("No module named %r" % name)
+    inner.loader.exec_module(importlib.util.module_from_spec(inner))
 for name in names:
     try:
         found["versions"][name] = importlib.metadata.version(name)
@@ -30,6 +54,11 @@ for module in modules:
         importlib.import_module(module)
     except BaseException as error:
         found["broken"][module] = "%s: %s" % (type(error).__name__, str(error).split("\\n")[0])
+for name in extensions:
+    try:
+        load(name)
+    except BaseException as error:
+        found["broken"][name] = "%s: %s" % (type(error).__name__, str(error).split("\\n")[0])
 print("\\n" + json.dumps(found))
 """
 
@@ -44,16 +73,12 @@ class StackFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at in an environment."""
+    """One thing that was looked at in an environment; wanted: in words, or a version's bounds."""
 
     subject: str
     found: str
     wanted: str
-
-    @property
-    def holds(self) -> bool:
-        """Whether it is as the stack wants it."""
-        return self.found == self.wanted
+    holds: bool = False
 
 
 def folder_of(stack: Stack, prefix: Path) -> Path:
@@ -121,28 +146,52 @@ def _fill(stack: Stack, accelerator: str, prefix: Path, python: str, tell: Tell)
 
 
 def check(stack: Stack, accelerator: str, prefix: Path) -> Iterator[Finding]:
-    """Look at an environment: versions against the pins, and every part imported."""
+    """Look at an environment: versions against the pins, every part and extension loaded."""
     form = _form(stack, accelerator)
     python = folder_of(stack, prefix) / "bin" / "python"
-    pins = dict(item.split("==") for item in form.requirements)
+    pins = [Requirement(item) for item in form.requirements]
     if not python.exists():
         yield Finding(str(python), "missing", "present")
         return
-    modules = list(form.imports)
-    command = [str(python), "-c", _PROBE, json.dumps(list(pins)), json.dumps(modules)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().split("\n")
-    try:
-        seen: dict[str, Any] = json.loads(lines[-1])
-    except ValueError:
+    lists = ([pin.name for pin in pins], form.imports, form.extensions)
+    command = [str(python), "-c", _PROBE, *map(json.dumps, lists)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    seen = _seen(done.stdout)
+    if seen is None:
         yield Finding(str(python), f"does not run (status {done.returncode})", "runs")
         return
     if seen["python"] not in stack.python:
         yield Finding("python", seen["python"], " or ".join(stack.python))
-    for name, wanted in pins.items():
-        yield Finding(name, seen["versions"][name] or "missing", wanted)
-    for module in modules:
-        yield Finding(f"import {module}", seen["broken"].get(module, "works"), "works")
+    for pin in pins:
+        yield _version(pin, seen["versions"][pin.name])
+    for module in form.imports:
+        yield _loaded(f"import {module}", seen["broken"].get(module))
+    for extension in form.extensions:
+        error = seen["broken"].get(extension)
+        if error and _DRIVER in error and not seen["driver"]:
+            yield Finding(f"load {extension}", "no NVIDIA driver here", "works", holds=True)
+        else:
+            yield _loaded(f"load {extension}", error)
+
+
+def _seen(printed: str) -> dict[str, Any] | None:
+    """Return what the probe found; None where something else printed the last line."""
+    try:
+        seen = json.loads(printed.strip().split("\n")[-1])
+    except ValueError:
+        return None
+    return seen if isinstance(seen, dict) and seen.keys() >= _SEEN else None
+
+
+def _version(pin: Requirement, found: str | None) -> Finding:
+    """Hold a version against a pin; a release's own local part, such as +cpu, is no difference."""
+    exact = str(pin.specifier).removeprefix("==")
+    holds = found is not None and pin.specifier.contains(found, prereleases=True)
+    return Finding(pin.name, found or "missing", exact, holds=holds)
+
+
+def _loaded(subject: str, error: str | None) -> Finding:
+    return Finding(subject, error or "works", "works", holds=error is None)
 
 
 def accelerator_of(stack: Stack, prefix: Path) -> str:

@@ -6,11 +6,13 @@ engine tier makes and checks the real environment.
 
 from __future__ import annotations
 
+import _ctypes
 import io
 import json
 import re
 import sys
 from dataclasses import replace
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -50,8 +52,12 @@ else:
     if "probe" in fails:
         sys.exit(3)
     print("noise")
-    print(json.dumps({{"python": "3.11", "versions": versions, "broken": broken}}))
+    print(json.dumps({{"python": "3.11", "versions": versions, "broken": broken, "driver": False}}))
 """
+
+
+def pins_of(stack: Stack) -> dict[str, str]:
+    return dict(item.split("==") for item in stack.platforms["cpu"].requirements)
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def python(tmp_path: Path, stack: Stack) -> Path:
     """Give a stand-in whose packages have the pinned versions."""
     state = tmp_path / "state"
     state.mkdir()
-    pins = dict(item.split("==") for item in stack.platforms["cpu"].requirements)
+    pins = pins_of(stack)
     (state / "versions").write_text(json.dumps(pins))
     script = state / "python"
     script.write_text(STAND_IN.format(python=sys.executable, state=str(state)))
@@ -75,7 +81,7 @@ def python(tmp_path: Path, stack: Stack) -> Path:
 def test_install_takes_its_steps_in_order(python: Path, tmp_path: Path) -> None:
     stack = load_stack("dynamo-1.6")
     form = stack.platforms["cpu"]
-    pins = dict(item.split("==") for item in form.requirements)
+    pins = pins_of(stack)
     (python.parent / "versions").write_text(json.dumps(pins))
     install(stack, "cpu", tmp_path / "prefix", str(python))
     calls = (python.parent / "calls").read_text().splitlines()
@@ -176,7 +182,7 @@ def test_what_cannot_be_installed_is_refused_first(
     with pytest.raises(StackFailed, match="no form for rocm, only for cuda or cpu"):
         install(stack, "rocm", tmp_path, str(python))
     (python.parent / "version").write_text("3.9")
-    with pytest.raises(StackFailed, match=r"is Python 3\.9; the stack needs 3\.10"):
+    with pytest.raises(StackFailed, match=r"is Python 3\.9; the stack needs 3\.11"):
         install(stack, "cpu", tmp_path, str(python))
     with pytest.raises(StackFailed, match="cannot run /nowhere: No such file"):
         install(stack, "cpu", tmp_path, "/nowhere")
@@ -206,7 +212,8 @@ def test_commands_list_show_install_check(python: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke
     assert "vllm-0.25" in run(dync, ["stack", "list"]).output
     shown = run(dync, ["stack", "show", "vllm-0.32", "--options"]).output
-    assert "run on CPU (agg and disagg, multiprocess)" in shown
+    assert "  agg in_process: refused (in-process-on-cpu)\n" in shown
+    assert "  disagg multiprocess: run on CPUs" in shown
     assert "max_num_seqs: integer" in shown
     options = ["--prefix", str(tmp_path), "--accelerator", "cpu"]
     missing = run(dync, ["stack", "check", "vllm-0.32", *options])
@@ -231,3 +238,75 @@ def test_commands_refuse_in_words(tmp_path: Path) -> None:
         refused = run(dync, ["stack", verb, *cpu])
         assert refused.exit_code == 1
         assert "has no form for cpu, only for cuda" in refused.output
+
+
+@pytest.fixture
+def made(stack: Stack, tmp_path: Path) -> Stack:
+    """Give a stack of one package with one extension, and its environment below tmp_path.
+
+    As LMCache 0.5.3 does, the package puts a module of its own in the extension's place.
+    """
+    site = tmp_path / "site"
+    package = site / "engine"
+    (package / "inner").mkdir(parents=True)
+    for name in ("engine", "engine.inner"):
+        (site / name.replace(".", "/") / "__init__.py").write_text(
+            f"import sys, types\nsys.modules['{name}._ops'] = types.ModuleType('{name}._ops')\n"
+        )
+    info = site / "engine-1.4.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: engine\nVersion: 1.4\n")
+    python = folder_of(stack, tmp_path) / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    form = replace(
+        stack.platforms["cpu"],
+        requirements=("engine>=1.2,<1.5",),
+        imports=("engine",),
+        extensions=("engine._ops", "engine.inner._ops"),
+    )
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return replace(stack, platforms={"cpu": form}, python=(here,))
+
+
+def test_an_extension_that_does_not_load_is_seen_behind_a_package_that_imports(
+    made: Stack, tmp_path: Path
+) -> None:
+    real = Path(_ctypes.__file__).read_bytes()
+    for folder, content in (("engine", b"\x7fELF"), ("engine/inner", real)):
+        place = tmp_path / "site" / folder / f"_ops{EXTENSION_SUFFIXES[0]}"
+        place.write_bytes(content)
+    seen = {item.subject: item for item in check(made, "cpu", tmp_path)}
+    assert seen["engine"].holds
+    assert seen["import engine"].holds
+    assert not seen["load engine._ops"].holds
+    assert "ImportError" in seen["load engine._ops"].found
+    # That one is whole, and of another module: its function has another name.
+    assert "does not define module export function" in seen["load engine.inner._ops"].found
+
+
+@pytest.mark.parametrize("printed", ["{}", "null", "[1]", "7", "\\377\\376", "noise"])
+def test_a_python_that_prints_something_else_does_not_run(
+    made: Stack, tmp_path: Path, printed: str
+) -> None:
+    python = folder_of(made, tmp_path) / "bin" / "python"
+    python.write_text(f"#!/bin/sh\nprintf '{printed}\\n'\n")
+    [found] = check(made, "cpu", tmp_path)
+    assert found.found == "does not run (status 0)"
+
+
+def test_an_extension_that_is_not_there_is_missing(made: Stack, tmp_path: Path) -> None:
+    seen = {item.subject: item for item in check(made, "cpu", tmp_path)}
+    assert seen["load engine._ops"].found == "ModuleNotFoundError: No module named 'engine._ops'"
+
+
+@pytest.mark.parametrize(("wanted", "holds"), [("engine==1.4", True), ("engine<1.4", False)])
+def test_a_version_is_held_against_its_bounds(
+    made: Stack, tmp_path: Path, wanted: str, holds: bool
+) -> None:
+    form = replace(made.platforms["cpu"], requirements=(wanted,))
+    bound = replace(made, platforms={"cpu": form})
+    seen = {item.subject: item for item in check(bound, "cpu", tmp_path)}
+    assert seen["engine"].holds is holds
+    assert seen["engine"].wanted == wanted.removeprefix("engine").removeprefix("==")
