@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,24 +34,37 @@ def running(plan: Plan) -> dict[ProcessName, Running]:
     owners = listening()
     found = {}
     for process in plan.processes:
-        pids = {owners[item.port] for item in process.listens if item.port in owners}
-        # The oldest first: an engine core listens for NIXL, and is a child of what was started.
-        in_order = sorted(pids, key=lambda pid: (pid == 0, pid))
-        seen = [look_at(pid) if pid else UNSEEN for pid in in_order]
-        alive = next((item for item in seen if item is not None), None)
+        # An engine core listens for NIXL, and is a child of what was started.
+        pids = {pid for item in process.listens for pid in owners.get(item.port, ())}
+        alive = oldest(pids)
         if alive is not None:
             found[process.name] = alive
     return found
 
 
-def listening() -> dict[int, int]:
-    """Give who listens: TCP port to pid, or to 0 where this account may not see whose it is."""
-    owners: dict[int, int] = {}
+def listening() -> dict[int, frozenset[int]]:
+    """Return who listens: TCP port to pids; 0 where this account may not see whose it is.
+
+    A child that was forked holds its parent's ports too.
+    """
+    owners: dict[int, set[int]] = {}
     for item in psutil.net_connections(kind="tcp"):
         if item.status == psutil.CONN_LISTEN and item.laddr:
-            port, pid = item.laddr.port, item.pid or 0
-            owners[port] = min(pid, owners.get(port, pid))  # a child may hold it too
-    return owners
+            owners.setdefault(item.laddr.port, set()).add(item.pid or 0)
+    return {port: frozenset(pids) for port, pids in owners.items()}
+
+
+def oldest(pids: Iterable[int]) -> Running | None:
+    """Return the process that was started first, of several on the same ports: the parent.
+
+    By its start, and not by its number: numbers begin anew after /proc/sys/kernel/pid_max, which is
+    32768 on many hosts. An unseen one (pid 0) counts only where no other is left.
+    """
+    numbers = set(pids)
+    seen = [item for pid in numbers - {0} if (item := look_at(pid)) is not None]
+    if seen:
+        return min(seen, key=lambda item: (item.started_s, item.pid))
+    return UNSEEN if 0 in numbers else None
 
 
 def look_at(pid: int) -> Running | None:

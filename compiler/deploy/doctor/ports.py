@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
-from compiler.deploy.running import listening, look_at
+from compiler.deploy.running import listening, oldest
 from compiler.plan import Listen, Process
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Try to listen on every port, as its process would."""
-    owners: dict[int, int] | None = None
+    owners: dict[int, frozenset[int]] | None = None
     free = []
     for process in subject.plan.processes:
         for item in process.listens:
@@ -23,7 +23,7 @@ def check(subject: Subject) -> Iterator[Finding]:
                 free.append(str(item.port))
                 continue
             owners = listening() if owners is None else owners
-            yield _taken(process, item, error, owners.get(item.port))
+            yield _taken(process, item, error, owners.get(item.port, frozenset()))
     if free:
         yield passed("ports", subject.plan.name, f"free: {', '.join(free)}")
 
@@ -42,7 +42,7 @@ def _bind(item: Listen) -> OSError | None:
     return None
 
 
-def _taken(process: Process, item: Listen, error: OSError, pid: int | None) -> Finding:
+def _taken(process: Process, item: Listen, error: OSError, pids: frozenset[int]) -> Finding:
     where = f"port {item.port}"
     what = f"{process.name} wants it ({item.purpose})"
     if error.errno != errno.EADDRINUSE:
@@ -50,7 +50,7 @@ def _taken(process: Process, item: Listen, error: OSError, pid: int | None) -> F
             "ports", where, f"{what} on {item.host}: {error.strerror}",
             "frontend.host, or another port",
         )  # fmt: skip
-    holder = look_at(pid) if pid else None
+    holder = oldest(pids - {0})
     if holder is not None and holder.argv == process.argv:
         return warned(
             "ports", where, f"{what}, and runs there already (pid {holder.pid})",
