@@ -85,7 +85,7 @@ def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
             workers=tuple(str(worker.name) for worker in served),
             total_bytes=total,
             token_bytes=max(
-                cached_bytes(shape, _ranks(worker), value_bytes(worker.engine_args), cache.mode)
+                cached_bytes(shape, worker.ranks, value_bytes(worker.engine_args), cache.mode)
                 for worker in served
             ),
             chunk_tokens=cache.chunk_size,
@@ -103,7 +103,7 @@ def worker_budgets(
     """
     found = []
     for worker in _workers(plan):
-        ranks, block = _ranks(worker), worker.engine_args.get("block_size")
+        ranks, block = worker.ranks, worker.engine_args.get("block_size")
         found.append(
             WorkerBudget(
                 name=str(worker.name),
@@ -132,7 +132,7 @@ def host_claims(plan: Plan) -> Iterator[tuple[str, int, int]]:
     """Give each process that takes host memory for KV: its name, its ranks, bytes in all."""
     for process in plan.processes:
         if process.memory.host_bytes:
-            yield str(process.name), _ranks(process), process.memory.host_bytes
+            yield str(process.name), process.ranks, process.memory.host_bytes
 
 
 def host_bytes(plan: Plan) -> int:
@@ -151,8 +151,3 @@ def shared_bytes(plan: Plan) -> int:
 
 def _workers(plan: Plan) -> list[Process]:
     return [process for process in plan.processes if process.kind is Kind.WORKER]
-
-
-def _ranks(process: Process) -> int:
-    given = process.engine_args.get("tensor_parallel_size", 1)
-    return given if isinstance(given, int) else 1

@@ -175,6 +175,12 @@ class Process:
     tiers: tuple[Tier, ...] = ()
     stop_s: int
 
+    @property
+    def ranks(self) -> int:
+        """Give how many parts a worker computes and caches in, one on each of its GPUs."""
+        given = self.engine_args.get("tensor_parallel_size", 1)
+        return given if isinstance(given, int) else 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:

@@ -23,6 +23,9 @@ MANIFEST = ".dync.json"
 STATE_FOLDERS = ("logs", "run")
 """What a running bundle writes itself: carried over to the next build as the same files."""
 
+BYTECODE = "__pycache__"
+"""What Python keeps beside modules of lib/ that an engine has loaded; the next build drops it."""
+
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -128,6 +131,7 @@ def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
 def _present(place: Path) -> Iterator[str]:
     for folder, names, files in os.walk(place):
         relative = Path(folder).relative_to(place)
+        names[:] = [name for name in names if name != BYTECODE]
         if relative == Path("."):
             for listed in (names, files):  # a link to nothing is listed as a file
                 listed[:] = [name for name in listed if name not in STATE_FOLDERS]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 WITHIN_S = 5
+_LONGEST_LINE = 1 << 20
 open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
 """What a request may end with where no answer comes; urllib's own errors are OSErrors."""
@@ -49,7 +50,7 @@ def posted(
         headers["Authorization"] = f"Bearer {key}"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with open_url(request, timeout=timeout_s) as response:
-        yield iter(response)
+        yield iter(lambda: response.readline(_LONGEST_LINE), b"")
 
 
 def said(error: Exception) -> str:

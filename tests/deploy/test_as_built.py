@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from compiler.deploy import running as running_module
 from compiler.deploy.finding import Verdict
-from compiler.deploy.running import UNSEEN, Running, listening, look_at, running
+from compiler.deploy.running import UNSEEN, Running, listening, look_at, oldest, running
 from compiler.deploy.verify.as_built import as_built
 from compiler.plan import Launch, Plan, Process
 from compiler.units import unit_environment
@@ -64,6 +65,15 @@ def test_as_it_was_built(worker: Process) -> None:
     ]
 
 
+def test_a_tiers_password_is_expected_and_never_shown(server: Process) -> None:
+    name, word = "LMCACHE_RESP_PASSWORD", "geheim"
+    process = replace(server, secrets={name: "/etc/dync/redis"})
+    seen = alive(process, **{name: word})
+    assert said(process, seen) == [(Verdict.PASS, "program and environment as built (pid 7)")]
+    other = said(process, replace(seen, argv=("redis-cli", "-p", "1")))
+    assert word not in str(other)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "text"),
     [
@@ -72,11 +82,31 @@ def test_as_it_was_built(worker: Process) -> None:
             "/etc/x.yaml",
             "LMCACHE_CONFIG_FILE=/etc/x.yaml is in its environment; the bundle does not set it",
         ),
+        (
+            "LMCACHE_REDIS_PASSWORD",
+            "geheim",
+            "LMCACHE_REDIS_PASSWORD=… is in its environment; the bundle does not set it",
+        ),
         ("PYTHONHASHSEED", "1", "PYTHONHASHSEED=1 in its environment; the bundle sets 0"),
     ],
 )
 def test_a_stray_variable_is_named(worker: Process, variable: str, value: str, text: str) -> None:
     assert said(worker, alive(worker, **{variable: value})) == [(Verdict.FAIL, text)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LMCACHE_REMOTE_URL", "redis://:hunter2@10.0.0.5:6379"),
+        ("LMCACHE_EXTRA_CONFIG", '{"password": "hunter2"}'),
+        ("VLLM_SOME_TOKEN", "hunter2"),
+    ],
+)
+def test_what_may_hold_a_secret_is_not_shown(worker: Process, name: str, value: str) -> None:
+    stray = said(worker, alive(worker, **{name: value}))
+    other = said(replace(worker, env={**worker.env, name: "x"}), alive(worker, **{name: value}))
+    assert stray[0][0] is other[0][0] is Verdict.FAIL
+    assert "hunter2" not in str((stray, other))
 
 
 def test_what_its_unit_sets_is_no_stray(plan: Plan, worker: Process) -> None:
@@ -145,7 +175,7 @@ def test_a_live_process_is_read_from_the_system(plan: Plan) -> None:
     """This very process listens on a port of its own, and is found by it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert listening()[port] == os.getpid()
+        assert listening()[port] == {os.getpid()}
         first = plan.processes[0]
         mine = replace(first, listens=(replace(first.listens[0], port=port),))
         found = running(replace(plan, processes=(mine,)))
@@ -165,3 +195,19 @@ def test_a_live_process_is_read_from_the_system(plan: Plan) -> None:
     assert seen.pid == os.getpid()
     assert seen.environment is not None
     assert look_at(2**22 + 1) is None
+
+
+@pytest.mark.parametrize("worker", [300, 32_000])
+def test_a_worker_is_told_from_its_child_by_age_where_numbers_wrapped(
+    worker: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = 32_300 - worker
+    started = {worker: 100.0, child: 131.5}
+    monkeypatch.setattr(
+        running_module, "look_at", lambda pid: replace(UNSEEN, pid=pid, started_s=started[pid])
+    )
+    found = oldest([child, 0, worker])
+    assert found is not None
+    assert found.pid == worker
+    assert oldest([0]) is UNSEEN
+    assert oldest([]) is None

@@ -89,7 +89,7 @@ def test_a_connector_that_gave_up_is_not_taken_for_a_cache() -> None:
     """The engine's own cache serves the repeated prompt; the worker is healthy all the time."""
     read = reading("connector-v1", "agg-cpu", "aggregated-0", "lmcache")
     assert read.own == 384.0
-    assert read.stored_chunks == 0
+    assert read.stored_objects == 0
     found = list(judge_cache(read))
     assert verdicts(found) == {"cache-store": Verdict.FAIL, "cache-load": Verdict.FAIL}
     assert "which is not LMCache" in found[1].message
@@ -117,9 +117,9 @@ def test_how_far_a_prompt_came(served: CacheReading, change: dict[str, float], s
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
-        ({"stored_chunks": 0}, Verdict.FAIL),
-        ({"stored_chunks": 3}, Verdict.WARN),
-        ({"stored_chunks": 5}, Verdict.PASS),
+        ({"stored_objects": 0}, Verdict.FAIL),
+        ({"stored_objects": 3}, Verdict.WARN),
+        ({"stored_objects": 5}, Verdict.PASS),
     ],
 )
 def test_what_was_stored(served: CacheReading, change: dict[str, int], verdict: Verdict) -> None:
@@ -127,8 +127,26 @@ def test_what_was_stored(served: CacheReading, change: dict[str, int], verdict: 
     assert verdicts(found)["cache-store"] is verdict
 
 
+@pytest.mark.parametrize(
+    ("objects", "verdict", "says"),
+    [
+        (8, Verdict.PASS, "4 of 4"),  # on two H200 of one worker: 32 objects for 16 chunks
+        (7, Verdict.WARN, "3 of 4"),
+        (4, Verdict.PASS, "4 of 4"),  # latent attention: one for all ranks
+        (3, Verdict.WARN, "3 of 4"),
+        (0, Verdict.FAIL, "0 of 4"),
+    ],
+)
+def test_each_rank_stores_its_part_of_a_chunk(
+    served: CacheReading, objects: int, verdict: Verdict, says: str
+) -> None:
+    found = next(judge_cache(replace(served, ranks=2, stored_objects=objects)))
+    assert found.verdict is verdict
+    assert found.message == f"{says} chunks of the new prompt were stored"
+
+
 def test_counters_that_are_not_there_prove_nothing(served: CacheReading) -> None:
-    found = list(judge_cache(replace(served, stored_chunks=None, loaded=None)))
+    found = list(judge_cache(replace(served, stored_objects=None, loaded=None)))
     assert verdicts(found) == {"cache-load": Verdict.SKIP}
 
 
@@ -164,6 +182,19 @@ def test_a_transfer_names_its_rate(moved: TransferReading) -> None:
     found = judge_transfer(replace(moved, moved_s=0.02, first_s=0.01))
     assert found.verdict is Verdict.PASS
     assert found.message == "NIXL moved 14.7 MB in 2 transfers and 20 ms, 0.737 GB/s"
+
+
+def test_ranks_that_read_at_once_are_not_added_up(moved: TransferReading) -> None:
+    start, stored_at, after = (recorded("disagg", tag) for tag in ("before", "cold", "warm"))
+    decode = replace(
+        process(plan("disagg-cpu"), "decode-0"), engine_args={"tensor_parallel_size": 2}
+    )
+    assert moved.first_s is not None
+    found = transfer_reading(decode, start, stored_at, after, moved.compute_s)
+    assert (found.moved_s, found.first_s) == (moved.moved_s / 2, moved.first_s / 2)
+    assert found.moved_bytes == moved.moved_bytes
+    said = judge_transfer(replace(found, moved_s=0.01, first_s=0.005)).message
+    assert said == "NIXL moved 14.7 MB in 2 transfers of 2 ranks at once and 10 ms, 1.47 GB/s"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +260,10 @@ def test_prompts_are_new() -> None:
         ("OSError: [Errno 28] No space left on device", Verdict.FAIL),
         ("Insufficient /dev/shm capacity for 20 GB, falling back to pickle", Verdict.WARN),
         ("NIXL compatibility hash mismatch", Verdict.FAIL),
+        (
+            "AssertionError: Local block size 32 is not divisible by remote block size 64",
+            Verdict.FAIL,
+        ),
         ("FileStore::keep_alive failed opening owned file path=x", Verdict.FAIL),
     ],
 )

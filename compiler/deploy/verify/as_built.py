@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
@@ -11,6 +12,8 @@ from compiler.plan import Launch, OffForm, Process
 _DECIDES = ("LMCACHE_", "VLLM_", "UCX_", "NIXL_", "DYN_", "PYTHONHASHSEED", "PROMETHEUS_MULTIPROC")
 """Variables that change what a process does with KV, and that no log tells of."""
 _OWN = ("VLLM_API_KEY", "DYN_SYSTEM_")
+_SECRET = re.compile(r"PASS|TOKEN(?!S)|KEY|SECRET")
+_HOLDS_SECRET = re.compile(r"://[^/\s]*@|pass|token|secret|key", re.IGNORECASE)
 _RESTART = "restart it with the bundle's launch.sh or systemd units, whose environment is closed"
 
 
@@ -44,6 +47,7 @@ def as_built(
             "to keep it, write it in the profile and build again",
         )
     environment = _launch(process, form).env if form == "off" else process.env
+    given = (*given, *process.secrets)  # read from files when it starts; their values are not shown
     left_out = (*process.switch_env, *(name for name in given if name not in environment))
     wrong = list(_wrong(environment, alive.environment, left_out))
     if form == "other":  # nobody promised that it sets the same
@@ -114,6 +118,14 @@ def form_of(process: Process, alive: Running) -> str:
     return "switched" if same else "other"
 
 
+def is_switched(process: Process, alive: Running) -> bool:
+    """Return whether a launch-time switch makes a process differ from what was built."""
+    live = alive.environment
+    return form_of(process, alive) in ("off", "switched") or any(
+        live is not None and live.get(name) != process.env.get(name) for name in process.switch_env
+    )
+
+
 def _switched(process: Process, argv: tuple[str, ...]) -> str:
     return ", ".join(
         f"{name}={argv[index]} (built {process.argv[index]})"
@@ -137,8 +149,16 @@ def _wrong(
         if not name.startswith(_DECIDES) or name.startswith(_OWN) or name in switches:
             continue
         if name not in built:
-            yield f"{name}={live[name][:80]} is in its environment; the bundle does not set it"
+            value = _shown(name, live[name])
+            yield f"{name}={value} is in its environment; the bundle does not set it"
         elif name not in live:
             yield f"{name} is missing from its environment; the bundle sets {built[name]}"
         elif live[name] != built[name]:
-            yield f"{name}={live[name][:80]} in its environment; the bundle sets {built[name]}"
+            value = _shown(name, live[name])
+            yield f"{name}={value} in its environment; the bundle sets {built[name]}"
+
+
+def _shown(name: str, value: str) -> str:
+    """Return a variable's value for a person to read; what may hold a secret is left out."""
+    hides = _SECRET.search(name) or _HOLDS_SECRET.search(value)
+    return "…" if hides else value[:80]

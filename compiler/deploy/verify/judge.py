@@ -39,16 +39,27 @@ def judge_cache(reading: CacheReading) -> Iterator[Finding]:
 
 
 def _judge_stored(reading: CacheReading) -> Iterator[Finding]:
-    if reading.stored_chunks is None:
+    if reading.stored_objects is None:
         return
     wanted = reading.probe.tokens // reading.probe.chunk
-    text = f"{reading.stored_chunks} of {wanted} chunks of the new prompt were stored"
-    if reading.stored_chunks >= wanted:
+    stored = whole_chunks(reading.stored_objects, wanted, reading.ranks)
+    text = f"{stored} of {wanted} chunks of the new prompt were stored"
+    if stored >= wanted:
         yield passed("cache-store", reading.server, text)
-    elif reading.stored_chunks > 0:
+    elif stored > 0:
         yield warned("cache-store", reading.server, text, _hint(reading))
     else:
         yield failed("cache-store", reading.server, text, _hint(reading))
+
+
+def whole_chunks(objects: int, wanted: int, ranks: int) -> int:
+    """Give how many chunks these objects of a cache server are.
+
+    Each rank's part of a chunk is one object, but latent attention has one for all ranks (lmcache
+    0.5.6 vllm_multi_process_adapter.py, kv_world_size). At most one a chunk is taken for that;
+    whether it was a rank that stored nothing, cache-load shows.
+    """
+    return objects if objects <= wanted else objects // ranks
 
 
 def _why_nothing(reading: CacheReading) -> str:
@@ -90,9 +101,10 @@ def judge_transfer(reading: TransferReading) -> Finding:
             "NIXL moved no byte: the worker computed the prompt itself",
             _LOG_HINT.format(name=reading.worker),
         )
+    of_ranks = f" of {reading.ranks} ranks at once" if reading.ranks > 1 else ""
     moved = (
-        f"NIXL moved {reading.moved_bytes / 1e6:.1f} MB in {reading.moves:.0f} transfers and "
-        f"{reading.moved_s * 1e3:.0f} ms{_rate(reading)}"
+        f"NIXL moved {reading.moved_bytes / 1e6:.1f} MB in {reading.moves:.0f} transfers{of_ranks} "
+        f"and {reading.moved_s * 1e3:.0f} ms{_rate(reading)}"
     )
     if reading.first_s and reading.compute_s and reading.first_s > reading.compute_s:
         return warned(

@@ -98,6 +98,12 @@ _SIGNS = (
         "NIXL does not work between these workers",
         "both sides need the same stack, dtype, block size and hybrid KV cache manager",
     ),
+    # vllm 0.32.0 kv_connector/utils.py, block_size_ratio: every request gets 500 (seen).
+    Sign(
+        re.compile(r"Local block size \d+ is not divisible by remote block size"),
+        "NIXL does not work between these workers: their block sizes do not fit",
+        "the same engine_args: {block_size: …} on both sides",
+    ),
     Sign(
         re.compile(r"NIXL_ERR_\w+"),
         "a transfer by NIXL failed",

@@ -28,6 +28,7 @@ from compiler.plan import Kind, Plan, Process
 from compiler.topology import Role
 
 _EXTRA_ROUNDS = 2
+_STILL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Probing:
         """Prove workers of one cache: the first stores, the others load, then the first too."""
         prompt, server = unique_prompt(self.probe.tokens), cache_server_of(self.plan, group[0])
         watched = [*group, *([server] if server else [])]
-        cold, stored = self._store(ways[0], prompt, server)
+        cold, stored = self._store(ways[0], prompt, server, group[0].ranks)
         self._overwrite(ways[0])  # the others never had it in their blocks
         pairs = list(zip(group, ways, strict=True))
         for worker, way in [*pairs[1:], pairs[0]]:
@@ -95,7 +96,9 @@ class Probing:
         watched = [item for item in self.plan.processes if item.kind is not Kind.FRONTEND]
         receivers = [item for item in watched if item.role is Role.DECODE and has_nixl(item)]
         start = moment(watched)
-        cold, stored = self._store(way, prompt, self._only_server(caches))
+        cold, stored = self._store(
+            way, prompt, self._only_server(caches), max((it.ranks for it in caches), default=1)
+        )
         stored_at = settled(
             watched, lambda now: all(_grew(start, it, MOVED_BYTES, now) for it in receivers), 1
         )
@@ -139,19 +142,25 @@ class Probing:
         return servers[0] if servers and all(item is servers[0] for item in servers) else None
 
     def _store(
-        self, way: Way, prompt: Sequence[int], server: Process | None
+        self, way: Way, prompt: Sequence[int], server: Process | None, ranks: int
     ) -> tuple[Answer, int | None]:
-        """Send the prompt for the first time; give how many chunks the cache server gained."""
+        """Send the prompt for the first time; give how many objects the cache server gained.
+
+        Ranks that have one object together are waited for no longer than they store nothing more.
+        """
         before = server_status(server) if server else None
         cold = self.ask(way, prompt)
         if server is None or before is None:
             time.sleep(0.5)  # what stores inside the worker shows nothing to wait for
             return cold, None
         wanted, give_up = self.probe.tokens // self.probe.chunk, time.monotonic() + SETTLED_S
+        gained, grew_at = 0, time.monotonic()
         while True:
-            now = server_status(server)
-            gained = now.objects - before.objects if now else 0
-            if gained >= wanted or time.monotonic() > give_up:
+            now, latest = time.monotonic(), server_status(server)
+            found = latest.objects - before.objects if latest else 0
+            gained, grew_at = (found, now) if found != gained else (gained, grew_at)
+            is_still = gained >= wanted and now > grew_at + _STILL_S
+            if gained >= wanted * ranks or is_still or now > give_up:
                 return cold, max(gained, 0)
             time.sleep(0.1)
 

@@ -33,7 +33,8 @@ class Probe:
 class CacheReading:
     """One repeated prompt on one worker; tokens, None where a counter is not there.
 
-    stored_chunks: what its first run added to the cache server. loaded, own: what LMCache and the
+    stored_objects: what its first run added to the cache server, where ranks store one each for a
+    chunk. loaded, own: what LMCache and the
     engine's own cache served when it was repeated. found: what the cache server found of it then.
     receives: whether NIXL brings this worker its KV; the same counter counts that too.
     """
@@ -41,7 +42,8 @@ class CacheReading:
     worker: str
     server: str
     probe: Probe
-    stored_chunks: int | None
+    ranks: int
+    stored_objects: int | None
     asked: float | None
     loaded: float | None
     own: float | None
@@ -51,13 +53,15 @@ class CacheReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferReading:
-    """What NIXL brought to one worker: bytes, transfers, their seconds together, failures.
+    """What NIXL brought to one worker: bytes, transfers, a rank's seconds together, failures.
 
-    first_s: the transfer of a prompt that was new; compute_s: what computing that prompt took on
-    the prefill worker. Both None where unknown.
+    Its ranks read their parts at the same time, and its counters add them up. first_s: the transfer
+    of a prompt that was new; compute_s: what computing that prompt took on the prefill worker. Both
+    None where unknown.
     """
 
     worker: str
+    ranks: int
     moved_bytes: float | None
     moves: float
     moved_s: float
@@ -71,7 +75,7 @@ def cache_reading(
     server: Process | None,
     probe: Probe,
     between: tuple[Moment, Moment],
-    stored_chunks: int | None,
+    stored_objects: int | None,
 ) -> CacheReading:
     """Read what a repeated prompt did between two moments."""
     before, after = between
@@ -80,7 +84,8 @@ def cache_reading(
         worker=name,
         server=server.name if server else name,
         probe=probe,
-        stored_chunks=stored_chunks,
+        ranks=worker.ranks,
+        stored_objects=stored_objects,
         asked=after.grown(before, name, ASKED),
         loaded=after.grown(before, name, LOADED),
         own=after.grown(before, name, OWN),
@@ -92,13 +97,14 @@ def transfer_reading(
     worker: Process, start: Moment, stored_at: Moment, after: Moment, compute_s: float | None
 ) -> TransferReading:
     """Read NIXL's counters of a worker: of all prompts, and of the first alone."""
-    name = worker.name
+    name, ranks = worker.name, worker.ranks
     return TransferReading(
         worker=name,
+        ranks=ranks,
         moved_bytes=after.grown(start, name, MOVED_BYTES),
         moves=after.grown(start, name, MOVES) or 0.0,
-        moved_s=after.grown(start, name, MOVED_S) or 0.0,
+        moved_s=(after.grown(start, name, MOVED_S) or 0.0) / ranks,
         failures=sum(after.grown(start, name, metric) or 0.0 for metric in FAILURES),
-        first_s=stored_at.grown(start, name, MOVED_S) or None,
+        first_s=(stored_at.grown(start, name, MOVED_S) or 0.0) / ranks or None,
         compute_s=compute_s,
     )
