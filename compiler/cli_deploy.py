@@ -26,6 +26,9 @@ _overwrite = click.option(
     "--overwrite", is_flag=True, help="Also replace units and files that were changed by hand."
 )
 _no_start = click.option("--no-start", is_flag=True, help="Put in place and enable only.")
+_no_verify = click.option(
+    "--no-verify", is_flag=True, help="Call it serving once it answers, without a proof."
+)
 _deployment = click.argument("deployment", metavar="DEPLOYMENT")
 
 
@@ -49,6 +52,7 @@ def refusing(function: F) -> F:
 @root_option
 @user_option
 @_no_start
+@_no_verify
 @_overwrite
 @click.option(
     "--create-user", is_flag=True, help="Make the account deploy.user if it is not there."
@@ -66,14 +70,15 @@ def install(
     root: str,
     for_user: bool,
     no_start: bool,
+    no_verify: bool,
     overwrite: bool,
     create_user: bool,
     passed: tuple[str, ...],
 ) -> None:
-    """Install a bundle under systemd and wait until it serves.
+    """Install a bundle under systemd, wait until it answers, and prove that it caches.
 
     A deployment that is there already is upgraded: only processes whose own files changed restart,
-    and if the new generation does not serve, the old one comes back.
+    and if the new generation does not serve, or `dync verify` fails, the old one comes back.
     """
     from compiler.deploy.host import read_plan
     from compiler.deploy.install import Choices, WentBack
@@ -81,7 +86,9 @@ def install(
     from compiler.deploy.passed import keep
 
     host = host_of(root, for_user)
-    choices = Choices(start=not no_start, overwrite=overwrite, create_user=create_user)
+    choices = Choices(
+        start=not no_start, verify=not no_verify, overwrite=overwrite, create_user=create_user
+    )
     if passed:
         keep(
             host, read_plan(Path(bundle)).name, {name: os.environ.get(name, "") for name in passed}

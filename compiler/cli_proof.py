@@ -94,13 +94,17 @@ def verify(
     BUNDLE is a bundle's folder, or the name of what is installed, however it was started. A new
     prompt is sent twice; it stays in the cache, with at most one more.
     """
+    from compiler.deploy.finding import Verdict
     from compiler.deploy.place import find_place
     from compiler.deploy.verify import verify as prove
+    from compiler.deploy.verify.record import keep
     from compiler.report.findings import console_for
     from compiler.report.proof import print_proof, proof_json
 
     place = find_place(host_of("/", for_user), deployment)
     proof = prove(place, tokens, timeout_s)
+    if any(item.check == "as-built" and item.verdict is Verdict.PASS for item in proof.findings):
+        keep(place, proof)  # of what does not run there is nothing to remember
     if style == "json":
         click.echo(proof_json(proof), nl=False)
     else:

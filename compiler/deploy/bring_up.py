@@ -58,9 +58,10 @@ def _differs(deployment: Deployment, number: int | None, new: Bundle, name: Proc
     return own_texts(old, name) != own_texts(new, name)
 
 
-def bring_up(deployment: Deployment, systemd: Systemd, number: int, say: Say) -> None:
+def bring_up(deployment: Deployment, systemd: Systemd, number: int, say: Say) -> float:
     """Start what does not run, then restart what is outdated, each until it is ready.
 
+    Returns the seconds until a completion was answered in the end.
     Errors: NotReady for the first that fails; the rest is left as it is.
     """
     plan = deployment.plan(number)
@@ -80,7 +81,7 @@ def bring_up(deployment: Deployment, systemd: Systemd, number: int, say: Say) ->
         pending -= (
             {process.name, *restarted_with(plan, process.name)} if verb == "restart" else set()
         )
-    _until_serving(systemd, plan, say)
+    return _until_serving(systemd, plan)
 
 
 def _until_ready(systemd: Systemd, plan: Plan, process: Process, verb: str, say: Say) -> None:
@@ -113,14 +114,14 @@ def _until_ready(systemd: Systemd, plan: Plan, process: Process, verb: str, say:
         say(f"{unit} ready after {took:.0f} s")
 
 
-def _until_serving(systemd: Systemd, plan: Plan, say: Say) -> None:
+def _until_serving(systemd: Systemd, plan: Plan) -> float:
     """Ask for a completion, through the unit that a boot waits for."""
     begun, serving = time.monotonic(), serving_unit(plan.name)
     target = target_unit(plan.name)
     is_up = systemd.show([target])[target].active == "active"
     if systemd.begin("start", serving if is_up else target).wait():
         raise NotReady(serving, "had no completion")
-    say(f"{plan.name} serves at {plan.url} (asked for {time.monotonic() - begun:.0f} s)")
+    return time.monotonic() - begun
 
 
 def _states(systemd: Systemd, plan: Plan) -> dict[str, UnitState]:

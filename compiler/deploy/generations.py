@@ -116,6 +116,8 @@ def _point(link: Path, number: int) -> None:
 def drop(deployment: Deployment, number: int) -> None:
     """Remove a generation; a part of one that cannot be removed is none."""
     shutil.rmtree(deployment.folder(number), ignore_errors=True)
+    with suppress(OSError):
+        deployment.proof(number).unlink()
 
 
 def prune(deployment: Deployment, running: set[int]) -> None:

@@ -126,6 +126,10 @@ class Deployment:
         """Give a generation's folder on this machine."""
         return self.home / "generations" / str(number)
 
+    def proof(self, number: int) -> Path:
+        """Return where the result of a generation's proof is kept."""
+        return self.home / "proofs" / f"{number}.json"
+
     def plan(self, number: int) -> Plan:
         """Read a generation's plan.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compiler.deploy.bring_up import NotReady, Say, bring_up, stop
@@ -18,6 +18,7 @@ from compiler.deploy.generations import (
     running_generation,
 )
 from compiler.deploy.host import Deployment, Host, Refused, read_plan
+from compiler.deploy.place import installed_place
 from compiler.deploy.placement import drop_ins, place, refuse_foreign, unplace
 from compiler.deploy.requirements import (
     create_account,
@@ -27,15 +28,20 @@ from compiler.deploy.requirements import (
 )
 from compiler.deploy.systemd import Systemd
 from compiler.deploy.tier_folders import make_tier_folders, tier_data
+from compiler.deploy.verify.first_start import in_words, prove_in_time
 from compiler.plan import Plan
 from compiler.units import service_units, target_unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """How to install: what the options of the command say."""
+    """How to install: what the options of the command say.
+
+    verify: whether a generation must be proved before it is called serving.
+    """
 
     start: bool = True
+    verify: bool = True
     overwrite: bool = False
     create_user: bool = False
 
@@ -76,7 +82,8 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say) -> None:
         for path in drop_ins(deployment, (*service_units(plan), target_unit(plan.name))):
             say(f"kept drop-in {path}")
         if host.is_here and choices.start:
-            _start(_Step(deployment=deployment, systemd=systemd, number=number, old=old, say=say))
+            step = _Step(deployment=deployment, systemd=systemd, number=number, old=old, say=say)
+            _start(step, choices)
         elif host.is_here:
             _reload_if_running(systemd)
 
@@ -107,7 +114,7 @@ def rollback(deployment: Deployment, to: int | None, choices: Choices, say: Say)
             step = _Step(
                 deployment=deployment, systemd=systemd, number=number, old=current, say=say
             )
-            _start(step)
+            _start(step, replace(choices, verify=False))  # an operator's word is enough to go back
         elif deployment.host.is_here:
             _reload_if_running(systemd)
     return number
@@ -135,6 +142,7 @@ def uninstall(deployment: Deployment, *, purge: bool, overwrite: bool, say: Say)
             for unfinished in deployment.home.glob(".*.dync-new"):
                 unfinished.unlink()
             shutil.rmtree(deployment.home / "generations")
+            shutil.rmtree(deployment.home / "proofs", ignore_errors=True)
         if runs:
             systemd.reload()
         own = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
@@ -198,7 +206,8 @@ def _undo(deployment: Deployment, number: int, old: int | None, plan: Plan) -> N
         place(deployment, old, number)
     drop(deployment, number)
     if old is None:
-        shutil.rmtree(deployment.home / "generations", ignore_errors=True)
+        for folder in ("generations", "proofs"):
+            shutil.rmtree(deployment.home / folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +221,8 @@ class _Step:
     say: Say
 
 
-def _start(step: _Step) -> None:
-    """Make the new generation run; else the old one again.
+def _start(step: _Step, choices: Choices) -> None:
+    """Make the new generation run and prove it; else the old one again.
 
     Errors: WentBack.
     """
@@ -221,12 +230,33 @@ def _start(step: _Step) -> None:
     try:
         systemd.reload()
         stop(systemd, _left_over(deployment, step.number, step.old))
-        bring_up(deployment, systemd, step.number, step.say)
+        asked_s = bring_up(deployment, systemd, step.number, step.say)
+        said = _prove(step) if choices.verify else ""
+        plan = deployment.plan(step.number)
+        step.say(f"{plan.name} serves at {plan.url} (asked for {asked_s:.0f} s){said}")
     except (NotReady, Refused, KeyboardInterrupt) as error:
         raise _go_back(step, error) from error
     states = systemd.show(service_units(deployment.plan(step.number)))
     running = {running_generation(deployment, state.main_pid) for state in states.values()}
     prune(deployment, {found for found in running if found is not None})
+
+
+def _prove(step: _Step) -> str:
+    """Run `dync verify` on a generation that answers, once for each; return what to say of it.
+
+    Errors: NotReady where it does not do what it was built for.
+    """
+    deployment = step.deployment
+    try:
+        proof = prove_in_time(lambda: installed_place(deployment.host, deployment.name))
+    except Exception as error:
+        raise NotReady(target_unit(deployment.name), f"could not be proved: {error!r}") from error
+    proof.keep()
+    if proof.is_refuted:
+        hint = "to look at it as it runs: dync install --no-verify, then dync verify"
+        why = "\n  ".join(("answers, but is not proved:", *proof.record.failures, hint))
+        raise NotReady(target_unit(deployment.name), why)
+    return f", {in_words(proof)}"
 
 
 def _go_back(step: _Step, error: BaseException) -> WentBack:

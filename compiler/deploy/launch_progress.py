@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from compiler.deploy.launching import is_alive
@@ -37,21 +37,31 @@ class ProcessProgress:
 _STARTED = re.compile(r"dync: (\S+) started \(pid (\d+), log \S+\)\Z")
 _READY = re.compile(r"dync: (\S+) ready after ([\d.]+ s)\Z")
 _SERVES = re.compile(r"dync: (\S+) serves at (\S+) after ([\d.]+ s)\Z")
+_PROVE = re.compile(r"dync: to prove that ")
 _STOPPING = re.compile(r"dync: SIG\w+: stopping \(once more to kill at once\)\Z")
 _STOPPED = re.compile(r"dync: stopped\Z")
 _ENDED = re.compile(r"dync: error: (\S+) (?:ended with status|is not ready after)")
-_WITHOUT = re.compile(r"dync: ENABLE_LMCACHE=\S+ replaces the built 1\Z")
+_SWITCHED = re.compile(r"dync: (\w+)=\S+ replaces the built ")
+_WITHOUT = "ENABLE_LMCACHE"
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """A whole launch; serves_after is empty until it serves."""
+    """A whole launch; serves_after is empty until it serves.
+
+    proof: what is known of whether it does what it was built for; a switch that replaced what was
+    built stands in `switched`.
+    """
 
     name: str
     url: str
     processes: dict[ProcessName, ProcessProgress]
     left_out_without_lmcache: tuple[ProcessName, ...]
     serves_after: str = ""
+    proof: str = ""
+    is_proving: bool = False
+    is_refuted: bool = False
+    switched: set[str] = field(default_factory=set)
     is_stopping: bool = False
     is_over: bool = False
 
@@ -75,6 +85,16 @@ class Progress:
             ),
         )
 
+    @property
+    def is_to_be_proved(self) -> bool:
+        """Whether it answers, and nothing is known yet of what it does."""
+        return bool(self.serves_after) and not (self.proof or self.is_refuted)
+
+    @property
+    def is_without_lmcache(self) -> bool:
+        """Whether it was asked to run without LMCache: then there is nothing of it to prove."""
+        return _WITHOUT in self.switched
+
     def read(self, line: str, now_s: float) -> bool:
         """Take one line in; False where it says something that only a person understands."""
         if found := _STARTED.match(line):
@@ -85,6 +105,8 @@ class Progress:
             process.stage, process.took = Stage.READY, found[2]
         elif found := _SERVES.match(line):
             self.serves_after = found[3]
+        elif _PROVE.match(line):
+            pass  # for whoever starts launch.sh alone
         elif _STOPPING.match(line):
             self.is_stopping = True
         elif _STOPPED.match(line):
@@ -107,8 +129,9 @@ class Progress:
         if found := _ENDED.match(line):
             self._process(found[1]).stage = Stage.ENDED
             self.is_stopping = True
-        elif _WITHOUT.match(line):
-            for name in self.left_out_without_lmcache:
+        elif found := _SWITCHED.match(line):
+            self.switched.add(found[1])
+            for name in self.left_out_without_lmcache if self.is_without_lmcache else ():
                 self.processes[name].stage = Stage.LEFT_OUT
         return False
 

@@ -18,6 +18,7 @@ from compiler.plan import ProcessName
 
 LOG = "launch.log"
 _TAIL_BYTES = 8192
+_LOOK_S = 0.25
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -36,39 +37,42 @@ def become_launch(bundle: Path) -> NoReturn:
 class Launch:
     """A launch.sh that runs; behind, it outlives this process and writes logs/launch.log.
 
-    In front it dies with this process, however that ends. Its error lines come among the others
-    where both would reach one terminal.
+    In front it dies with this process, however that ends. Its error lines come among the others.
     Errors: Refused where it cannot be run.
     """
 
-    def __init__(self, bundle: Path, *, behind: bool, merge: bool = True) -> None:
+    def __init__(self, bundle: Path, *, behind: bool) -> None:
         self.bundle = bundle
+        self._is_asked = False
         self._behind = behind
         argv = _argv(bundle)
         if not behind and (guard := shutil.which("setpriv")):
             argv = [guard, "--pdeathsig", "TERM", "--", *argv]
-        errors = subprocess.STDOUT if behind or merge else None
         try:
             if behind:
                 (bundle / "logs").mkdir(exist_ok=True)
                 place = bundle / "logs" / LOG
                 with open(place, "wb") as out:
-                    self._process = self._start(argv, out.fileno(), errors)
+                    self._process = self._start(argv, out.fileno())
                 self._lines = os.open(place, os.O_RDONLY)
             else:
                 self._lines, writing = os.pipe()
                 os.set_blocking(self._lines, False)
-                self._process = self._start(argv, writing, errors)
+                self._process = self._start(argv, writing)
                 os.close(writing)
         except OSError as error:
             raise Refused(f"cannot launch {bundle}: {error.strerror or error}") from error
         self._rest = b""
 
     @staticmethod
-    def _start(argv: list[str], out: int, errors: int | None) -> subprocess.Popen[bytes]:
+    def _start(argv: list[str], out: int) -> subprocess.Popen[bytes]:
         # A session of its own: a Ctrl-C reaches this process alone, which hands it on once.
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def lines(self) -> Iterator[str]:
@@ -93,18 +97,28 @@ class Launch:
         return 128 - status if status < 0 else status
 
     def signal(self, signum: int) -> None:
-        """Hand a signal on."""
+        """Hand a signal on; a second one kills what still runs."""
+        self._is_asked = True
         self._process.send_signal(signum)
 
     def __enter__(self) -> Launch:
         """Give itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close what it reads from; a launch in front that still runs is stopped."""
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Stop what still runs in front, or behind where nobody got to call it serving."""
+        if self._process.poll() is None and (not self._behind or kind is not None):
+            if not self._is_asked:
+                self.signal(signal.SIGTERM)
+            if not self._behind:
+                self._drain()
         os.close(self._lines)
-        if not self._behind and self._process.poll() is None:
-            self.signal(signal.SIGTERM)
+
+    def _drain(self) -> None:
+        """Read what it says until it has ended: it stops its processes one after the other."""
+        while self.ended(_LOOK_S) is None:
+            for _ in self.lines():
+                pass
 
 
 def last_line(bundle: Path, process: ProcessName) -> str:

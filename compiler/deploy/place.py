@@ -43,12 +43,12 @@ def find_place(host: Host, named: str) -> Place:
     """
     folder = Path(named)
     if not (folder / "plan.json").is_file():
-        return _installed(host, named)
+        return installed_place(host, named)
     plan = read_plan(folder)
     if runner(folder) is not None:
         return Place(named=named, plan=plan, folder=folder, manager=Manager.LAUNCHER)
     if plan.name in installed_names(host):
-        return _installed(host, plan.name)
+        return installed_place(host, plan.name)
     return Place(named=named, plan=plan, folder=folder, manager=Manager.NONE)
 
 
@@ -65,7 +65,11 @@ def installed(host: Host, name: str) -> Deployment:
     return Deployment(host=host, name=name)
 
 
-def _installed(host: Host, name: str) -> Place:
+def installed_place(host: Host, name: str) -> Place:
+    """Return what is installed on a host by its name.
+
+    Errors: Refused where nothing is.
+    """
     deployment = installed(host, name)
     number = deployment.current
     assert number is not None, "installed_names lists it"

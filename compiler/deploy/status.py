@@ -16,6 +16,7 @@ from compiler.deploy.placement import drop_ins
 from compiler.deploy.running import Running, running
 from compiler.deploy.systemd import Systemd, UnitState
 from compiler.deploy.verify.as_built import form_of
+from compiler.deploy.verify.record import Record, recorded
 from compiler.deploy.web import NO_ANSWER, WITHIN_S, open_url
 from compiler.deploy.wire import Refusal, ask_redis
 from compiler.plan import Plan, Process, ProcessName, Protocol, Ready
@@ -44,12 +45,17 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A whole deployment; generation is None where it is not installed."""
+    """A whole deployment; generation is None where it is not installed.
+
+    proof: how its last proof here ended; None where nothing of it was proved as it is now.
+    """
 
     name: str
+    named: str
     url: str
     manager: str
     generation: int | None
+    proof: Record | None
     processes: tuple[ProcessStatus, ...]
     drop_ins: tuple[Path, ...]
 
@@ -75,9 +81,11 @@ def status(place: Place, metrics: Mapping[str, str]) -> Status:
     units = (*service_units(plan), target_unit(plan.name))
     return Status(
         name=plan.name,
+        named=place.named,
         url=plan.url,
         manager=place.manager.value,
         generation=deployment.current if deployment else None,
+        proof=recorded(place),
         processes=found,
         drop_ins=tuple(drop_ins(deployment, units)) if deployment else (),
     )

@@ -45,11 +45,16 @@ def _headline(progress: Progress) -> Text:
     line = Text.assemble((progress.name, "bold"))
     if progress.is_over:
         return line.append(" has stopped")
+    if progress.is_refuted:
+        return line.append(" answers, but is not proved: it is being stopped")
     if progress.is_stopping:
         return line.append(" is stopping; Ctrl-C once more kills what is left")
+    if progress.is_proving:
+        return line.append(f" answers after {progress.serves_after}, and is being proved")
     if progress.serves_after:
         line.append(" serves at ").append(progress.url, style="green")
-        return line.append(f" after {progress.serves_after}; Ctrl-C stops it")
+        proof = f", {progress.proof}" if progress.proof else ""
+        return line.append(f" after {progress.serves_after}{proof}; Ctrl-C stops it")
     ready = sum(process.stage is Stage.READY for process in progress.processes.values())
     wanted = sum(process.stage is not Stage.LEFT_OUT for process in progress.processes.values())
     return line.append(f" is starting: {ready} of {wanted} processes ready")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Literal
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from compiler.byte_text import GIB
 from compiler.deploy.activity import Fill, Hits, Moved
 from compiler.deploy.status import ProcessStatus, Status
+from compiler.deploy.verify.record import Record
 
 _NUMBERS = ("up", "restarts", "requests", "engine cache", "LMCache")
 _WIDTHS = {"state": 9, "engine cache": 6, "LMCache": 7}
@@ -34,7 +36,7 @@ def status_view(status: Status) -> RenderableType:
     for process in status.processes:
         table.add_row(*_row(process))
     lines = [Text(f"drop-in {path}", style="yellow") for path in status.drop_ins]
-    return Group(head, table, *lines)
+    return Group(head, table, *_proof(status), *lines)
 
 
 def print_status(status: Status, console: Console) -> None:
@@ -50,10 +52,34 @@ def status_json(status: Status) -> str:
         "started_by": status.manager,
         "generation": status.generation,
         "ready": status.is_ready,
+        "proof": _proof_json(status.proof),
         "processes": [_process_json(process) for process in status.processes],
         "drop_ins": [str(path) for path in status.drop_ins],
     }
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def _proof(status: Status) -> Iterator[Text]:
+    proof = status.proof
+    if proof is None:
+        yield Text(f"not proved here: dync verify {status.named}", style="dim")
+    elif proof.is_proved:
+        yield Text(f"proved on {proof.at[:10]} at {proof.at[11:16]} UTC", style="green")
+    else:
+        yield Text(f"not proved on {proof.at[:10]} at {proof.at[11:16]} UTC:", style="bold red")
+        yield from (Text(f"  {line}", style="red") for line in proof.failures)
+
+
+def _proof_json(proof: Record | None) -> dict[str, object] | None:
+    if proof is None:
+        return None
+    return {
+        "at": proof.at,
+        "verdict": proof.verdict.value,
+        "proved": proof.is_proved,
+        "took_s": proof.took_s,
+        "failures": list(proof.failures),
+    }
 
 
 def _process_json(process: ProcessStatus) -> dict[str, object]:

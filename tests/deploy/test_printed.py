@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from compiler.deploy.activity import Activity, Fill, Hits, Moved
 from compiler.deploy.finding import Verdict, failed, passed, warned
 from compiler.deploy.status import ProcessStatus, Status
 from compiler.deploy.verify.proof import ProcessProof, Proof, Timing, Transfer
+from compiler.deploy.verify.record import Record
 from compiler.plan import ProcessName
 from compiler.report.proof import print_proof, proof_json
 from compiler.report.status import print_status, status_json
@@ -32,8 +34,17 @@ PROOF = Proof(
     transfers=(Transfer(worker="decode-0", moved_bytes=14.7e6, moves=2, moved_s=0.02),),
     took_s=3.42,
 )
+RECORD = Record(
+    of="0" * 64,
+    at="2026-11-26T05:40:11Z",
+    verdict=Verdict.PASS,
+    took_s=3.4,
+    failures=(),
+)
 STATUS = Status(
     name="disagg",
+    named="disagg",
+    proof=RECORD,
     url="http://127.0.0.1:8000/v1",
     manager="systemd",
     generation=3,
@@ -127,12 +138,32 @@ def test_a_status() -> None:
         "            -  engine 50%           14.7 MB",
         f"{'':98}s3 ?                 0.73 GB/s",
         f"{'':119}1 failed",
+        "proved on 2026-11-26 at 05:40 UTC",
         "drop-in /etc/systemd/system/dync-disagg.target.d/a.conf",
     ]
 
 
+def test_a_status_says_what_a_failed_proof_found_and_how_to_make_one() -> None:
+    why = "aggregated-0 cache-store: 0 of 4 chunks of the new prompt were stored"
+    failing = replace(RECORD, verdict=Verdict.FAIL, failures=(why,))
+    assert printed(print_status, replace(STATUS, proof=failing, drop_ins=()))[-2:] == [
+        "not proved on 2026-11-26 at 05:40 UTC:",
+        f"  {why}",
+    ]
+    unproved = replace(STATUS, proof=None, drop_ins=())
+    assert printed(print_status, unproved)[-1] == "not proved here: dync verify disagg"
+    assert json.loads(status_json(unproved))["proof"] is None
+
+
 def test_a_status_as_json() -> None:
     found = json.loads(status_json(STATUS))
+    assert found["proof"] == {
+        "at": "2026-11-26T05:40:11Z",
+        "verdict": "pass",
+        "proved": True,
+        "took_s": 3.4,
+        "failures": [],
+    }
     assert (found["ready"], found["generation"]) == (False, 3)
     assert found["processes"][0]["lmcache"] == {"found": 512.0, "asked": 1024.0, "rate": 0.5}
     assert found["processes"][1]["nixl"] == {

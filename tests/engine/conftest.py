@@ -122,7 +122,7 @@ def build(prefix: Path, tmp_path: Path) -> Build:
         options = [word for override in given for word in ("--set", override)]
         command = [sys.executable, "-m", "compiler", "build"]
         command.append(str(ROOT / "profiles" / f"{profile}.yaml"))
-        subprocess.run([*command, "-o", str(bundle), *options], check=True)
+        subprocess.run([*command, "--overwrite", "-o", str(bundle), *options], check=True)
         plan = Plan.from_json((bundle / "plan.json").read_text(encoding="utf-8"))
         return bundle, plan
 

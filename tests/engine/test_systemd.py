@@ -7,6 +7,7 @@ prints are those of benchmarks/recovery.md.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.planting import rewritten
 from compiler.plan import Plan
 from demo.client import ask, long_prompt, metric
 from demo.workshop import cache_folder
@@ -46,6 +48,13 @@ workers:
   - role: aggregated
     engine_args: {enforce_eager: true}
     env: {VLLM_CPU_KVCACHE_SPACE: 1, VLLM_CPU_OMP_THREADS_BIND: "1"}
+"""
+
+
+NIXL_ALONE = """\
+kv-transfer-config:
+  kv_connector: "NixlConnector"
+  kv_role: "kv_producer"
 """
 
 
@@ -159,6 +168,13 @@ def plan(running: Running) -> Plan:
     return running.build(PROFILE, f"workers[1].{OWN_CACHE_OFF}")
 
 
+def proof_s(said: str) -> float:
+    """Give the seconds that the proof of a first start took, of what an install printed."""
+    found = re.search(r" serves at \S+ \(asked for \d+ s\), proved \(([\d.]+) s", said)
+    assert found is not None, said
+    return float(found[1])
+
+
 def test_the_target_is_active_only_once_it_serves(running: Running, plan: Plan) -> None:
     seen: list[tuple[str, bool]] = []
     over = threading.Event()
@@ -181,6 +197,7 @@ def test_the_target_is_active_only_once_it_serves(running: Running, plan: Plan) 
         over.set()
         watcher.join()
     assert done.returncode == 0
+    assert proof_s(done.stdout) < 5
     assert ("active", False) not in seen
     assert ("inactive", False) in seen
     assert seen[-1] == ("active", True)
@@ -273,6 +290,21 @@ def test_an_upgrade_that_cannot_start_goes_back(running: Running, plan: Plan) ->
     assert answers(plan)
     still = running.machine.run("readlink", f"/etc/dync/{plan.name}/current").strip()
     assert still == generation
+
+
+def test_an_upgrade_that_answers_and_never_caches_goes_back(running: Running, plan: Plan) -> None:
+    before = running.pids(plan)
+    running.build(PROFILE, f"workers[1].{OWN_CACHE_OFF}", "workers[0].engine_args.max_num_seqs=8")
+    engine_file = running.folder / PROFILE.stem / "engine" / "prefill-0.yaml"
+    rewritten(engine_file, r"(?s)kv-transfer-config:.*", NIXL_ALONE)
+    done = running.install(PROFILE, "--overwrite")
+    assert done.returncode == 1
+    assert "dync-disagg-cpu.target answers, but is not proved:" in done.stderr
+    assert "0 of 4 chunks of the new prompt were stored" in done.stderr
+    assert ", which serves" in done.stderr
+    after = running.pids(plan)
+    assert {name for name in after if after[name] != before[name]} == {"prefill-0"}
+    assert fresh_hits(plan, "prefill-0") > 0
 
 
 def test_stop_leaves_nothing(running: Running, plan: Plan) -> None:

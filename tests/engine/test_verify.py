@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.gpu.faults import CONNECTOR_ON_CPU
 from benchmarks.planting import by_hand, rewritten
+from compiler.cli_up import NOT_PROVED
 from compiler.plan import Plan
-from demo.workshop import launched
 from tests.engine.conftest import Build, answers, messages, proved, until
 
 pytestmark = pytest.mark.engine
 
+DYNC = [sys.executable, "-m", "compiler"]
 TWO_WORKERS = "workers[0].replicas=2"
 
 
@@ -35,7 +38,7 @@ def healthy(plan: Plan, name: str) -> bool:
 
 
 def test_a_connector_that_never_caches_on_a_cpu(build: Build, random_model: Path) -> None:
-    bundle, plan = build("agg-cpu", random_model)
+    bundle, _ = build("agg-cpu", random_model)
     doctor = subprocess.run(
         [sys.executable, "-m", "compiler", "doctor", str(bundle), "--format", "json"],
         capture_output=True,
@@ -45,14 +48,41 @@ def test_a_connector_that_never_caches_on_a_cpu(build: Build, random_model: Path
     assert doctor.returncode == 0, doctor.stdout
     assert json.loads(doctor.stdout)["fit"]
     CONNECTOR_ON_CPU.plant(bundle)
-    with launched(bundle):
-        assert healthy(plan, "aggregated-0")
-        is_proved, found = proved(bundle)
-    assert not is_proved
-    failures = messages(found, "fail")
-    assert any("which is not LMCache" in said for said in failures)
-    assert any("degraded mode" in said for said in failures)
-    assert "lmcache: 0 of 4 chunks of the new prompt were stored" in failures
+    done = up(bundle)
+    assert done.returncode == NOT_PROVED, done.stdout
+    assert "serves" not in done.stdout
+    assert " aggregated-0 ready after " in done.stdout  # its own health check is green
+    assert "which is not LMCache" in done.stderr
+    assert "degraded mode" in done.stderr
+    assert "    lmcache cache-store: 0 of 4 chunks of the new prompt were stored" in done.stderr
+    _, record = shown(bundle)
+    assert record["verdict"] == "fail"
+
+    build("agg-cpu", random_model)
+    done = up(bundle)
+    try:
+        assert done.returncode == 0, done.stderr
+        found = re.search(r" serves at \S+ after \S+ s, proved \(([\d.]+) s\)$", done.stdout, re.M)
+        assert found is not None, done.stdout
+        assert float(found[1]) < 5
+        is_ready, record = shown(bundle)
+        assert is_ready
+        assert record["proved"]
+    finally:
+        subprocess.run([*DYNC, "down", str(bundle)], check=True, timeout=300)
+
+
+def up(bundle: Path) -> subprocess.CompletedProcess[str]:
+    """Launch a bundle behind and wait until it serves, or is stopped as it is not proved."""
+    command = [*DYNC, "up", "--detach", str(bundle)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+
+def shown(bundle: Path) -> tuple[bool, dict[str, Any]]:
+    """Give whether dync status calls it ready, and the proof that it shows."""
+    command = [*DYNC, "status", str(bundle), "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode == 0, json.loads(done.stdout)["proof"]
 
 
 def test_two_workers_started_by_hand_and_a_dead_cache_server(

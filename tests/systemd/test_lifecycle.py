@@ -55,8 +55,12 @@ class Life:
     def dync(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.machine.try_run(DYNC, *words)
 
+    def try_install(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Install without a proof: the processes here are no engines."""
+        return self.dync("install", str(self.folder / "bundle"), "--no-verify", *words)
+
     def install(self, *words: str) -> str:
-        done = self.dync("install", str(self.folder / "bundle"), *words)
+        done = self.try_install(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -142,7 +146,7 @@ def test_what_does_not_start_goes_back(life: Life) -> None:
     before = life.generation()
     pids = life.pids()
     life.build("workers[1].env.STAND_IN_FAILS=1")
-    done = life.dync("install", str(life.folder / "bundle"))
+    done = life.try_install()
     assert done.returncode == 1
     assert "dync-life-aggregated-1.service ended" in done.stderr
     assert "times before it was ready; went back to generation" in done.stderr
@@ -156,17 +160,32 @@ def test_what_does_not_start_goes_back(life: Life) -> None:
 def test_what_is_not_ready_in_time_goes_back(life: Life) -> None:
     before = life.generation()
     life.build("workers[1].env.STAND_IN_STARTS_IN=60", "deploy.ready_timeout_s=1")
-    done = life.dync("install", str(life.folder / "bundle"))
+    done = life.try_install()
     assert done.returncode == 1
     assert "which serves" in done.stderr
     assert life.generation() == before
+
+
+def test_what_answers_and_is_not_proved_goes_back(life: Life) -> None:
+    before, pids = life.generation(), life.pids()
+    life.build("workers[1].env.A=unproved")
+    done = life.dync("install", str(life.folder / "bundle"))
+    assert done.returncode == 1
+    assert "dync-life.target answers, but is not proved:\n  " in done.stderr
+    assert "\n  lmcache cache-server: does not answer /status" in done.stderr
+    assert "went back to generation" in done.stderr
+    assert " serves at " not in done.stdout
+    assert life.generation() == before
+    after = life.pids()
+    assert {name for name in NAMES if after[name] != pids[name]} == {"aggregated-1"}
+    assert "not proved here: dync verify life" in life.dync("status", "life").stdout
 
 
 def test_what_was_current_already_is_left_to_systemd(life: Life) -> None:
     """Installed without a start, then started: there is nothing to go back to."""
     life.build("workers[1].env.STAND_IN_FAILS=1")
     life.install("--no-start")
-    done = life.dync("install", str(life.folder / "bundle"))
+    done = life.try_install()
     assert done.returncode == 1
     assert "stays in place (dync rollback life leaves it)" in done.stderr
     pids = life.pids()
@@ -233,10 +252,14 @@ def test_an_operator_may_disable_mask_and_enable(life: Life) -> None:
 def test_a_failed_first_installation_leaves_nothing(life: Life) -> None:
     life.machine.run(DYNC, "uninstall", "life", "--purge")
     life.build("workers[0].env.STAND_IN_FAILS=1")
-    done = life.dync("install", str(life.folder / "bundle"))
+    done = life.try_install()
     assert done.returncode == 1
     assert "nothing is installed now" in done.stderr
     assert set(life.pids().values()) == {"0"}
     assert life.machine.try_run("ls", "/etc/dync/life").stdout == ""
     life.build()
+    done = life.dync("install", str(life.folder / "bundle"))
+    assert "answers, but is not proved" in done.stderr
+    assert "nothing is installed now" in done.stderr
+    assert life.machine.try_run("ls", "/etc/dync/life").stdout == ""
     life.install()

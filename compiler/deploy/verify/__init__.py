@@ -11,7 +11,7 @@ from compiler.deploy.finding import Finding, failed, passed, skipped, warned, wo
 from compiler.deploy.place import Manager, Place
 from compiler.deploy.process_logs import read_log
 from compiler.deploy.running import Running, running
-from compiler.deploy.verify.as_built import as_built
+from compiler.deploy.verify.as_built import as_built, is_switched
 from compiler.deploy.verify.ask import NotAnswered
 from compiler.deploy.verify.cache_server import server_status
 from compiler.deploy.verify.choice import choose
@@ -59,6 +59,9 @@ def verify(place: Place, tokens: int | None = None, timeout_s: float = 120) -> P
         processes=tuple(_process(process, findings) for process in plan.processes),
         timings=tuple(probing.timings) if probing else (),
         transfers=tuple(probing.transfers) if probing else (),
+        is_switched=any(
+            item.name in alive and is_switched(item, alive[item.name]) for item in plan.processes
+        ),
         took_s=time.monotonic() - begun,
     )
 

@@ -45,7 +45,10 @@ class ProcessProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """A whole deployment: what was found, in the order it was looked at, and measured."""
+    """A whole deployment: what was found, in the order it was looked at, and measured.
+
+    is_switched: whether a launch-time switch makes what runs differ from what was built.
+    """
 
     name: str
     url: str
@@ -54,6 +57,7 @@ class Proof:
     processes: tuple[ProcessProof, ...]
     timings: tuple[Timing, ...] = ()
     transfers: tuple[Transfer, ...] = ()
+    is_switched: bool = False
     took_s: float
 
     @property

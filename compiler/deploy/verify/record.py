@@ -1,0 +1,135 @@
+"""Keep the result of a proof beside what was proved, and find it again while nothing changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from compiler.deploy.finding import Verdict
+from compiler.deploy.place import Place
+from compiler.deploy.stack_environment import LOCK
+from compiler.deploy.verify.proof import Proof
+from compiler.plan import Plan
+from compiler.write import NotWritten, written_files
+
+_FILE = "proof.json"
+_MOST_BYTES = 1 << 20
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """How a proof ended: of what (a digest), when (UTC, ISO 8601), and what it found wrong."""
+
+    of: str
+    at: str
+    verdict: Verdict
+    took_s: float
+    failures: tuple[str, ...]
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether the deployment was seen to do what it was built for."""
+        return self.verdict in (Verdict.PASS, Verdict.WARN)
+
+
+def record_of(place: Place, proof: Proof) -> Record:
+    """Return what is kept of a proof."""
+    return Record(
+        of=_identity(place),
+        at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        verdict=proof.verdict,
+        took_s=round(proof.took_s, 1),
+        failures=tuple(
+            _CONTROL.sub(" ", f"{item.subject} {item.check}: {item.message}")
+            for item in proof.findings
+            if item.verdict is Verdict.FAIL
+        ),
+    )
+
+
+def keep(place: Place, proof: Proof) -> Record:
+    """Write a proof's result beside what it is of, where this account may; return it.
+
+    A launch-time switch makes another deployment of the same bundle: nothing is kept of that.
+    """
+    record = record_of(place, proof)
+    if not proof.is_switched:
+        file = _file(place)
+        with suppress(OSError):
+            file.parent.mkdir(exist_ok=True)
+            _write(file, json.dumps(asdict(record), indent=1) + "\n")
+    return record
+
+
+def _write(file: Path, text: str) -> None:
+    """Put a text in place by one rename, readable by its owner alone."""
+    handle, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        os.replace(fresh, file)
+    except BaseException:
+        os.unlink(fresh)
+        raise
+
+
+def recorded(place: Place) -> Record | None:
+    """Return the last proof's result, or None where files, stack or host are not those it is of."""
+    try:
+        data = json.loads(_text(_file(place)))
+        verdict, failures = Verdict(data["verdict"]), tuple(data["failures"])
+        record = Record(**{**data, "verdict": verdict, "failures": failures})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return record if record.of and record.of == _identity(place) else None
+
+
+def _text(file: Path) -> str:
+    """Read a file that may be anything by now: a pipe would never end."""
+    if not file.is_file() or file.stat().st_size > _MOST_BYTES:
+        return ""
+    return file.read_text(encoding="utf-8")
+
+
+def _file(place: Place) -> Path:
+    """Name the file: of an installed generation it is root's, beside the generations."""
+    if place.deployment is not None:
+        return place.deployment.proof(int(place.folder.name))
+    return place.folder / "run" / _FILE
+
+
+def _identity(place: Place) -> str:
+    """Digest what a proof holds for: the bundle's files as they are, the stack, the machine.
+
+    Empty where the bundle does not say which files it has.
+    """
+    digest = hashlib.sha256()
+    try:
+        files = sorted(written_files(place.folder))
+    except NotWritten:
+        return ""
+    for path in (*(place.folder / name for name in files), _lock(place.plan), _MACHINE_ID):
+        digest.update(f"{path.name}\0{_digest(path)}\0".encode())
+    digest.update(socket.gethostname().encode())
+    return digest.hexdigest()
+
+
+def _lock(plan: Plan) -> Path:
+    return Path(plan.stack_program).parents[1] / LOCK
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
