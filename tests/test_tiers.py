@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from compiler.data import stack_names, stack_text, tiers_text
 from compiler.emit import emit
 from compiler.kv_shape import KvShape
-from compiler.library import library, templates
+from compiler.library import library, load_stack, templates
 from compiler.memory_budget import cache_budgets
 from compiler.plan import Kind, OffForm, Plan, Process, Protocol
 from compiler.source import parse_data
@@ -19,8 +20,13 @@ from tests.support import AGG, DISAGG, compile_text, plan_of
 
 GIB = 1 << 30
 DISK = "lmcache.tiers=[{disk: {path: /var/cache/kv, size_gb: 100}}]"
+RELEASES = ("0.5.6", "0.5.3")
 MANAGED = "lmcache.tiers=[{redis: {managed: true, size_gb: 4, password_file: /etc/pw}}]"
-IN_PROCESS = ("lmcache.mode=in_process", "workers[0].engine_args.enforce_eager=true")
+IN_PROCESS = (
+    "stack=vllm-0.25",
+    "lmcache.mode=in_process",
+    "workers[0].engine_args.enforce_eager=true",
+)
 
 
 def process(plan: Plan, name: str) -> Process:
@@ -121,10 +127,8 @@ def test_without_lmcache_no_tier_is_used() -> None:
 def test_every_kind_of_the_schema_has_a_form_and_every_option_is_used() -> None:
     """An option that no form reads would be dropped in silence."""
     kinds = library().schema["properties"]["lmcache"]["properties"]["tiers"]["items"]["properties"]
-    from compiler.data import tiers_text
-
-    data = parse_data(tiers_text("lmcache-0.5.6"))["kinds"]
-    assert set(data) == set(kinds)
+    newer, older = (parse_data(tiers_text(f"lmcache-{release}"))["kinds"] for release in RELEASES)
+    assert set(newer) == set(kinds) == set(older)
     through = {  # words that follow from an option: compiler/tier_words.py, compiler/store.py
         "hosts": "_url", "url": "url", "keep_gb": "keep_gb", "size_gb": "size", "port": "port",
         "slot_mb": "slot_bytes", "segment_gb": "segment_bytes", "buffer_gb": "buffer_bytes",
@@ -133,7 +137,7 @@ def test_every_kind_of_the_schema_has_a_form_and_every_option_is_used() -> None:
         "master": "master", "sentinel": "sentinel", "database": "database",
     }  # fmt: skip
     for kind, schema in kinds.items():
-        text = json.dumps(data[kind])
+        text = json.dumps([newer[kind], older[kind]])
         for option in schema["properties"]:
             words = (through.get(option, option), "hosts_text" if option == "hosts" else "managed")
             assert any(word in text for word in words), f"{kind}.{option}"
@@ -151,9 +155,45 @@ def test_what_tiers_hold() -> None:
     assert unknown_tiers(fs) == ("fs at /mnt/kv",)
 
 
-@pytest.mark.parametrize("stack", ["vllm-0.25", "dynamo-1.3", "dynamo-1.0", "dynamo-0.7"])
+@pytest.mark.parametrize("stack", ["dynamo-1.0", "dynamo-0.7"])
 def test_a_stack_that_nobody_looked_at_has_no_tiers(stack: str) -> None:
-    compiled = compile_text(AGG, f"stack={stack}", DISK, *IN_PROCESS)
+    compiled = compile_text(AGG, *IN_PROCESS, f"stack={stack}", DISK)
+    assert "tier-offered" in {found.rule for found in compiled.diagnostics}
+
+
+@pytest.mark.parametrize("stack", [name for name in stack_names() if load_stack(name).tier_kinds])
+def test_a_stacks_tiers_are_those_of_its_lmcache(stack: str) -> None:
+    release = load_stack(stack).versions["lmcache"]
+    written = parse_data(stack_text(stack))["tiers"]
+    assert written == f"lmcache-{release}"
+    assert parse_data(tiers_text(written))["lmcache"] == release
+
+
+@pytest.mark.parametrize("stack", ["vllm-0.25", "dynamo-1.3"])
+def test_mooncake_is_told_of_its_master_in_both_of_its_words(stack: str) -> None:
+    """Mooncake's setup by position has one for it, by mapping another; it drops what it lacks."""
+    tier = "{master: 'h:7', local_host: g, protocol: rdma, device: mlx5_0}"
+    plan = plan_of(AGG, f"stack={stack}", f"lmcache.tiers=[{{mooncake: {tier}}}]", *IN_PROCESS)
+    config = process(plan, "aggregated-0").lmcache_config["extra_config"]
+    assert isinstance(config, dict)
+    for name in ("mooncake_master_server_address", "mooncake_master_server_addr"):
+        assert config[name] == "h:7"
+    for name in ("mooncake_device_name", "mooncake_rdma_devices"):
+        assert config[name] == "mlx5_0"
+
+
+@pytest.mark.parametrize(
+    ("tier", "mode"),
+    [
+        ("nixl: {path: /kv, pool_size: 10}", "in_process"),  # 0.5.3 frees what NIXL still writes
+        ("hf3fs: {mount_point: /mnt, path: /mnt/kv}", "multiprocess"),
+        ("mooncake: {master: 'h:1', local_host: h}", "multiprocess"),
+    ],
+)
+def test_what_lmcache_0_5_3_lacks_is_refused(tier: str, mode: str) -> None:
+    compiled = compile_text(
+        AGG, "stack=vllm-0.25", f"lmcache.tiers=[{{{tier}}}]", f"lmcache.mode={mode}"
+    )
     assert "tier-offered" in {found.rule for found in compiled.diagnostics}
 
 

@@ -5,7 +5,7 @@ outranks it without a word.
 
 Accepted:
     name: tiers
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache:
@@ -15,7 +15,7 @@ Accepted:
 
 Rejected:
     name: tiers
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache:

@@ -5,7 +5,7 @@ start, since what lies there is neither read nor counted.
 
 Accepted:
     name: tiers
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache: {tiers: [{disk: {path: /var/cache/kv, size_gb: 100}}]}
@@ -13,7 +13,7 @@ Accepted:
 
 Reported:
     name: tiers
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache: {mode: in_process, tiers: [{disk: {path: /var/cache/kv, size_gb: 100}}]}

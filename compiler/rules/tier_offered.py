@@ -19,7 +19,7 @@ Rejected:
     lmcache: {tiers: [{infinistore: {host: 10.0.0.5}}]}
     workers: [{role: aggregated, gpus: [0]}]
 
-Source: schemas/tiers/*.yaml; lmcache 0.5.6 v1/distributed/l2_adapters/ and
+Source: schemas/tiers/*.yaml; lmcache 0.5.3 and 0.5.6 v1/distributed/l2_adapters/ and
 v1/storage_backend/connector/.
 """
 
@@ -42,6 +42,8 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report tiers, and options of tiers, that the stack or the mode does not have."""
     for tier in topology.lmcache.tiers:
         form = form_of(tier, topology, stack)
+        if form is None and tier.kind in stack.tier_kinds:
+            continue  # the stack refuses the mode itself
         if form is None:
             yield _unknown(topology, tier, stack)
         elif form.refused:
@@ -66,7 +68,7 @@ def _unknown(topology: Topology, tier: TierChoice, stack: Stack) -> Diagnostic:
         "a tier's form differs between releases, and a wrong one serves without the tier",
         tier.origin.key(),
         message,
-        "remove the tier, or write stack: vllm-0.32 or dynamo-1.6",
+        "remove the tier, or write stack: vllm-0.32, vllm-0.25, dynamo-1.6 or dynamo-1.3",
         label=topology.lmcache.mode.value,
     )
 

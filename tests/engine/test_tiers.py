@@ -25,7 +25,6 @@ import pytest
 from compiler.emit import emit
 from compiler.library import templates
 from compiler.plan import Kind, Plan, Process
-from compiler.source import parse_data
 from compiler.write import write
 from demo.client import ask, long_prompt, metric
 from demo.workshop import STACK, launched
@@ -314,69 +313,6 @@ def test_a_worker_goes_on_without_redis_and_uses_it_again(
         assert hits() > 0
 
 
-PROGRAM = Path(__file__).with_name("in_process_tiers.py")
-EMPTY = '. lib/dync.sh; dync_process=aggregated-0; dync_folder "$1" 0 ""'
-IN_PROCESS = """\
-name: tiers
-stack: vllm-0.32
-topology: agg
-model: {{id: m}}
-lmcache:
-  mode: in_process
-  chunk_size: 16
-  cpu_cache_gb: 0.1
-  tiers:
-    - disk: {{path: '{folder}/di sk', size_gb: 1}}
-    - redis: {{url: 'redis://127.0.0.1:{port}', password_file: '{password_file}'}}
-    - fs: {{path: '{folder}/shared'}}
-workers: [{{role: aggregated, gpus: [0], engine_args: {{enforce_eager: true}}}}]
-"""
-
-
-def in_process(action: str, plan: Plan, root: Path) -> dict[str, int]:
-    worker = next(process for process in plan.processes if process.kind is Kind.WORKER)
-    done = subprocess.run(
-        [worker.argv[0], str(PROGRAM), action, worker.env["LMCACHE_CONFIG_FILE"]],
-        cwd=root,
-        env={**worker.env, "LMCACHE_RESP_PASSWORD": PASSWORD},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, int] = json.loads(done.stdout.strip().split("\n")[-1])
-    return found
-
-
-def test_in_process_the_network_tiers_are_read_after_a_restart_and_the_disk_is_not(
-    prefix: Path, redis: Redis, password_file: Path, tmp_path: Path
-) -> None:
-    """LMCache's own backends with the configuration that was built; a worker needs a GPU."""
-    (tmp_path / "shared").mkdir()
-    text = IN_PROCESS.format(folder=tmp_path, port=redis.port, password_file=password_file)
-    plan, root = plan_of(text, f"deploy.prefix={prefix}"), tmp_path / "bundle"
-    write(emit(plan, templates()), root)
-    put = in_process("put", plan, root)
-    assert put == {"LocalDiskBackend": 4, "RemoteBackend-fs.3": 4, "RemoteBackend": 4}
-    assert in_process("get", plan, root) == {**put, "LocalDiskBackend": 0}
-    done = subprocess.run(
-        ["bash", "-c", EMPTY, "-", f"{tmp_path}/di sk/aggregated-0"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "removed 4 old files" in done.stderr
-
-
-CONFIGURATIONS = """
-import json, sys
-from lmcache.v1.config import load_engine_config_with_overrides
-for path in sys.argv[1:]:
-    config = load_engine_config_with_overrides(config_file_path=path)
-    print("READ " + json.dumps(vars(config), default=str))
-"""
 ADAPTERS = """
 import argparse, json, sys
 from lmcache.v1.distributed.l2_adapters.config import (
@@ -398,17 +334,6 @@ def said_by(prefix: Path, code: str, *words: str) -> tuple[list[Any], str]:
     lines = done.stdout.splitlines()
     found = [json.loads(line[5:]) for line in lines if line.startswith("READ ")]
     return found, done.stdout + done.stderr
-
-
-def test_lmcaches_own_loader_reads_every_key_as_it_was_written(prefix: Path) -> None:
-    files = sorted(GOLDEN.glob("tiers-*/expected/lmcache/*.yaml"))
-    assert len(files) >= 4
-    read_back, said = said_by(prefix, CONFIGURATIONS, *map(str, files))
-    for complaint in ("Unknown config", "Failed to convert", "deprecated"):
-        assert complaint not in said.replace("remote_url is deprecated", "")
-    for path, found in zip(files, read_back, strict=True):
-        written = parse_data(path.read_text("utf-8"))
-        assert {key: found[key] for key in written} == written, path
 
 
 def test_lmcaches_own_parser_takes_every_adapter(prefix: Path) -> None:

@@ -76,6 +76,7 @@ def test_file_systems_that_a_kind_cannot_use(
     weka = plan_of(
         AGG,
         tiers(f"{{weka: {{path: {tmp_path}}}}}"),
+        "stack=vllm-0.25",
         "lmcache.mode=in_process",
         "workers[0].engine_args.enforce_eager=true",
     )
