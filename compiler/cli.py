@@ -181,13 +181,19 @@ def stack_list() -> None:
 @click.option("--options", is_flag=True, help="Also list every engine option it knows.")
 def stack_show(name: str, options: bool) -> None:
     """Show a stack: versions, forms and how they were proved, known cases."""
+    from compiler.stacks.combinations import all_known
+    from compiler.topology import Accelerator
+
     shipped = _stack(name)
     click.echo(f"{shipped.name}: {shipped.summary}")
     for part, version in shipped.versions.items():
         click.echo(f"  {part} {version}")
     for accelerator, form in shipped.platforms.items():
-        click.echo(f"{accelerator}: {form.proof}")
-        click.echo(f"  {' '.join(form.requirements)}")
+        click.echo(f"{accelerator}: {' '.join(form.requirements)}")
+        for item in all_known(shipped, Accelerator(accelerator)):
+            click.echo(f"  {item.combination}: {item.text}")
+        if form.read:
+            click.echo(f"  {form.read}")
     for case in shipped.cases:
         click.echo(f"{case.severity} {case.id}: {case.message} ({case.proof})")
     click.echo(f"{len(shipped.engine_options)} engine options")
@@ -223,7 +229,7 @@ def stack_install(name: str, accelerator: str, prefix: str, python: str) -> None
 @click.option("--accelerator", type=click.Choice(["cuda", "cpu"]), help="Default: as installed.")
 @_prefix
 def stack_check(name: str, accelerator: str | None, prefix: str) -> None:
-    """Hold an environment against its stack: versions, and every part imported."""
+    """Check an environment against its stack: versions, every part and extension loaded."""
     from compiler.deploy.stack_environment import StackFailed, accelerator_of
     from compiler.deploy.stack_environment import check as look
 

@@ -1,7 +1,7 @@
 """Tell which facts of a worker hold: what a stack's cases and settings are conditioned on.
 
-The facts: accelerator, topology, mode, role, routing, lmcache, api_key; any other name is one of
-the worker's engine_args.
+The facts: accelerator, topology, mode, role, routing, lmcache, api_key; a name in capitals is one
+of the worker's variables, any other one of its engine_args.
 """
 
 from __future__ import annotations
@@ -41,4 +41,6 @@ def _fact(name: str, topology: Topology, group: WorkerGroup, lmcache: bool) -> J
         "lmcache": lmcache,
         "api_key": topology.frontend.api_key_file is not None,
     }
-    return facts[name] if name in facts else group.engine_args.get(name)
+    if name in facts:
+        return facts[name]
+    return group.env.get(name) if name.isupper() else group.engine_args.get(name)

@@ -23,6 +23,8 @@ topology: agg
 model: {id: Qwen/Qwen3-0.6B}
 workers: [{role: aggregated, gpus: [0]}]
 """
+IN_PROCESS = ("stack=vllm-0.25", "lmcache.mode=in_process")
+"""On a stack where LMCache inside the worker is right."""
 DISAGG = """\
 name: pair
 stack: vllm-0.32

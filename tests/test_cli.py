@@ -118,6 +118,10 @@ def test_build_says_what_it_did(folder: Path) -> None:
     assert first.stdout.startswith("wrote there: ")
     assert "start it: dync up there" in first.stdout
     assert run("build", "good.yaml", "-o", "there").stdout.startswith("unchanged there")
+    bytecode = folder / "there" / "lib" / "__pycache__"
+    bytecode.mkdir()
+    (bytecode / "dync_redis.cpython-312.pyc").write_bytes(b"as an engine leaves it")
+    assert run("build", "good.yaml", "-o", "there").stdout.startswith("unchanged there")
     (folder / "there" / "launch.sh").write_text("mine")
     refused = run("build", "good.yaml", "-o", "there")
     assert refused.exit_code == 1

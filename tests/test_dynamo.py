@@ -54,7 +54,7 @@ def profile(stack: str, **changes: Any) -> str:
         "stack": stack,
         "topology": "disagg",
         "model": {"id": "Qwen/Qwen3-0.6B", "served_name": "qwen"},
-        "lmcache": {"mode": "in_process"},
+        "lmcache": {"mode": "multiprocess" if stack == "dynamo-1.6" else "in_process"},
         "workers": [{"role": "prefill", "gpus": [0]}, {"role": "decode", "gpus": [1]}],
     }
     return json.dumps({**base, **changes})

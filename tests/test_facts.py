@@ -55,6 +55,13 @@ def connectors(config: Mapping[str, Any]) -> list[str]:
 ACCEPTED = sorted((Path(__file__).parent / "accepted").glob("*.yaml"))
 
 
+SAYS_WHAT_IS_SET = {
+    "in-process-full-graphs",
+    "in-process-needs-flash-attention",
+    "combination-on-paper",
+}
+
+
 @pytest.mark.parametrize(
     "path", [*ALL, *ACCEPTED], ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
@@ -63,7 +70,7 @@ def test_profile_that_is_right_gets_no_warning(path: Path) -> None:
     compiled = compile_file(path)
     assert compiled.resolved is not None
     assert all(found.severity is Severity.INFO for found in compiled.diagnostics)
-    assert {found.rule for found in compiled.diagnostics} <= {"in-process-full-graphs"}
+    assert {found.rule for found in compiled.diagnostics} <= SAYS_WHAT_IS_SET
     assert path not in READY or plan_in(compiled).name == path.stem
 
 
@@ -193,7 +200,10 @@ def config_of(role: str, mode: str, lmcache: bool, stack: str) -> dict[str, Any]
     return dict(found.kv_transfer_config)
 
 
-WRONG_BLOCKS = {"vllm-0.25", "dynamo-1.3"}
+REFUSED = {
+    *((stack, "multiprocess", "disagg") for stack in ("vllm-0.25", "dynamo-1.3")),
+    *((s, "in_process", t) for s in ("vllm-0.32", "dynamo-1.6") for t in ("agg", "disagg")),
+}
 
 
 @pytest.mark.parametrize(
@@ -207,8 +217,11 @@ WRONG_BLOCKS = {"vllm-0.25", "dynamo-1.3"}
 @pytest.mark.parametrize("role", ["aggregated", "prefill", "decode"])
 def test_connector_table(role: str, lmcache: bool, mode: str, stack: str) -> None:
     """The connectors of each role, with LMCache and without, as the reference deployments have."""
-    if stack in WRONG_BLOCKS and mode == "multiprocess" and role != "aggregated":
-        pytest.skip("refused: multi-connector-wrong-blocks")
+    topology = "agg" if role == "aggregated" else "disagg"
+    if (stack, mode, topology) in REFUSED and (lmcache or topology == "disagg"):
+        with pytest.raises(AssertionError, match=r"in-process-wrong-kv|wrong-blocks"):
+            config_of(role, mode, lmcache, stack)
+        return
     config = config_of(role, mode, lmcache, stack)
     cache = [ON_MODES[mode]] if lmcache else []
     nixl = [] if role == "aggregated" else ["NixlConnector"]
@@ -354,7 +367,7 @@ def test_in_process_on_a_gpu_never_replays_a_full_graph_in_the_new_runner() -> N
             assert launch.env.get("VLLM_USE_V2_MODEL_RUNNER") == wanted, (path, name)
 
 
-NEW_RUNNER = {"vllm-0.25", "vllm-0.32", "dynamo-1.3", "dynamo-1.6"}  # by default, since vLLM 0.23
+NEW_RUNNER = {"vllm-0.25", "dynamo-1.3"}  # by default, since vLLM 0.23
 
 
 def test_cache_server_on_a_gpu_lets_a_dead_worker_go_in_half_a_minute() -> None:

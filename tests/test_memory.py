@@ -24,7 +24,7 @@ from compiler.memory_budget import (
 )
 from compiler.model_config import model_config
 from compiler.source import parse_data
-from tests.support import AGG, DISAGG, plan_of
+from tests.support import AGG, DISAGG, IN_PROCESS, plan_of
 
 QWEN: dict[str, Json] = {"num_hidden_layers": 28, "num_key_value_heads": 8, "head_dim": 128}
 SMOLLM: dict[str, Json] = {"num_hidden_layers": 30, "num_key_value_heads": 3, "head_dim": 64}
@@ -113,7 +113,7 @@ def test_server_keeps_the_parts_of_all_ranks_and_a_rank_its_own() -> None:
         ("aggregated-0",),
         114688,
     )
-    inside = plan_of(AGG, *two, "lmcache.mode=in_process")
+    inside = plan_of(AGG, *two, *IN_PROCESS)
     (worker,) = cache_budgets(inside, kv_shape(QWEN))
     assert (worker.name, worker.token_bytes) == ("aggregated-0", 57344)
     assert worker.tokens == 2 * GIB // (57344 * 256) * 256
@@ -203,7 +203,14 @@ def test_table_of_a_folder_with_weights(tmp_path: Path) -> None:
     two = said(
         tmp_path,
         *("--set", "workers[0].replicas=2", "--set", "workers[0].gpus=[0,1]"),
-        *("--set", "lmcache.mode=in_process", "--set", "lmcache.chunk_size=160"),
+        *(
+            "--set",
+            "stack=vllm-0.25",
+            "--set",
+            "lmcache.mode=in_process",
+            "--set",
+            "lmcache.chunk_size=160",
+        ),
         model=str(tmp_path),
     )
     assert "aggregated-0 20 GiB + aggregated-1 20 GiB\n" in two

@@ -71,13 +71,14 @@ name: one
 stack: {stack}
 topology: agg
 model: {{id: Qwen/Qwen3-0.6B}}
-lmcache: {{mode: in_process}}
+lmcache: {{mode: {mode}}}
 workers: [{{role: aggregated, gpus: [0]}}]
 """
     for stack in ("dynamo-0.7", "dynamo-1.0", "dynamo-1.3", "dynamo-1.6", "vllm-0.32"):
-        compiled = compile_text(profile.format(stack=stack))
-        assert compiled.resolved is not None
         needs = stack in {"dynamo-0.7", "dynamo-1.0", "dynamo-1.3"}
+        mode = "in_process" if needs else "multiprocess"
+        compiled = compile_text(profile.format(stack=stack, mode=mode))
+        assert compiled.resolved is not None
         for process in compiled.resolved.plan.processes:
             has = "lib/start" if needs and process.kind is Kind.WORKER else None
             assert process.env.get("PYTHONPATH") == has, process.name

@@ -26,7 +26,7 @@ from compiler.emit.observability import dashboard, emit_observability
 from compiler.library import templates
 from compiler.plan import Kind, Plan, Tier
 from compiler.render import Renderer
-from tests.support import AGG, PROFILES, ROOT, compile_file, free_port, plan_in, plan_of
+from tests.support import AGG, IN_PROCESS, PROFILES, ROOT, compile_file, free_port, plan_in, plan_of
 
 RECORDED = ROOT / "tests" / "metrics"
 GOLDEN = sorted((ROOT / "tests/golden").glob("*/expected/plan.json"))
@@ -127,7 +127,7 @@ def lost(given: Any, read_back: Any, path: str = "") -> Iterator[str]:
 
 
 def test_panels_are_those_the_deployment_has_something_to_say_in() -> None:
-    titles = {title for title, _ in expressions(plan_of(AGG, "lmcache.mode=in_process"))}
+    titles = {title for title, _ in expressions(plan_of(AGG, *IN_PROCESS))}
     assert not any(
         word in title for title in titles for word in ("NIXL", "server", "tier", "router")
     )

@@ -21,7 +21,7 @@ from compiler.emit.text_width import shortened, text_width
 from compiler.library import templates
 from compiler.plan import Kind, Plan, Tier, TierServer
 from compiler.render import Renderer
-from tests.support import AGG, DISAGG, PROFILES, ROOT, compile_text, plan_of
+from tests.support import AGG, DISAGG, IN_PROCESS, PROFILES, ROOT, compile_text, plan_of
 
 GOLDEN = sorted((ROOT / "tests/golden").glob("*/expected/plan.json"))
 SVG = "{http://www.w3.org/2000/svg}"
@@ -205,7 +205,7 @@ def test_tiers_are_drawn_once_however_many_use_them() -> None:
 
 
 def test_a_local_tier_stands_on_the_host() -> None:
-    drawn = Drawn(with_tiers(plan_of(AGG, "lmcache.mode=in_process"), DISK))
+    drawn = Drawn(with_tiers(plan_of(AGG, *IN_PROCESS), DISK))
     is_legible(drawn)
     host = next(frame for frame in drawn.frames if frame.says == "host")
     assert any(host.holds(area) for area, _ in drawn.boxes if area.says.startswith("disk"))
@@ -219,8 +219,16 @@ def plans(draw: st.DrawFn) -> Plan:
     numbers = range(width * replicas)
     ids = [f"GPU-8a56a4bc-93a5-4f5e-9d0c-{n:012d}" if uuid else str(n) for n in numbers]
     overrides = [
-        f"lmcache.mode={draw(st.sampled_from(['multiprocess', 'in_process']))}",
-        f"stack={draw(st.sampled_from(['vllm-0.32', 'dynamo-1.6', 'dynamo-0.7']))}",
+        *draw(
+            st.sampled_from(
+                [
+                    ("stack=vllm-0.32", "lmcache.mode=multiprocess"),
+                    ("stack=dynamo-1.6", "lmcache.mode=multiprocess"),
+                    ("stack=dynamo-0.7", "lmcache.mode=in_process"),
+                    ("stack=vllm-0.25", "lmcache.mode=in_process"),
+                ]
+            )
+        ),
         f"workers[0].gpus=[{','.join(ids)}]",
         f"workers[0].replicas={replicas}",
         f"workers[0].tensor_parallel_size={width}",

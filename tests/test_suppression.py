@@ -8,7 +8,7 @@ from tests.support import compile_text
 INFO = "in-process-full-graphs"
 HEAD = """\
 name: one
-stack: vllm-0.32
+stack: vllm-0.25
 topology: agg
 model: {id: Qwen/Qwen3-0.6B}
 """

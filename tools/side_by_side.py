@@ -19,13 +19,19 @@ from compiler.pipeline import compile_profile  # noqa: E402
 from compiler.plan import Kind, Plan, Process  # noqa: E402
 
 PROFILE = "profiles/disagg.yaml"
-OVERRIDES = ("lmcache.mode=in_process",)
-STACKS = ("dynamo-0.7", "dynamo-1.0", "dynamo-1.6", "vllm-0.32")
+STACKS = {
+    "dynamo-0.7": "in_process",
+    "dynamo-1.0": "in_process",
+    "dynamo-1.6": "multiprocess",
+    "vllm-0.32": "multiprocess",
+}
+"""Each with the mode of LMCache that it has rightly."""
 HEADER = """\
 # One profile, four stacks
 
-`profiles/disagg.yaml` with `lmcache.mode=in_process`, compiled for four stacks. Generated from the
-plans; a test holds it against them. To make it again:
+`profiles/disagg.yaml`, compiled for four stacks: with `lmcache.mode=in_process` for the two that
+have no other, else with its cache server. Generated from the plans; a test holds it against them.
+To make it again:
 
     python tools/side_by_side.py > docs/side-by-side.md
 
@@ -37,8 +43,8 @@ four have with the same value is left out.
 def plans() -> list[Plan]:
     """Compile the profile for each stack."""
     found = []
-    for stack in STACKS:
-        overrides = (*OVERRIDES, f"stack={stack}")
+    for stack, mode in STACKS.items():
+        overrides = (f"lmcache.mode={mode}", f"stack={stack}")
         compiled = compile_profile(
             PROFILE, lambda name: (ROOT / name).read_text("utf-8"), overrides, library()
         )

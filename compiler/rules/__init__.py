@@ -11,6 +11,7 @@ from compiler.rules import (
     chunk_alignment,
     chunk_larger_than_prompt,
     chunk_size_advice,
+    combination_on_paper,
     context_parallel,
     discovery,
     engine_args,
@@ -39,6 +40,7 @@ from compiler.rules import (
     routing,
     served_name,
     socket_path,
+    split_blocks,
     stack_cases,
     tier_conflict,
     tier_folder,
@@ -70,6 +72,7 @@ TOPOLOGY_RULES = (
 
 STACK_RULES = (
     stack_cases,
+    combination_on_paper,
     routing,
     discovery,
     worker_port,
@@ -93,6 +96,7 @@ STACK_RULES = (
 MODEL_RULES = (
     model_limits,
     hybrid_model,
+    split_blocks,
     latent_attention,
     context_parallel,
     pairing,

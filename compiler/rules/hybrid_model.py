@@ -10,14 +10,17 @@ Accepted:
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-Next-80B-A3B-Instruct}
-    workers: [{role: aggregated, gpus: [0], engine_args: {enable_prefix_caching: true}}]
+    workers:
+      - role: aggregated
+        gpus: [0]
+        engine_args: {enable_prefix_caching: true, attention_backend: FLASH_ATTN}
 
 Rejected:
     name: hybrid
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-Next-80B-A3B-Instruct}
-    workers: [{role: aggregated, gpus: [0]}]
+    workers: [{role: aggregated, gpus: [0], engine_args: {attention_backend: FLASH_ATTN}}]
 
 Source: vLLM 0.32.0 config/vllm.py (disable_hybrid_kv_cache_manager), v1/core/kv_cache_utils.py
 unify_hybrid_kv_cache_specs, config/model.py is_prefix_caching_supported, model_executor/models/

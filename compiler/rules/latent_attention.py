@@ -4,7 +4,7 @@ LMCache's serializers that compress keys and values do not know a latent vector.
 
 Accepted:
     name: latent
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: deepseek-ai/DeepSeek-V3}
     lmcache: {mode: in_process}
@@ -16,7 +16,7 @@ Accepted:
 
 Rejected:
     name: latent
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: deepseek-ai/DeepSeek-V3}
     lmcache: {mode: in_process}

@@ -5,14 +5,14 @@ one folder remove each other's, and after a restart old files are neither read n
 
 Accepted:
     name: disk
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     workers: [{role: aggregated, gpus: [0, 1], replicas: 2}]
 
 Rejected:
     name: disk
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache: {mode: in_process}

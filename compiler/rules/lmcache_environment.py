@@ -5,7 +5,7 @@ value it cannot convert is a warning in its log, and yes and on mean false.
 
 Accepted:
     name: env
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache: {mode: in_process}
@@ -17,7 +17,7 @@ Accepted:
 
 Rejected:
     name: env
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache: {mode: in_process}

@@ -5,7 +5,7 @@ tier out and serves without it.
 
 Accepted:
     name: disk
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache: {mode: in_process}
@@ -17,7 +17,7 @@ Accepted:
 
 Rejected:
     name: disk
-    stack: vllm-0.32
+    stack: vllm-0.25
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
     lmcache: {mode: in_process}

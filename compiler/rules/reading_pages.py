@@ -129,7 +129,7 @@ READING_PAGES: dict[str, str] = {
         stay: what breaks is mended, not left out.""",
         _with("topology: agg", "topology: agg # dync: ignore[lmcache-disk]"),
         "this compiler's own choice, in the form of ruff's noqa.",
-        _PROFILE
+        _with("vllm-0.32", "vllm-0.25")
         + """lmcache: {mode: in_process} # dync: ignore[in-process-full-graphs] we know
 """,
     ),

@@ -135,19 +135,38 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A combination that was run: where, when (YYYY-MM-DD), and what did it.
+
+    topology and mode are the profile's words. Answers from the cache were compared with others.
+    """
+
+    topology: str
+    mode: str
+    hardware: str
+    at: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
     """What differs between accelerators: packages, the engine's defaults, how things start.
 
-    requirements are the pins that an environment is held against. install lists what pip is asked
-    for, one step after another, where asking for all pins at once does not give a working set.
+    runs: the combinations that were run; any other is on paper. read: what else was tried of it.
+    requirements are the pins that an environment is checked against. extensions: the compiled
+    modules of its packages, which may fail to load where the packages themselves import. install
+    lists what pip is asked for, one step after another, where asking for all pins at once does not
+    give a working set.
     transfer_env: what a worker with a NIXL side channel needs for transfers on one host.
     """
 
-    proof: str
+    runs: tuple[Run, ...] = ()
+    read: str = ""
     requirements: tuple[str, ...]
     install: tuple[tuple[str, ...], ...] = ()
     without: tuple[str, ...]
     imports: tuple[str, ...]
+    extensions: tuple[str, ...] = ()
     block_size: int
     gpu_memory_utilization: float
     env: Mapping[str, str]
@@ -282,7 +301,10 @@ def parse_stack(
 def _platform(data: dict[str, Any]) -> Platform:
     lists = ("requirements", "without", "imports", "worker_argv", "cache_server_argv")
     steps = tuple(tuple(step) for step in data.get("install", ()))
-    return Platform(**{**data, "install": steps, **{key: tuple(data[key]) for key in lists}})
+    runs = tuple(Run(**item) for item in data.get("runs", ()))
+    fixed = {key: tuple(data[key]) for key in lists}
+    fixed["extensions"] = tuple(data.get("extensions", ()))
+    return Platform(**{**data, "runs": runs, "install": steps, **fixed})
 
 
 def _start(data: dict[str, Any]) -> Start:

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.engine
 
 ERRORS = ROOT / "tests" / "errors"
 ASK = Path(__file__).parent / "ask_engines.py"
-CPU = ("accelerator=cpu", "lmcache.cpu_cache_gb=0.5", "deploy.first_port=18100")
+CPU = ("accelerator=cpu", "stack=vllm-0.32", "lmcache.cpu_cache_gb=0.5", "deploy.first_port=18100")
 
 
 @dataclass(frozen=True)

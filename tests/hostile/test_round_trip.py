@@ -237,6 +237,7 @@ def agg(folder: Path, mode: str) -> Built:
         "accelerator": "cuda",
         "workers": [{"role": "aggregated", "gpus": [0], "env": {"A": "b c"}}],
         "lmcache": {"chunk_size": 256, "cpu_cache_gb": 1, "mode": mode},
+        "stack": "vllm-0.32" if mode == "multiprocess" else "vllm-0.25",
     }
     return built(folder, profile_with("a b", f"{folder}/pre fix", **changes))
 

@@ -1,0 +1,83 @@
+"""How each combination of topology and mode stands on a stack: run, refused, or on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from compiler.document import Json
+from compiler.stacks.stack import Case, Run, Stack
+from compiler.topology import Accelerator, Arrangement, CacheMode
+
+
+class Standing(str, Enum):
+    """What is known of a combination."""
+
+    RUN = "run"
+    REFUSED = "refused"
+    ON_PAPER = "on paper"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Combination:
+    """A topology with LMCache in one of its modes; in disagg it stands beside NIXL."""
+
+    topology: Arrangement
+    mode: CacheMode
+
+    def __str__(self) -> str:
+        """Return its words in a profile."""
+        return f"{self.topology.value} {self.mode.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a stack says of one combination: how it was run, or which of its cases refuses it."""
+
+    combination: Combination
+    standing: Standing
+    run: Run | None = None
+    case: Case | None = None
+
+    @property
+    def text(self) -> str:
+        """Return it in a few words."""
+        if self.run is not None:
+            return f"run on {self.run.hardware}, {self.run.at} ({self.run.by})"
+        return f"refused ({self.case.id})" if self.case is not None else "on paper"
+
+
+COMBINATIONS = tuple(
+    Combination(topology=topology, mode=mode)
+    for topology in (Arrangement.AGG, Arrangement.DISAGG)
+    for mode in (CacheMode.MULTIPROCESS, CacheMode.IN_PROCESS)
+)
+
+
+def known(stack: Stack, accelerator: Accelerator, combination: Combination) -> Known:
+    """Return how a combination stands; a case that refuses it counts before a run."""
+    facts: dict[str, Json] = {
+        "accelerator": accelerator.value,
+        "topology": combination.topology.value,
+        "mode": combination.mode.value,
+        "lmcache": True,
+    }
+    for case in stack.cases:
+        if case.severity == "error" and _is_met(case.when, facts):
+            return Known(combination=combination, standing=Standing.REFUSED, case=case)
+    for run in stack.platforms[accelerator.value].runs:
+        if (run.topology, run.mode) == (combination.topology.value, combination.mode.value):
+            return Known(combination=combination, standing=Standing.RUN, run=run)
+    return Known(combination=combination, standing=Standing.ON_PAPER)
+
+
+def all_known(stack: Stack, accelerator: Accelerator) -> Iterator[Known]:
+    """Return how every combination stands."""
+    for combination in COMBINATIONS:
+        yield known(stack, accelerator, combination)
+
+
+def _is_met(when: Mapping[str, tuple[Json, ...]], facts: Mapping[str, Json]) -> bool:
+    """Return whether a condition holds by these facts alone, whatever else a profile says."""
+    return all(name in facts and facts[name] in values for name, values in when.items())
