@@ -10,11 +10,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gpu.faults import ON_CPU, ON_CUDA, Fault
+from benchmarks.gpu.faults import ON_CPU, ON_CUDA, WRONG_ANSWERS, Fault
 from benchmarks.gpu.rig.exact import BY_ID
 from benchmarks.gpu.rig.nixl_pair import UCX_SAYS
-from benchmarks.gpu.rig.timing import BLOCK_SIZES, CHUNK_SIZES
+from benchmarks.gpu.rig.timing import (
+    BLOCK_SIZES,
+    CHUNK_SIZES,
+    FOUR_DISAGG,
+    FOUR_WIDER_DECODE,
+    SERVER_THREADS,
+    four_agg,
+)
+from benchmarks.planting import rewritten
 from compiler.library import load_stack
+from compiler.stacks.combinations import Combination, Known, all_known
+from compiler.topology import Accelerator, Arrangement, CacheMode
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -26,24 +36,54 @@ ENGINE_ENV = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",  # packed engines come without flashinfer
 }
 FOR_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+# For workers on several GPUs. Their host is shared, and a program that uses NVLink multicast there
+# can put its GPUs out of service for everyone, so each library that would is told not to.
+NO_MULTICAST = {
+    "NCCL_NVLS_ENABLE": "0",
+    "NVSHMEM_DISABLE_NVLS": "1",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+    "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
+    "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
+    "VLLM_USE_NCCL_SYMM_MEM": "0",
+}
 CHUNK_SIZE = 256
 # The engine without a cache that Dynamo's deployments are held against.
 VLLM_SERVER = ["-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
 Given = Mapping[str, object]
-Bundles = Mapping[str, tuple[str, Given]]
+Env = Mapping[str, str]
+Bundle = tuple[str, Given]
+Bundles = Mapping[str, Bundle]
 """The profile of each bundle and what differs from it."""
-# What is launched to show that it caches rightly: the bundle's name, its profile, how many groups
-# of workers that has, and what differs for one GPU.
-Proofs = Mapping[str, tuple[str, int, Given]]
-VLLM: Proofs = {
-    "agg": ("agg", 1, {}),
-    "agg-in-process": ("agg-in-process", 1, {}),
-    "disagg-one-gpu": ("disagg-one-gpu", 2, {}),
-}
-DYNAMO: Proofs = {
-    "dynamo-agg": ("dynamo-agg", 1, {}),
-    "dynamo-agg-in-process": ("agg-in-process", 1, {}),
-    "dynamo-disagg": ("disagg-one-gpu", 2, {}),
+Here = Mapping[Combination, Known]
+"""How the stack's combinations stand on the kit's accelerator."""
+WRONG = "in-process-wrong-kv"
+"""A case whose combinations are built all the same, to see that it is true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A deployment that is launched to show whether it caches rightly: a profile, made small.
+
+    workers: how many groups of them the profile has.
+    """
+
+    profile: str
+    workers: int
+    combination: Combination
+
+    @property
+    def given(self) -> Given:
+        """Return what differs from the profile."""
+        return {"lmcache.mode": self.combination.mode.value}
+
+
+AGG, DISAGG = Arrangement.AGG, Arrangement.DISAGG
+SERVER, INSIDE = CacheMode.MULTIPROCESS, CacheMode.IN_PROCESS
+FORMS: Mapping[str, Form] = {
+    "agg": Form("agg", 1, Combination(topology=AGG, mode=SERVER)),
+    "agg-in-process": Form("agg-in-process", 1, Combination(topology=AGG, mode=INSIDE)),
+    "disagg": Form("disagg-one-gpu", 2, Combination(topology=DISAGG, mode=SERVER)),
+    "disagg-in-process": Form("disagg-one-gpu", 2, Combination(topology=DISAGG, mode=INSIDE)),
 }
 SHAPE: Given = {
     "load_format": "dummy",
@@ -54,6 +94,8 @@ UNCACHED_SHAPE: Given = {**SHAPE, "enable_prefix_caching": False}
 # Dynamo's frontend gives no more (its lib/llm/src/protocols/openai/validate.rs, MAX_LOGPROBS), and
 # names tokens by their text alone.
 FIVE = {"logprobs": 5}
+# Each tier on its own, in this folder of the prefix or at a port below the bundles' first one.
+TIERS_FOLDER, REDIS_PORT, MOONCAKE_PORT, SPARE_PORT = "tiers", -1, -2, -10
 COMPLETES = {"DYN_ENDPOINT_TYPES": "completions"}  # the made model has no chat template
 
 
@@ -82,24 +124,26 @@ def prepare(kit: Path, machine: Machine) -> None:
     on_cpu = accelerator == "cpu"
     models = {name: f"{prefix}/models/{name}" for name in ("tiny", "8b")}
     is_dynamo = bool(stack.discovery)
-    faults: Mapping[str, Fault] = {} if is_dynamo else ON_CPU if on_cpu else ON_CUDA
+    here = {known.combination: known for known in all_known(stack, Accelerator(accelerator))}
+    forms = {f"dynamo-{name}" if is_dynamo else name: form for name, form in FORMS.items()}
+    refused = [name for name, form in forms.items() if _is_wrong(here[form.combination])]
+    faults = {} if is_dynamo else ON_CPU if on_cpu else _offered(ON_CUDA, here)
     if on_cpu:
         profile = "dynamo-agg-cpu" if is_dynamo else "agg-cpu"
         profiles = {profile: profile} | {name: fault.profile for name, fault in faults.items()}
         bundles = rehearsed(models, profiles, is_dynamo=is_dynamo)
-    elif is_dynamo:
-        bundles = on_gpu(proved(models, DYNAMO), machine.gpu)
+        if not is_dynamo:
+            bundles = {**bundles, **tiered(machine, rehearsed_given(models), "agg-cpu")}
     else:
-        planted: Proofs = {
-            name: (
-                fault.profile,
-                fault.workers,
-                {} if fault.graphs else _engine(fault.workers, {"enforce_eager": True}),
-            )
-            for name, fault in faults.items()
-        }
-        one = {**proved(models, {**VLLM, **planted}), **timed(models)}
-        bundles = {**on_gpu(one, machine.gpu), **two_gpus(models)}
+        able = {n: f for n, f in forms.items() if n in refused or here[f.combination].case is None}
+        one = proved(models, able, COMPLETES if is_dynamo else {})
+        if not is_dynamo:
+            one |= {**planted(models, faults, here), **timed(models, here)}
+            if here[FORMS["agg-in-process"].combination].case is None:
+                one |= tiered(machine, small(models, 1), "agg-in-process")
+        bundles = on_gpu(one, machine.gpu)
+        if not is_dynamo:
+            bundles = {**bundles, **two_gpus(models, here), **four_gpus(models, here)}
     shutil.rmtree(kit / "bundles", ignore_errors=True)
     for number, (name, (profile, given)) in enumerate(bundles.items()):
         first_port = machine.first_port + 100 * number
@@ -110,9 +154,14 @@ def prepare(kit: Path, machine: Machine) -> None:
             "frontend.port": first_port,
             "deploy.first_port": first_port + 1,
         }
-        _build(profile, kit / "bundles" / name, {**common, **given})
+        without = WRONG if name in refused else ""
+        _build(profile, kit / "bundles" / name, {**common, **given}, without)
     for name, fault in faults.items():
         fault.plant(kit / "bundles" / name)
+    for threads in (count for count in SERVER_THREADS if four_agg(count) in bundles):
+        last = r"(--worker-registration-grace-seconds\n +\d+\n)"
+        longer = rf"\g<1>    --max-workers\n    {threads}\n"
+        rewritten(kit / "bundles" / four_agg(threads) / "bin/lmcache.sh", last, longer)
     content = {
         "stack": stack_name,
         "accelerator": accelerator,
@@ -123,22 +172,89 @@ def prepare(kit: Path, machine: Machine) -> None:
         "env": ENGINE_ENV | (FOR_CPU if on_cpu else {"CUDA_VISIBLE_DEVICES": str(machine.gpu)}),
         "models": models,
         "chunk_size": CHUNK_SIZE,
-        "proved": [name for name in bundles if not name.startswith(("timed-", "fault-"))],
-        "faults": {name: fault.says for name, fault in faults.items()},
+        "spare_port": machine.first_port + SPARE_PORT,
+        "proved": [
+            name
+            for name in bundles
+            if not name.startswith(("timed-", "fault-", "tier-", "four-")) and name not in refused
+        ],
+        "proved_on_four": [name for name in bundles if name.startswith("four-")],
+        "refused": refused if not on_cpu else [],
+        "tiers": [name for name in bundles if name.startswith("tier-")],
+        "faults": {
+            **{name: fault.says for name, fault in faults.items()},
+            **({} if on_cpu else dict.fromkeys(refused, WRONG_ANSWERS)),
+        },
     }
     (kit / "kit.json").write_text(json.dumps(content, indent=1))
 
 
-def proved(models: Mapping[str, str], proofs: Proofs) -> Bundles:
-    """Give the profiles for one GPU, small enough to run side by side."""
-    small = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
-    common = {"model.id": models["tiny"], "lmcache.cpu_cache_gb": 2}
-    args = {**small, "enable_prefix_caching": False}
-    more = COMPLETES if proofs is DYNAMO else {}
+def proved(models: Mapping[str, str], forms: Mapping[str, Form], env: Env) -> dict[str, Bundle]:
+    """Return the forms for one GPU, small enough to run side by side."""
     return {
-        name: (profile, {**common, **_engine(workers, args, more), **given})
-        for name, (profile, workers, given) in proofs.items()
+        name: (form.profile, {**small(models, form.workers, env), **form.given})
+        for name, form in forms.items()
     }
+
+
+def planted(models: Mapping[str, str], faults: Mapping[str, Fault], here: Here) -> Bundles:
+    """Return what faults are planted into, as small."""
+    found = {}
+    for name, fault in faults.items():
+        given = small(models, fault.workers)
+        if not fault.graphs:
+            given |= _engine(fault.workers, {"enforce_eager": True})
+        if fault.mode is None:
+            given |= beside_nixl(here)
+        found[name] = (fault.profile, given)
+    return found
+
+
+def _is_wrong(known: Known) -> bool:
+    return known.case is not None and known.case.id == WRONG
+
+
+def _offered(faults: Mapping[str, Fault], here: Here) -> dict[str, Fault]:
+    """Return the faults of the modes that the stack does not refuse."""
+    modes = {None, *(form.mode for form in here if here[form].case is None)}
+    return {name: fault for name, fault in faults.items() if fault.mode in modes}
+
+
+def beside_nixl(here: Here) -> Given:
+    """Return LMCache's mode in disaggregated deployments: a cache server, where that is right."""
+    with_server = here[FORMS["disagg"].combination].case is None
+    return FORMS["disagg" if with_server else "disagg-in-process"].given
+
+
+def small(
+    models: Mapping[str, str], workers: int, env: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """Give what makes a deployment so small that many run on one GPU."""
+    sizes = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
+    common = {"model.id": models["tiny"], "lmcache.cpu_cache_gb": 2}
+    return {**common, **_engine(workers, {**sizes, "enable_prefix_caching": False}, env)}
+
+
+def tiered(machine: Machine, given: Given, profile: str) -> Bundles:
+    """Give one bundle for each tier; the suite starts the servers that they ask."""
+    folder = f"{machine.prefix}/{TIERS_FOLDER}"
+    redis, mooncake = (machine.first_port + port for port in (REDIS_PORT, MOONCAKE_PORT))
+    tiers = {
+        "disk": f"path: {folder}/disk, size_gb: 4",
+        "fs": f"path: {folder}/fs",
+        "redis": f"url: 'redis://127.0.0.1:{redis}', password_file: {folder}/redis-password",
+        # The worker gives no memory: what it stores outlives it in that of another client.
+        "mooncake": f"master: '127.0.0.1:{mooncake}', local_host: 127.0.0.1, segment_gb: 0",
+    }
+    if machine.accelerator == "cpu":
+        del tiers["mooncake"]  # only in process
+    found: dict[str, tuple[str, Given]] = {
+        f"tier-{kind}": (profile, {**given, "lmcache.tiers": f"[{{{kind}: {{{options}}}}}]"})
+        for kind, options in tiers.items()
+    }
+    if machine.accelerator != "cpu":  # so little memory that later prompts leave the disk alone
+        found["tier-disk"] = (profile, {**found["tier-disk"][1], "lmcache.cpu_cache_gb": 0.05})
+    return found
 
 
 def on_gpu(bundles: Bundles, gpu: int) -> Bundles:
@@ -153,7 +269,7 @@ def _gpus(given: Given) -> set[str]:
     return {f"{key.split('.')[0]}.gpus" for key in given if key.startswith("workers[")}
 
 
-def timed(models: Mapping[str, str]) -> Bundles:
+def timed(models: Mapping[str, str], here: Here) -> dict[str, Bundle]:
     """Give the deployments of the 8B shape that are timed; a cache's own is not the engine's."""
     cached = _large(models, 1)
     sizes = {
@@ -163,28 +279,53 @@ def timed(models: Mapping[str, str]) -> Bundles:
     blocks = {
         f"timed-disagg-blocks-{size}": (
             "disagg-one-gpu",
-            _large(models, 2, {**UNCACHED_SHAPE, "block_size": size}),
+            {**_large(models, 2, {**UNCACHED_SHAPE, "block_size": size}), **beside_nixl(here)},
         )
         for size in BLOCK_SIZES
     }
+    is_right = here[FORMS["agg-in-process"].combination].case is None
     return {
         "timed-off": ("agg", {**_large(models, 1, SHAPE), "lmcache.enabled": False}),
-        "timed-in-process": ("agg-in-process", cached),
+        **({"timed-in-process": ("agg-in-process", cached)} if is_right else {}),
         "timed-multiprocess": ("agg", cached),
         **sizes,
         **blocks,
     }
 
 
-def two_gpus(models: Mapping[str, str]) -> Bundles:
+def two_gpus(models: Mapping[str, str], here: Here) -> Bundles:
     """Give what is timed on two GPUs: decode on 0 and prefill on 1, or a whole worker on each."""
-    both = _large(models, 2, env=UCX_SAYS)
-    in_process = {**both, "lmcache.mode": "in_process"}  # multiprocess is refused beside NIXL
+    both = _large(models, 2, env=UCX_SAYS | NO_MULTICAST)
     return {
-        "timed-two-disagg": ("disagg", in_process),
+        "timed-two-disagg": ("disagg", {**both, **beside_nixl(here)}),
         "timed-two-disagg-off": ("disagg", {**both, "lmcache.enabled": False}),
-        "timed-two-agg": ("agg-shared-cache", _large(models, 1)),
+        "timed-two-agg": ("agg-shared-cache", _large(models, 1, env=NO_MULTICAST)),
     }
+
+
+def four_gpus(models: Mapping[str, str], here: Here) -> Bundles:
+    """Give what is proved and timed on four GPUs.
+
+    Decode on 0 and 1 beside prefill on 2 and 3, or on 2 alone, or two workers of two ranks. A
+    profile cannot set the cache server's threads: the built bundles are changed.
+    """
+    both, one = {**beside_nixl(here), **_ranks(0, "[0, 1]", 2)}, _ranks(0, "[0, 1, 2, 3]", 2)
+    even, wider_decode = {**both, **_ranks(1, "[2, 3]", 2)}, {**both, **_ranks(1, "[2]", 1)}
+    timed_pair = _large(models, 2, env=UCX_SAYS | NO_MULTICAST)
+    timed_one = {**_large(models, 1, env=NO_MULTICAST), **one}
+    pair = small(models, 2, NO_MULTICAST)
+    return {
+        "four-disagg": ("disagg", {**pair, **even}),
+        "four-disagg-wider-decode": ("disagg", {**pair, **wider_decode}),
+        "four-agg": ("agg-shared-cache", {**small(models, 1, NO_MULTICAST), **one}),
+        FOUR_DISAGG: ("disagg", {**timed_pair, **even}),
+        FOUR_WIDER_DECODE: ("disagg", {**timed_pair, **wider_decode}),
+        **{four_agg(threads): ("agg-shared-cache", timed_one) for threads in SERVER_THREADS},
+    }
+
+
+def _ranks(worker: int, gpus: str, ranks: int) -> Given:
+    return {f"workers[{worker}].gpus": gpus, f"workers[{worker}].tensor_parallel_size": ranks}
 
 
 def _large(
@@ -201,10 +342,16 @@ def rehearsed(
     models: Mapping[str, str], profiles: Mapping[str, str], *, is_dynamo: bool
 ) -> Bundles:
     """Give what a machine without a GPU can run of it; profiles by the names of their bundles."""
-    more = COMPLETES if is_dynamo else {}
-    given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False}, more)}
-    given |= {"lmcache.chunk_size": CHUNK_SIZE, "model.max_len": 8192}
+    given = rehearsed_given(models, COMPLETES if is_dynamo else None)
     return {name: (profile, given) for name, profile in profiles.items()}
+
+
+def rehearsed_given(
+    models: Mapping[str, str], env: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """Give what differs from a profile for a CPU."""
+    given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False}, env)}
+    return {**given, "lmcache.chunk_size": CHUNK_SIZE, "model.max_len": 8192}
 
 
 def _engine(workers: int, given: Given, env: Mapping[str, str] | None = None) -> dict[str, object]:
@@ -218,8 +365,10 @@ def _engine(workers: int, given: Given, env: Mapping[str, str] | None = None) ->
     return found
 
 
-def _build(profile: str, bundle: Path, given: Given) -> None:
-    command = [sys.executable, "-m", "compiler", "build", f"profiles/{profile}.yaml"]
+def _build(profile: str, bundle: Path, given: Given, without: str) -> None:
+    """Build a bundle; without: the case of the stack that would refuse it."""
+    program = ["benchmarks.gpu.refused", without] if without else ["compiler"]
+    command = [sys.executable, "-m", *program, "build", f"profiles/{profile}.yaml"]
     subprocess.run([*command, "-o", str(bundle), *_options(given)], check=True, cwd=ROOT)
 
 

@@ -15,7 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.rig import exact, limits, nixl_pair, pairs, prove, restart, timing, truth
+from benchmarks.gpu.rig import (
+    exact,
+    limits,
+    nixl_pair,
+    pairs,
+    prove,
+    restart,
+    tiers,
+    timing,
+    truth,
+)
 from benchmarks.gpu.rig.kit import KIT, Kit
 
 SUITES: dict[str, Callable[[Kit, Path], Any]] = {
@@ -25,6 +35,8 @@ SUITES: dict[str, Callable[[Kit, Path], Any]] = {
     "restart": restart.run,
     "limits": limits.run,
     "prove": prove.run,
+    "prove-four": prove.on_four,
+    "tiers": tiers.run,
     "truth": truth.run,
     "in-process": timing.in_process,
     "multiprocess": timing.multiprocess,
@@ -32,6 +44,8 @@ SUITES: dict[str, Callable[[Kit, Path], Any]] = {
     "chunks": timing.chunks,
     "disaggregated": timing.disaggregated,
     "two-gpus": timing.two_gpus,
+    "four-gpus": timing.four_gpus,
+    "server-threads": timing.server_threads,
 }
 SHAPES = {"tiny": "four-layers", "8b": "8b"}
 

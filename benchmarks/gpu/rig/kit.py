@@ -15,9 +15,11 @@ KIT = Path(__file__).resolve().parents[3]
 class Kit:
     """One prepared folder; worker_argv holds `{model}`, chunk_size is in tokens.
 
-    likeliest: how the deployments are asked for their likeliest first tokens. proved: the bundles
-    that are launched to show that they cache rightly. faults: what dync verify must say of each
-    bundle with a fault, a regular expression.
+    spare_port: for an engine of a suite's own. likeliest: how the deployments are asked for their
+    likeliest first tokens. proved: the bundles that are launched to show that they cache rightly,
+    and those for four GPUs; refused: those that the stack refuses, to show that they do not.
+    tiers: those with a storage tier, one each. faults: what dync verify must say of each bundle
+    with a fault, as a regular expression.
     """
 
     stack: str
@@ -29,15 +31,19 @@ class Kit:
     env: Mapping[str, str]
     models: Mapping[str, str]
     chunk_size: int
+    spare_port: int
     proved: tuple[str, ...]
+    proved_on_four: tuple[str, ...]
+    refused: tuple[str, ...]
+    tiers: tuple[str, ...]
     faults: Mapping[str, str]
 
     @staticmethod
     def read() -> Kit:
         """Read kit.json of the folder that this module was copied to."""
         data = json.loads((KIT / "kit.json").read_text(encoding="utf-8"))
-        lists = {key: tuple(data[key]) for key in ("worker_argv", "cache_server_argv", "proved")}
-        return Kit(**{**data, **lists})
+        names = ("worker_argv", "cache_server_argv", "proved", "proved_on_four", "refused", "tiers")
+        return Kit(**{**data, **{name: tuple(data[name]) for name in names}})
 
     @property
     def on_gpu(self) -> bool:

@@ -103,6 +103,17 @@ def protocols(text: str) -> list[str]:
     return list(found)
 
 
+def protocols_by_rank(text: str) -> dict[str, list[str]]:
+    """Find the same for each process that the lines tell apart, by vLLM's names of the ranks."""
+    by_pid: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if said := re.search(r"\[[^\s:\]]+:(\d+) *:\w+ *\]", line):
+            by_pid.setdefault(said[1], []).append(line)
+    named = {pid: name for name, pid in re.findall(r"\((\w+) pid=(\d+)\)", text)}
+    found = {named.get(pid, pid): protocols("\n".join(lines)) for pid, lines in by_pid.items()}
+    return {name: said for name, said in found.items() if said}
+
+
 def main(words: Sequence[str]) -> None:
     """Be one of the two agents."""
     parser = argparse.ArgumentParser()

@@ -1,17 +1,18 @@
-"""Every bundle for one GPU by its own launch.sh: it hits, NIXL moves, and answers as without.
+"""Every small bundle by its own launch.sh: it hits, NIXL moves, and answers as without.
 
 `dync verify` is asked as well, of each beside the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.rig import lines
-from benchmarks.gpu.rig.bundle import Launched, launched
+from benchmarks.gpu.rig.bundle import Launched, launched, workers
 from benchmarks.gpu.rig.engine import Running, start, wait_ready
 from benchmarks.gpu.rig.exact import HITS, WRONG, compare
 from benchmarks.gpu.rig.kit import Kit
@@ -25,16 +26,31 @@ MOVED = "vllm:nixl_bytes_transferred_sum"
 
 def run(kit: Kit, logs: Path) -> dict[str, Any]:
     """Launch the small bundles beside one engine without a cache, and compare."""
-    plain = lines.worker(kit, "plain", 18900, "--no-enable-prefix-caching")
+    return _run(kit, logs, (*kit.proved, *kit.refused))
+
+
+def on_four(kit: Kit, logs: Path) -> dict[str, Any]:
+    """Do the same with those for four GPUs."""
+    return _run(kit, logs, kit.proved_on_four)
+
+
+def _run(kit: Kit, logs: Path, names: Sequence[str]) -> dict[str, Any]:
+    plain = lines.worker(kit, "plain", kit.spare_port, "--no-enable-prefix-caching")
     with ExitStack() as stack:
         reference = start(plain, logs)
         stack.callback(reference.kill)
-        bundles = stack.enter_context(launched(kit.proved, logs, 240))
+        bundles = stack.enter_context(launched(names, logs, 300))
         if not wait_ready([reference], 120):
             raise RuntimeError("the engine without a cache is not ready")
         pool = stack.enter_context(ThreadPoolExecutor(len(bundles) or 1))
         found = pool.map(lambda bundle: _prove(bundle, reference, kit), bundles)
         return {bundle.name: row for bundle, row in zip(bundles, found, strict=True)}
+
+
+def _total(bundle: Launched, role: str, name: str) -> float:
+    """Add a counter up over the workers of a role: a router may ask any of them."""
+    shown = [item["metrics"] for item in workers(bundle.plan) if item["role"] == role]
+    return sum(metric(url, name) for url in shown)
 
 
 def _prove(bundle: Launched, reference: Running, kit: Kit) -> dict[str, Any]:
@@ -47,9 +63,9 @@ def _prove(bundle: Launched, reference: Running, kit: Kit) -> dict[str, Any]:
         prompt = text(length, f"{bundle.name}-{length}")
         alone = ask(f"{reference.line.url}/v1", "m", prompt)
         cold = ask(bundle.url, bundle.plan["served_name"], prompt)
-        before = metric(bundle.metrics(role), HITS)
+        before = _total(bundle, role, HITS)
         warm = ask(bundle.url, bundle.plan["served_name"], prompt)
-        hits = int(metric(bundle.metrics(role), HITS) - before)
+        hits = int(_total(bundle, role, HITS) - before)
         row: dict[str, Any] = {
             "length": length,
             "hits": hits,
@@ -61,7 +77,7 @@ def _prove(bundle: Launched, reference: Running, kit: Kit) -> dict[str, Any]:
         rows.append(row)
     result: dict[str, Any] = {"ready_s": bundle.ready_s, "rows": rows}
     if role == "prefill":
-        result["nixl_bytes"] = metric(bundle.metrics("decode"), MOVED)
+        result["nixl_bytes"] = _total(bundle, "decode", MOVED)
     result["verify"] = dync(kit, "verify", bundle.name)
     most = max(row["warm"] for row in rows)
     hit = sum(row["hits"] > 0 for row in rows)

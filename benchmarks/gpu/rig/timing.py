@@ -14,10 +14,11 @@ from benchmarks.gpu.rig.engine import Line, start, wait_ready
 from benchmarks.gpu.rig.exact import HITS
 from benchmarks.gpu.rig.kit import Kit
 from benchmarks.gpu.rig.load import Served, first_tokens, following, shared_prefix, working_set
-from benchmarks.gpu.rig.nixl_pair import protocols
+from benchmarks.gpu.rig.nixl_pair import protocols_by_rank
 from benchmarks.gpu.rig.pairs import NIXL
+from benchmarks.gpu.rig.prompts import text
 from benchmarks.gpu.rig.truth import dync
-from demo.client import metric
+from demo.client import ask, metric
 
 LENGTHS = (8000, 24000)
 REPEATS = 3
@@ -26,6 +27,14 @@ CPU_GB = 20
 CHUNK_SIZES = (128, 512, 1024)
 BLOCK_SIZES = (16, 64, 128)
 """Tokens in a chunk, and in a block beside NIXL, where 16 is the engines' default."""
+FOUR_DISAGG, FOUR_WIDER_DECODE = "timed-four-disagg", "timed-four-disagg-wider-decode"
+SERVER_THREADS = (1, 2, 4)
+"""`--max-workers` of `lmcache server`, whose default is 1."""
+
+
+def four_agg(threads: int) -> str:
+    """Name the bundle of two workers of two ranks by the threads of their cache server."""
+    return f"timed-four-agg-threads-{threads}"
 
 
 def in_process(kit: Kit, logs: Path) -> dict[str, Any]:
@@ -72,18 +81,35 @@ def disaggregated(kit: Kit, logs: Path) -> dict[str, Any]:
 
 def two_gpus(kit: Kit, logs: Path) -> dict[str, Any]:
     """Time prefill and decode on two GPUs against a whole worker on each; verify proves both."""
-
-    def then(serving: Sequence[Launched], served: Mapping[str, Served]) -> dict[str, Any]:
-        disagg = next(item for item in serving if item.name == "timed-two-disagg")
-        log = disagg.folder / "logs" / "decode-0.log"
-        return {
-            "shared_prefix": {name: shared_prefix(where, name) for name, where in served.items()},
-            "transport": protocols(log.read_text(errors="replace")),
-            "verify": _verified(kit, serving),
-        }
-
     names = ["timed-two-disagg", "timed-two-disagg-off", "timed-two-agg"]
-    return _measure(logs, names, [], then)
+    return _measure(logs, names, [], lambda *found: _several(kit, *found))
+
+
+def four_gpus(kit: Kit, logs: Path) -> dict[str, Any]:
+    """Time two ranks on each side, two and one, and two whole workers of two; verify proves all."""
+    names = [FOUR_DISAGG, FOUR_WIDER_DECODE, four_agg(1)]
+    return _measure(logs, names, [], lambda *found: _several(kit, *found))
+
+
+def server_threads(kit: Kit, logs: Path) -> dict[str, Any]:
+    """Time two workers of two ranks on one cache server by the threads that it has."""
+    names = [four_agg(threads) for threads in SERVER_THREADS]
+    return _measure(logs, names, [], lambda *found: _several(kit, *found))
+
+
+def _several(kit: Kit, serving: Sequence[Launched], served: Mapping[str, Served]) -> dict[str, Any]:
+    """Measure what only deployments on several GPUs are asked for."""
+    logs = {item.name: item.folder / "logs" / "decode-0.log" for item in serving}
+    return {
+        "shared_prefix": {name: shared_prefix(where, name) for name, where in served.items()},
+        "transport": {
+            name: protocols_by_rank(log.read_text(errors="replace"))
+            for name, log in logs.items()
+            if log.is_file()
+        },
+        "verify": _verified(kit, serving),
+        "counters_at_last": {item.name: _counters(item.plan) for item in serving},
+    }
 
 
 def _verified(kit: Kit, serving: Sequence[Launched]) -> dict[str, Any]:
@@ -135,7 +161,7 @@ def _measure(
                 name = group[0].line.name
                 served[name] = (f"{group[0].line.url}/v1", "m")
                 ready[name] = max(engine.ready_s or 0.0 for engine in group)
-        found: dict[str, Any] = {"ready_s": ready}
+        found: dict[str, Any] = {"ready_s": ready, "failed": _leave_out_failing(served)}
         found["first_token_s"] = first_tokens(served, LENGTHS, REPEATS)
         found["following"] = {name: following(where, name) for name, where in served.items()}
         found["working_set"] = {name: [] for name in served}
@@ -148,8 +174,22 @@ def _measure(
         return found
 
 
+def _leave_out_failing(served: dict[str, Served]) -> dict[str, str]:
+    """Take out what does not answer the longest prompt, so that the others are timed; say why."""
+    failed = {}
+    for name, (url, model) in list(served.items()):
+        try:
+            ask(url, model, text(LENGTHS[-1], f"first-{name}"), 2, ignore_eos=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            failed[name] = repr(error)
+            del served[name]
+            print(f"  {name} FAILS: {error!r}", flush=True)
+    return failed
+
+
 def _counters(plan: dict[str, Any]) -> dict[str, float]:
-    wanted = (HITS, *(f"vllm:nixl_{what}_sum" for what in NIXL))
+    sums = (f"vllm:nixl_{what}_sum" for what in NIXL)
+    wanted = (HITS, *sums, "vllm:nixl_bytes_transferred_count")
     return {
         f"{worker['name']} {name}": metric(worker["metrics"], name)
         for worker in workers(plan)

@@ -1,0 +1,30 @@
+"""Run dync although a stack's case refuses something: to see on a GPU that the case is true.
+
+python -m benchmarks.gpu.refused CASE build PROFILE …
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from compiler import library
+from compiler.cli import dync
+from compiler.stacks.stack import Stack
+
+
+def main() -> None:
+    """Leave one case out of every stack, and be dync."""
+    case, *argv = sys.argv[1:]
+    shipped = library.load_stack
+
+    def without(name: str) -> Stack:
+        stack = shipped(name)
+        return replace(stack, cases=tuple(item for item in stack.cases if item.id != case))
+
+    library.load_stack = without  # type: ignore[assignment]  # the same but for its cache
+    dync.main(argv, prog_name="dync")
+
+
+if __name__ == "__main__":
+    main()
