@@ -1,19 +1,24 @@
-# The two commands: `make demo` and `make test`. Both set up what they need.
+# The commands: `make demo`, `make test`, and `make test-all` with what takes longer. They set up what they need.
 PYTHON ?= python3
 VENV := .venv
 DYNC_TESTS ?=
 
-.PHONY: demo test check clean
+.PHONY: demo test test-all fast check clean
 
 demo: $(VENV)/.ready
 	$(VENV)/bin/python -m demo
 
-test: $(VENV)/.ready
+test: fast
+	$(VENV)/bin/pytest -m "engine and not long" -n 0 --durations=12
+
+test-all: fast
+	$(VENV)/bin/pytest -m engine -n 0 --durations=40
+
+fast: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest --cov --cov-report=term:skip-covered $(DYNC_TESTS)
-	$(VENV)/bin/pytest -m engine -n 0 --durations=12
 
 check: $(VENV)/.ready
 	$(VENV)/bin/pytest

@@ -51,6 +51,7 @@ workers:
 """
 
 
+PROVED_WITHIN_S = 60  # 3 s on two idle cores; the watcher below asks at the same time
 NIXL_ALONE = """\
 kv-transfer-config:
   kv_connector: "NixlConnector"
@@ -197,7 +198,7 @@ def test_the_target_is_active_only_once_it_serves(running: Running, plan: Plan) 
         over.set()
         watcher.join()
     assert done.returncode == 0
-    assert proof_s(done.stdout) < 5
+    assert proof_s(done.stdout) < PROVED_WITHIN_S
     assert ("active", False) not in seen
     assert ("inactive", False) in seen
     assert seen[-1] == ("active", True)
@@ -267,6 +268,7 @@ def test_an_upgrade_of_decode_restarts_only_decode(running: Running, plan: Plan)
     assert answers(plan)
 
 
+@pytest.mark.long
 def test_an_upgrade_that_cannot_start_goes_back(running: Running, plan: Plan) -> None:
     before = running.pids(plan)
     generation = running.machine.run("readlink", f"/etc/dync/{plan.name}/current").strip()

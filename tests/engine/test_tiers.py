@@ -234,6 +234,7 @@ def read(path: Path) -> bytes:
         return b""
 
 
+@pytest.mark.long
 def test_a_disks_size_holds_while_it_is_written_and_over_a_restart(
     bundle: Callable[..., tuple[Path, Plan]], tmp_path: Path
 ) -> None:

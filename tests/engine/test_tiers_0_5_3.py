@@ -214,6 +214,7 @@ return redis.call('DBSIZE')
 """
 
 
+@pytest.mark.long
 def test_a_cache_server_reads_its_tiers_after_a_restart(
     older: Path, redis: Redis, password_file: Path, tmp_path: Path
 ) -> None:

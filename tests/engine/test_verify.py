@@ -64,7 +64,8 @@ def test_a_connector_that_never_caches_on_a_cpu(build: Build, random_model: Path
         assert done.returncode == 0, done.stderr
         found = re.search(r" serves at \S+ after \S+ s, proved \(([\d.]+) s\)$", done.stdout, re.M)
         assert found is not None, done.stdout
-        assert float(found[1]) < 5
+        print(f"measured: the proof of a first start: {found[1]} s")
+        assert float(found[1]) < 60  # 3 s on two idle cores
         is_ready, record = shown(bundle)
         assert is_ready
         assert record["proved"]
