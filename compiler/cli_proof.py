@@ -97,14 +97,15 @@ def verify(
     from compiler.deploy.finding import Verdict
     from compiler.deploy.place import find_place
     from compiler.deploy.verify import verify as prove
-    from compiler.deploy.verify.record import keep
+    from compiler.deploy.verify.record import keep, record_of
     from compiler.report.findings import console_for
     from compiler.report.proof import print_proof, proof_json
 
     place = find_place(host_of("/", for_user), deployment)
     proof = prove(place, tokens, timeout_s)
-    if any(item.check == "as-built" and item.verdict is Verdict.PASS for item in proof.findings):
-        keep(place, proof)  # of what does not run there is nothing to remember
+    runs = any(item.check == "as-built" and item.verdict is Verdict.PASS for item in proof.findings)
+    if runs and not proof.is_switched:
+        keep(place, record_of(place, proof))
     if style == "json":
         click.echo(proof_json(proof), nl=False)
     else:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _LOOK_S = 0.25
 NOT_PROVED = 7
 """The exit status of `dync up` where launch.sh serves and `dync verify` says that it fails."""
-_PROVE_HINT = "dync: to prove that "
 _KILLED = re.compile(r"dync: \S+ is killed\Z")
 _bundle = click.argument("bundle", metavar="BUNDLE")
 
@@ -114,7 +113,7 @@ def _prover(bundle: Path, *, again: bool) -> Callable[[], FirstProof]:
 
     plan = read_plan(bundle)
     place = Place(named=str(bundle), plan=plan, folder=bundle, manager=Manager.LAUNCHER)
-    return lambda: prove(lambda: place, again=again)
+    return lambda: prove(place, again=again)
 
 
 @contextmanager
@@ -193,9 +192,11 @@ class _Lines:
         self.progress = Progress.of(plan)
 
     def line(self, line: str) -> None:
+        from compiler.deploy.launch_progress import PROVE_HINT
+
         served = self.progress.serves_after
         is_known = self.progress.read(line, time.monotonic())
-        if self.progress.serves_after == served and not line.startswith(_PROVE_HINT):
+        if self.progress.serves_after == served and not PROVE_HINT.match(line):
             _echo(line, err=not (is_known or _KILLED.match(line)))
 
     def look(self) -> None:

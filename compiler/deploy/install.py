@@ -248,7 +248,7 @@ def _prove(step: _Step) -> str:
     """
     deployment = step.deployment
     try:
-        proof = prove_in_time(lambda: installed_place(deployment.host, deployment.name))
+        proof = prove_in_time(installed_place(deployment.host, deployment.name))
     except Exception as error:
         raise NotReady(target_unit(deployment.name), f"could not be proved: {error!r}") from error
     proof.keep()

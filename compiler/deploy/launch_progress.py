@@ -37,7 +37,7 @@ class ProcessProgress:
 _STARTED = re.compile(r"dync: (\S+) started \(pid (\d+), log \S+\)\Z")
 _READY = re.compile(r"dync: (\S+) ready after ([\d.]+ s)\Z")
 _SERVES = re.compile(r"dync: (\S+) serves at (\S+) after ([\d.]+ s)\Z")
-_PROVE = re.compile(r"dync: to prove that ")
+PROVE_HINT = re.compile(r"dync: to prove that ")
 _STOPPING = re.compile(r"dync: SIG\w+: stopping \(once more to kill at once\)\Z")
 _STOPPED = re.compile(r"dync: stopped\Z")
 _ENDED = re.compile(r"dync: error: (\S+) (?:ended with status|is not ready after)")
@@ -105,7 +105,7 @@ class Progress:
             process.stage, process.took = Stage.READY, found[2]
         elif found := _SERVES.match(line):
             self.serves_after = found[3]
-        elif _PROVE.match(line):
+        elif PROVE_HINT.match(line):
             pass  # for whoever starts launch.sh alone
         elif _STOPPING.match(line):
             self.is_stopping = True

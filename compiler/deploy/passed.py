@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from compiler.deploy.host import Deployment, Host, Refused
+from compiler.deploy.put_file import put_file
 from compiler.quoting import environment_line
 
 FILE = "environment"
@@ -23,19 +22,12 @@ def keep(host: Host, name: str, values: Mapping[str, str]) -> Path:
             raise Refused(f"{variable} is not set in your shell: export it, or leave --pass out")
     home = Deployment(host=host, name=name).home
     path = home / FILE
-    fresh = home / f".{FILE}.dync-new"
     try:
         home.mkdir(parents=True, exist_ok=True)
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if line.partition("=")[0].strip() not in values]
         kept += [environment_line(variable, value) for variable, value in values.items()]
-        with suppress(FileNotFoundError):
-            fresh.unlink()
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write("\n".join(kept) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+        put_file(path, ("\n".join(kept) + "\n").encode(), 0o600)
     except OSError as error:
         raise Refused(f"cannot write {path}: {error.strerror}") from error
     return path

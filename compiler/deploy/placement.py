@@ -9,6 +9,7 @@ from pathlib import Path
 
 from compiler.deploy.generations import refuse_changed, switch, sync
 from compiler.deploy.host import Deployment, Refused
+from compiler.deploy.put_file import put_file
 from compiler.plan import Plan
 from compiler.units import PREFIX, service_units, target_unit
 
@@ -160,10 +161,4 @@ def _links_to(path: Path, target: str) -> bool:
 def _put(path: Path, content: bytes) -> None:
     if path.is_file() and not path.is_symlink() and path.read_bytes() == content:
         return
-    fresh = path.with_name(f".{path.name}.dync-new")
-    with open(fresh, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(file.fileno(), 0o644)
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    put_file(path, content, 0o644)

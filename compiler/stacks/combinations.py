@@ -36,16 +36,22 @@ class Known:
     """What a stack says of one combination: how it was run, or which of its cases refuses it."""
 
     combination: Combination
-    standing: Standing
     run: Run | None = None
     case: Case | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """Return which of the three it is; a case that refuses it counts before a run."""
+        if self.case is not None:
+            return Standing.REFUSED
+        return Standing.ON_PAPER if self.run is None else Standing.RUN
 
     @property
     def text(self) -> str:
         """Return it in a few words."""
         if self.run is not None:
             return f"run on {self.run.hardware}, {self.run.at} ({self.run.by})"
-        return f"refused ({self.case.id})" if self.case is not None else "on paper"
+        return f"refused ({self.case.id})" if self.case is not None else self.standing.value
 
 
 COMBINATIONS = tuple(
@@ -65,11 +71,11 @@ def known(stack: Stack, accelerator: Accelerator, combination: Combination) -> K
     }
     for case in stack.cases:
         if case.severity == "error" and _is_met(case.when, facts):
-            return Known(combination=combination, standing=Standing.REFUSED, case=case)
+            return Known(combination=combination, case=case)
     for run in stack.platforms[accelerator.value].runs:
         if (run.topology, run.mode) == (combination.topology.value, combination.mode.value):
-            return Known(combination=combination, standing=Standing.RUN, run=run)
-    return Known(combination=combination, standing=Standing.ON_PAPER)
+            return Known(combination=combination, run=run)
+    return Known(combination=combination)
 
 
 def all_known(stack: Stack, accelerator: Accelerator) -> Iterator[Known]:

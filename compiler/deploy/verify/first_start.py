@@ -11,7 +11,6 @@ from compiler.deploy.finding import Verdict
 from compiler.deploy.host import Refused
 from compiler.deploy.place import Place
 from compiler.deploy.verify import verify
-from compiler.deploy.verify.proof import Proof
 from compiler.deploy.verify.record import Record, keep, record_of, recorded
 
 LIMIT_S = 400
@@ -22,12 +21,12 @@ LIMIT_S = 400
 class FirstProof:
     """How the proof of a start ended; is_new: whether it was asked now, and not remembered.
 
-    made: what `keep` writes down, where there is something.
+    place: what `keep` writes it down of, where that is to be.
     """
 
     record: Record
     is_new: bool
-    made: tuple[Place, Proof] | None = None
+    place: Place | None = None
 
     @property
     def is_refuted(self) -> bool:
@@ -36,30 +35,31 @@ class FirstProof:
 
     def keep(self) -> None:
         """Write it down beside what it is of; of a launch that is being stopped nobody does."""
-        if self.made is not None:
-            keep(*self.made)
+        if self.place is not None:
+            keep(self.place, self.record)
 
 
-def prove(find: Callable[[], Place], *, again: bool = False) -> FirstProof:
+def prove(place: Place, *, again: bool = False) -> FirstProof:
     """Prove a deployment that answers, unless that was done and nothing changed since.
 
     again: also if it was, as what runs was switched at launch. What the host refuses to tell is
     no proof, and refutes nothing.
     """
     try:
-        place = find()
         before = None if again else recorded(place)
         if before is not None and before.is_proved:
             return FirstProof(record=before, is_new=False)
         proof = verify(place)
-        return FirstProof(record=record_of(place, proof), is_new=True, made=(place, proof))
+        # A launch-time switch makes another deployment of the bundle: nothing is kept of that.
+        kept = None if proof.is_switched else place
+        return FirstProof(record=record_of(place, proof), is_new=True, place=kept)
     except Refused as error:
         return _without(Verdict.SKIP, str(error))
 
 
-def prove_in_time(find: Callable[[], Place]) -> FirstProof:
+def prove_in_time(place: Place) -> FirstProof:
     """Prove a deployment, and wait for it; what takes too long is refuted."""
-    proving = Beside(lambda: prove(find))
+    proving = Beside(lambda: prove(place))
     while (proof := proving.made) is None:
         time.sleep(0.1)
     return proof

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import socket
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from compiler.deploy.finding import Verdict
 from compiler.deploy.place import Place
+from compiler.deploy.put_file import put_file
 from compiler.deploy.stack_environment import LOCK
 from compiler.deploy.verify.proof import Proof
 from compiler.plan import Plan
@@ -57,30 +56,12 @@ def record_of(place: Place, proof: Proof) -> Record:
     )
 
 
-def keep(place: Place, proof: Proof) -> Record:
-    """Write a proof's result beside what it is of, where this account may; return it.
-
-    A launch-time switch makes another deployment of the same bundle: nothing is kept of that.
-    """
-    record = record_of(place, proof)
-    if not proof.is_switched:
-        file = _file(place)
-        with suppress(OSError):
-            file.parent.mkdir(exist_ok=True)
-            _write(file, json.dumps(asdict(record), indent=1) + "\n")
-    return record
-
-
-def _write(file: Path, text: str) -> None:
-    """Put a text in place by one rename, readable by its owner alone."""
-    handle, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.replace(fresh, file)
-    except BaseException:
-        os.unlink(fresh)
-        raise
+def keep(place: Place, record: Record) -> None:
+    """Write a proof's result beside what it is of, for its owner alone, where this account may."""
+    file = _file(place)
+    with suppress(OSError):
+        file.parent.mkdir(exist_ok=True)
+        put_file(file, f"{json.dumps(asdict(record), indent=1)}\n".encode(), 0o600)
 
 
 def recorded(place: Place) -> Record | None:
