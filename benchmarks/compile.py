@@ -119,7 +119,8 @@ def vllm_rows(stack_python: str) -> Iterator[Row]:
 
 RULES = """
 import json, sys, time
-from compiler import cli_profiles, rules
+from compiler.cli import profiles as cli_profiles
+from compiler.rules import tables as rules
 
 took = {}
 def timed(module):

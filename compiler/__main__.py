@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command line; an unexpected failure is one line, never a traceback."""
-    from compiler.cli import dync  # noqa: PLC0415 -- so that an interrupt while importing is quiet
+    from compiler.cli.main import dync  # noqa: PLC0415 -- so that an interrupt while importing is quiet
 
     try:
         dync.main(prog_name="dync", standalone_mode=True)

@@ -6,12 +6,12 @@ import json
 from functools import lru_cache, partial
 from pathlib import Path
 
-from compiler import data
+from compiler import shipped_files
 from compiler.document import Json
-from compiler.kv_shape import KvShape, Unknown, kv_shape
-from compiler.model_config import ModelConfig, model_config
+from compiler.load.yaml_tree import parse_data
+from compiler.model.config import ModelConfig, model_config
+from compiler.model.kv_shape import KvShape, Unknown, kv_shape
 from compiler.pipeline import Library
-from compiler.source import parse_data
 from compiler.stacks.stack import Stack, parse_stack
 
 
@@ -19,10 +19,10 @@ from compiler.stacks.stack import Stack, parse_stack
 def load_stack(name: str) -> Stack:
     """Read a shipped stack."""
     return parse_stack(
-        data.stack_text(name),
-        partial(data.catalogue_text, name),
-        data.relations_text,
-        data.tiers_text,
+        shipped_files.stack_text(name),
+        partial(shipped_files.catalogue_text, name),
+        shipped_files.relations_text,
+        shipped_files.tiers_text,
     )
 
 
@@ -45,7 +45,7 @@ def load_shape(model: str) -> KvShape:
 def _config(model: str) -> dict[str, Json]:
     """Read the config.json of a local folder, or an entry of schemas/models.yaml."""
     if not model.startswith("/"):
-        text = data.models_text()
+        text = shipped_files.models_text()
         if f"\n{model}:" not in text:  # most models: no need to read it all
             raise Unknown("schemas/models.yaml does not have it; a local folder is read itself")
         known: dict[str, dict[str, Json]] = parse_data(text)
@@ -64,8 +64,8 @@ def _config(model: str) -> dict[str, Json]:
 def library() -> Library:
     """Give the schema and the stacks."""
     return Library(
-        schema=data.profile_schema(),
-        stack_names=tuple(data.stack_names()),
+        schema=shipped_files.profile_schema(),
+        stack_names=tuple(shipped_files.stack_names()),
         load_stack=load_stack,
         load_model=load_model,
     )
@@ -73,6 +73,6 @@ def library() -> Library:
 
 def templates() -> dict[str, str]:
     """Read every template of a bundle."""
-    from compiler.emit import TEMPLATES  # noqa: PLC0415 -- Jinja2 is not for `dync check`
+    from compiler.emit.bundle import TEMPLATES  # noqa: PLC0415 -- Jinja2 is not for `dync check`
 
-    return {name: data.template_text(name) for name in TEMPLATES}
+    return {name: shipped_files.template_text(name) for name in TEMPLATES}

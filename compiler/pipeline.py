@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.compose import Reader, compose
 from compiler.diagnostic import Diagnostic, Label, Severity, has_errors, suggestion
-from compiler.kv_shape import Unknown
-from compiler.model_config import ModelConfig
+from compiler.load.compose import Reader, compose
+from compiler.model.config import ModelConfig
+from compiler.model.kv_shape import Unknown
 from compiler.plan import Source, SourceFile
-from compiler.resolve import Resolved, resolve
-from compiler.rules.pages import pages
+from compiler.resolve.plan_of import Resolved, resolve
+from compiler.rules.explain import pages
 from compiler.stacks.stack import Stack
-from compiler.suppression import suppress
 from compiler.topology import Topology
-from compiler.validate import validate
+from compiler.validate.suppression import suppress
+from compiler.validate.topology_of import validate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

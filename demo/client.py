@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.deploy.completion import likeliest_first
+from compiler.deploy.probe.completion import likeliest_first
 
 Prompt = str | list[int]
 

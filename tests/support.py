@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from compiler.compose import Reader, Unreadable
 from compiler.library import library
+from compiler.load.compose import Reader, Unreadable
 from compiler.pipeline import Compiled, compile_profile
 from compiler.plan import Plan
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from compiler.change import Bundle, Change, Fate, changes
-from compiler.cli import dync
-from compiler.emit import emit
+from compiler.cli.main import dync
+from compiler.diff.restarts import Bundle, Change, Fate, changes
+from compiler.emit.bundle import emit
 from compiler.library import templates
 from tests.support import DISAGG, plan_of
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import compiler.cli_profiles
+import compiler.cli.profiles
 from compiler import __main__ as program
-from compiler.cli import dync
+from compiler.cli.main import dync
 from tests.support import AGG
 
 WARNS = AGG.replace("gpus: [0]", "gpus: [0], engine_args: {disable_cascade_attn: true}")
@@ -91,7 +91,7 @@ def test_file_contents(content: bytes, words: str, folder: Path) -> None:
 
 
 def test_too_large_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.cli_profiles, "MAX_BYTES", 100)
+    monkeypatch.setattr(compiler.cli.profiles, "MAX_BYTES", 100)
     result = run("check", "good.yaml")
     assert result.exit_code == 2
     assert "larger than 100 bytes" in result.stderr

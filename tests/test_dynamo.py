@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from compiler.data import catalogue_text, stack_names
-from compiler.kv import connector_names
 from compiler.library import load_stack
 from compiler.plan import Kind, KvSource, Launch, Plan, Process
+from compiler.resolve.connectors import connector_names
+from compiler.shipped_files import catalogue_text, stack_names
 from compiler.topology import Role
 from tests.support import plan_of
 from tests.test_facts import ALL, IDS, launches, plan_at, workers

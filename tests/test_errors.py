@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from compiler.cli import dync
+from compiler.cli.main import dync
 from compiler.library import library
-from compiler.rules.pages import pages
+from compiler.rules.explain import pages
 from tests.support import Tree
 
 FOLDER = Path(__file__).parent / "errors"

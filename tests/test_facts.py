@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from compiler import emit as emit_module
 from compiler.diagnostic import Severity
-from compiler.emit import emit
-from compiler.kv import connector_names
+from compiler.emit import bundle as emit_module
+from compiler.emit.bundle import emit
+from compiler.emit.render import Renderer
 from compiler.library import templates
 from compiler.plan import Kind, KvSource, Launch, OffForm, Plan, Process
-from compiler.render import Renderer
+from compiler.resolve.connectors import connector_names
 from tests.support import PROFILES, compile_file, plan_in, plan_of
 
 GOLDEN = Path(__file__).parent / "golden"

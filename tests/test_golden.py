@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.emit import emit
+from compiler.emit.bundle import emit
 from compiler.library import templates
 from tests.support import ROOT, CompareTree, compile_file, plan_in
 

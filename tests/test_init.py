@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from compiler.data import profile_schema, template_text
+from compiler.shipped_files import profile_schema, template_text
 from tests.support import compile_text
 
 NAMES = ("agg", "disagg")

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from compiler import data
-from compiler.byte_text import GIB
-from compiler.cli import dync
+from compiler import shipped_files
+from compiler.byte_units import GIB
+from compiler.cli.main import dync
 from compiler.document import Json
-from compiler.kv_shape import Unknown, kv_shape, value_bytes
-from compiler.memory_budget import (
+from compiler.load.yaml_tree import parse_data
+from compiler.model.config import model_config
+from compiler.model.kv_shape import Unknown, kv_shape, value_bytes
+from compiler.model.memory_budget import (
     cache_budgets,
     gpu_claims,
     host_bytes,
@@ -22,8 +24,6 @@ from compiler.memory_budget import (
     shared_bytes,
     worker_budgets,
 )
-from compiler.model_config import model_config
-from compiler.source import parse_data
 from tests.support import AGG, DISAGG, IN_PROCESS, plan_of
 
 QWEN: dict[str, Json] = {"num_hidden_layers": 28, "num_key_value_heads": 8, "head_dim": 128}
@@ -38,7 +38,7 @@ TINY: dict[str, Json] = {
     "layer_types": ["full_attention", "full_attention", "full_attention", "full_attention"],
     "sliding_window": None,
 }
-MODELS: dict[str, dict[str, Json]] = parse_data(data.models_text())
+MODELS: dict[str, dict[str, Json]] = parse_data(shipped_files.models_text())
 
 
 @pytest.mark.parametrize(

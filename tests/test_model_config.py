@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compiler.document import Json
-from compiler.model_config import model_config
+from compiler.model.config import model_config
 
 PLAIN: dict[str, Json] = {
     "num_hidden_layers": 28,

@@ -10,7 +10,7 @@ import pytest
 from compiler.diagnostic import Severity
 from compiler.library import library
 from compiler.pipeline import Compiled
-from compiler.rules.pages import pages
+from compiler.rules.explain import pages
 from tests.support import ROOT, compile_text
 
 PAGES = pages(library())

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compiler.cli import dync
-from compiler.emit.mermaid import mermaid
-from compiler.emit.picture import picture
-from compiler.emit.text_width import shortened, text_width
+from compiler.cli.main import dync
+from compiler.emit.picture.mermaid import mermaid
+from compiler.emit.picture.svg import picture
+from compiler.emit.picture.text_width import shortened, text_width
+from compiler.emit.render import Renderer
 from compiler.library import templates
 from compiler.plan import Kind, Plan, Tier, TierServer
-from compiler.render import Renderer
 from tests.support import AGG, DISAGG, IN_PROCESS, PROFILES, ROOT, compile_text, plan_of
 
 GOLDEN = sorted((ROOT / "tests/golden").glob("*/expected/plan.json"))

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compiler.document import Json
-from compiler.quoting import comment, shell_word, yaml_lines, yaml_scalar
+from compiler.emit.quoting import comment, shell_word, yaml_lines, yaml_scalar
 
 TRICKY = "\x85\u2028\u2029\ufeff\ufffe\x7f\x9f\t\n\r\x1b 'ab\"\\$`#:{}[],&*!%-,|>@🦜"
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.text(TRICKY, max_size=8)

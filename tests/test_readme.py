@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compiler.library import library, load_shape
 from compiler.pipeline import compile_profile
-from compiler.report import in_order
+from compiler.report.diagnostics import in_order
 from compiler.report.memory import memory_text
 from compiler.report.text import as_text
 from tests.support import PROFILES, compile_file, plan_in

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from compiler.diagnostic import Diagnostic, Label, Severity, Span
-from compiler.report import FORMATS, in_order, written
+from compiler.report.diagnostics import FORMATS, in_order, written
 from tests.support import AGG, DISAGG, compile_text
 
 PLACE = ["file", "line", "column", "end_line", "end_column"]

@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from compiler.cli import dync
+from compiler.cli.main import dync
 from compiler.diagnostic import Diagnostic
-from compiler.rules import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
+from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
 from tests.test_errors import CASES, FOLDER, arguments
 
 RULES = (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *PLAN_RULES)

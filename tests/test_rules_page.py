@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from compiler.library import library
-from compiler.rules.pages import pages
-from compiler.source import parse_data
+from compiler.load.yaml_tree import parse_data
+from compiler.rules.explain import pages
 from tests.support import ROOT
 
 ANSWERS = {"rules", "made_right", "later", "open"}

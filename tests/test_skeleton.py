@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compiler.diagnostic import CompilerBug
-from compiler.skeleton import fill, fill_argv, text_of
+from compiler.stacks.placeholders import fill, fill_argv, text_of
 
 
 def test_a_whole_word_keeps_its_type() -> None:

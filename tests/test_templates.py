@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from jinja2 import nodes
 
-from compiler.render import environment
+from compiler.emit.render import environment
 from tests.support import ROOT
 
 TEMPLATES = sorted((ROOT / "templates").rglob("*.j2"))
@@ -60,7 +60,7 @@ def test_a_gap_is_an_error() -> None:
 
     from jinja2 import UndefinedError
 
-    from compiler.render import Renderer
+    from compiler.emit.render import Renderer
 
     @dataclass
     class View:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from compiler.data import stack_names, stack_text, tiers_text
-from compiler.emit import emit
-from compiler.kv_shape import KvShape
+from compiler.emit.bundle import emit
 from compiler.library import library, load_stack, templates
-from compiler.memory_budget import cache_budgets
+from compiler.load.yaml_tree import parse_data
+from compiler.model.kv_shape import KvShape
+from compiler.model.memory_budget import cache_budgets
+from compiler.model.tier_budget import tier_budgets, unknown_tiers
 from compiler.plan import Kind, OffForm, Plan, Process, Protocol
-from compiler.source import parse_data
-from compiler.tier_budget import tier_budgets, unknown_tiers
+from compiler.shipped_files import stack_names, stack_text, tiers_text
 from tests.support import AGG, DISAGG, compile_text, plan_of
 
 GIB = 1 << 30
@@ -129,7 +129,7 @@ def test_every_kind_of_the_schema_has_a_form_and_every_option_is_used() -> None:
     kinds = library().schema["properties"]["lmcache"]["properties"]["tiers"]["items"]["properties"]
     newer, older = (parse_data(tiers_text(f"lmcache-{release}"))["kinds"] for release in RELEASES)
     assert set(newer) == set(kinds) == set(older)
-    through = {  # words that follow from an option: compiler/tier_words.py, compiler/store.py
+    through = {  # that follow from an option: resolve/tier_values.py, resolve/redis_store.py
         "hosts": "_url", "url": "url", "keep_gb": "keep_gb", "size_gb": "size", "port": "port",
         "slot_mb": "slot_bytes", "segment_gb": "segment_bytes", "buffer_gb": "buffer_bytes",
         "tls": "tls", "cluster": "cluster", "endpoint": "endpoint", "managed": "managed",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from compiler.data import stack_names, tiers_text
 from compiler.library import load_stack
+from compiler.shipped_files import stack_names, tiers_text
 from compiler.stacks.combinations import all_known
-from compiler.stacks.tier_forms import parse_tiers
+from compiler.stacks.tier_specs import parse_tiers
 from compiler.topology import Accelerator, CacheMode
 from tests.support import ROOT
 

@@ -26,18 +26,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compiler.compose import Unreadable  # noqa: E402
 from compiler.library import library  # noqa: E402 -- the checkout, wherever this is run from
+from compiler.load.compose import Unreadable  # noqa: E402
 from compiler.pipeline import Compiled, compile_profile  # noqa: E402
-from compiler.report import FORMATS, in_order  # noqa: E402
-from compiler.rules.pages import pages  # noqa: E402
+from compiler.report.diagnostics import FORMATS, in_order  # noqa: E402
+from compiler.rules.explain import pages  # noqa: E402
 from compiler.rules.port_conflict import check as check_ports  # noqa: E402
 
 ERRORS = ROOT / "tests" / "errors"
 MODULES = (
-    "compiler.pairing",
+    "compiler.resolve.pairing",
     *(
-        f"compiler.rules.{path.stem}"
+        f"compiler.rules.tables.{path.stem}"
         for path in sorted((ROOT / "compiler" / "rules").glob("*.py"))
         if path.stem not in ("__init__", "pages", "reading_pages", "report")
     ),
@@ -193,7 +193,7 @@ def _functions(
 
 def main() -> int:
     """Run the mutants, print the survivors and the counts."""
-    wanted = [f"compiler.rules.{name}" if "." not in name else name for name in sys.argv[1:]]
+    wanted = [f"compiler.rules.tables.{name}" if "." not in name else name for name in sys.argv[1:]]
     everything = probes()
     before = [(name, tell, tell()) for name, tell in everything]
     counts: Counter[str] = Counter()

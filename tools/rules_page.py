@@ -15,12 +15,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compiler.cli import dync  # noqa: E402 -- the checkout, wherever this is run from
+from compiler.cli.main import dync  # noqa: E402 -- the checkout, wherever this is run from
 from compiler.library import library  # noqa: E402
-from compiler.rules import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES  # noqa: E402
-from compiler.rules.pages import pages  # noqa: E402
+from compiler.load.yaml_tree import parse_data  # noqa: E402
+from compiler.rules.explain import pages  # noqa: E402
 from compiler.rules.reading_pages import READING_PAGES  # noqa: E402
-from compiler.source import parse_data  # noqa: E402
+from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES  # noqa: E402
 from compiler.stacks.stack import Case  # noqa: E402
 
 HEADER = """\

@@ -32,10 +32,10 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compiler.emit.picture import picture  # noqa: E402 - the checkout is not installed
+from compiler.emit.picture.svg import picture  # noqa: E402 - the checkout is not installed
+from compiler.emit.render import Renderer  # noqa: E402
 from compiler.library import library, templates  # noqa: E402
 from compiler.pipeline import compile_profile  # noqa: E402
-from compiler.render import Renderer  # noqa: E402
 from demo.workshop import cache_folder, dync, model, stack_prefix  # noqa: E402
 
 SCREENS = ROOT / "docs" / "screens"

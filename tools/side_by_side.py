@@ -13,10 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compiler.kv import connector_names  # noqa: E402 -- the checkout, wherever this is run from
 from compiler.library import library  # noqa: E402
 from compiler.pipeline import compile_profile  # noqa: E402
 from compiler.plan import Kind, Plan, Process  # noqa: E402
+from compiler.resolve.connectors import connector_names  # noqa: E402 -- the checkout, wherever this is run from
 
 PROFILE = "profiles/disagg.yaml"
 STACKS = {

@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compiler.data import tiers_text  # noqa: E402 -- the checkout, wherever this is run from
-from compiler.stacks.tier_forms import TierForm, parse_tiers  # noqa: E402
+from compiler.shipped_files import tiers_text  # noqa: E402 -- the checkout, wherever this is run from
+from compiler.stacks.tier_specs import TierForm, parse_tiers  # noqa: E402
 
 PAGE = ROOT / "docs" / "storage-tiers.md"
 _BLOCK = re.compile(

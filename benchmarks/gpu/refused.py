@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 
 from compiler import library
-from compiler.cli import dync
+from compiler.cli.main import dync
 from compiler.stacks.stack import Stack
 
 

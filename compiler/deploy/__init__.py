@@ -1,1 +1,1 @@
-"""What touches a host: the environments that stacks run in."""
+"""Deploy: what touches a host and what runs on it."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.deploy.host import Refused
+from compiler.deploy.installation import Refused
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,NRestarts,MainPID,Result,ActiveEnterTimestamp,InvocationID"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from compiler.emit.quoting import comment
 from compiler.plan import Plan
-from compiler.quoting import comment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from compiler.document import Json
 from compiler.emit.artifact import Artifact, header
+from compiler.emit.quoting import yaml_lines
+from compiler.emit.render import Renderer
 from compiler.plan import Kind, KvSource, Launch, Plan, Process
-from compiler.quoting import yaml_lines
-from compiler.render import Renderer
 
 
 def emit_engine_files(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:  # noqa: ARG001

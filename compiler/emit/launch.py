@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
+from compiler.emit.quoting import shell_word
+from compiler.emit.render import Renderer
 from compiler.plan import OffForm, Plan, Process
-from compiler.quoting import shell_word
-from compiler.render import Renderer
-from compiler.skeleton import text_of
+from compiler.stacks.placeholders import text_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compiler.emit.artifact import Artifact
+from compiler.emit.render import Renderer
 from compiler.plan import Plan
-from compiler.render import Renderer
 
 MODULES: Mapping[str, tuple[str, ...]] = {
     "lib": ("lib/dync_redis.py", "lib/dync_valkey.py"),  # what LMCache loads as plugins

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from compiler.document import Json
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.panels import Curve, Panel, rows
+from compiler.emit.quoting import yaml_lines
+from compiler.emit.render import Renderer
 from compiler.plan import Kind, Plan, Process
-from compiler.quoting import yaml_lines
-from compiler.render import Renderer
 
 FOLDER = "observability"
 SCRAPE_INTERVAL = "15s"

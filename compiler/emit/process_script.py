@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
+from compiler.emit.quoting import shell_word
+from compiler.emit.render import Renderer
 from compiler.emit.tiers import ServerCheck, folder_words, folders, server_checks
 from compiler.plan import Launch, OffForm, Plan, Process
-from compiler.quoting import shell_word
-from compiler.render import Renderer
 
 PASSTHROUGH = ("HOME", "HF_HOME", "HF_TOKEN")
 """What a process may have from its caller; everything else of the caller's shell stays out."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
+from compiler.emit.quoting import comment, shell_word
+from compiler.emit.render import Renderer
 from compiler.emit.tiers import server_checks
 from compiler.plan import Plan, Process
-from compiler.quoting import comment, shell_word
-from compiler.render import Renderer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

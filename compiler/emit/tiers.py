@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact
+from compiler.emit.render import Renderer
 from compiler.plan import Kind, Plan, Process, Tier, TierServer
-from compiler.render import Renderer
 
 REDIS_SCRIPT = "lib/redis.sh"
 MANAGED_WITHIN_S, REQUIRED_WITHIN_S = 30, 10

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.byte_text import GIB, byte_text
-from compiler.kv_shape import KvShape
-from compiler.memory_budget import (
+from compiler.byte_units import GIB, byte_text
+from compiler.model.kv_shape import KvShape
+from compiler.model.memory_budget import (
     CacheBudget,
     WorkerBudget,
     cache_budgets,
@@ -16,8 +16,8 @@ from compiler.memory_budget import (
     shared_bytes,
     worker_budgets,
 )
+from compiler.model.tier_budget import tier_budgets, unknown_tiers
 from compiler.plan import Plan
-from compiler.tier_budget import tier_budgets, unknown_tiers
 
 _CACHE_HEAD = ("cache", "for", "size", "KV a token", "a chunk", "tokens", "full prompts")
 _GPUS_GIB = (24, 48, 80, 141)

@@ -11,9 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from compiler.byte_text import GIB
-from compiler.deploy.activity import Fill, Hits, Moved
-from compiler.deploy.status import ProcessStatus, Status
+from compiler.byte_units import GIB
+from compiler.deploy.status.activity import Fill, Hits, Moved
+from compiler.deploy.status.status import ProcessStatus, Status
 from compiler.deploy.verify.record import Record
 
 _NUMBERS = ("up", "restarts", "requests", "engine cache", "LMCache")

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from compiler.diagnostic import Diagnostic, Label
-from compiler.quoting import comment
-from compiler.source import lines_of
+from compiler.emit.quoting import comment
+from compiler.load.yaml_tree import lines_of
 
 MAX_LINE = 160
 

@@ -19,7 +19,7 @@ Rejected:
     workers: [{role: aggregated, gpus: [0, 1, 2, 3], tensor_parallel_size: 4}]
 
 Source: lmcache 0.5.6 v1/storage_backend/local_cpu_backend.py, allocation in whole chunks;
-compiler/kv_shape.py for a chunk's bytes.
+compiler/model/kv_shape.py for a chunk's bytes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from compiler.byte_text import GIB, byte_text
+from compiler.byte_units import GIB, byte_text
 from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.kv_shape import Unknown, cached_bytes, value_bytes
-from compiler.model_config import ModelConfig
+from compiler.model.config import ModelConfig
+from compiler.model.kv_shape import Unknown, cached_bytes, value_bytes
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology

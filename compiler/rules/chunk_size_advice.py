@@ -27,10 +27,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.byte_text import byte_text
+from compiler.byte_units import byte_text
 from compiler.diagnostic import Diagnostic, Severity
-from compiler.kv_shape import Unknown, cached_bytes, value_bytes
-from compiler.model_config import ModelConfig
+from compiler.model.config import ModelConfig
+from compiler.model.kv_shape import Unknown, cached_bytes, value_bytes
 from compiler.rules.chunk_alignment import chunk_multiple
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack

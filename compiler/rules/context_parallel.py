@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
-from compiler.model_config import ModelConfig
+from compiler.model.config import ModelConfig
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Arrangement, Topology, WorkerGroup

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
-from compiler.discovery import ways
+from compiler.resolve.discovery import ways
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology

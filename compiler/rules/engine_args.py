@@ -27,9 +27,9 @@ from collections.abc import Iterator, Mapping
 from compiler.diagnostic import Diagnostic, Severity, suggestion
 from compiler.document import Json
 from compiler.rules.report import finding
-from compiler.schema_check import TYPE_WORDS
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import Topology, WorkerGroup
+from compiler.validate.schema import TYPE_WORDS
 
 ID = "engine-args"
 SEVERITY = Severity.ERROR

@@ -32,8 +32,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
-from compiler.kv import loses_hybrid_manager
-from compiler.model_config import ModelConfig
+from compiler.model.config import ModelConfig
+from compiler.resolve.connectors import loses_hybrid_manager
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Accelerator, CacheMode, Topology

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.layout import Layout, lay_out
+from compiler.resolve.allocation import Layout, lay_out
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, WorkerGroup

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity, suggestion
-from compiler.pairing import LAYOUT
+from compiler.resolve.pairing import LAYOUT
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology

@@ -33,8 +33,8 @@ import dataclasses
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.model_config import ModelConfig
-from compiler.pairing import LAYOUT, Factor, Held, factors
+from compiler.model.config import ModelConfig
+from compiler.resolve.pairing import LAYOUT, Factor, Held, factors
 from compiler.stacks.stack import Stack
 from compiler.topology import Arrangement, Role, Topology, WorkerGroup
 

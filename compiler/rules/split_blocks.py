@@ -32,7 +32,7 @@ from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Severity
 from compiler.document import Json
-from compiler.model_config import ModelConfig
+from compiler.model.config import ModelConfig
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup

@@ -29,9 +29,9 @@ from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Severity
 from compiler.document import Json
-from compiler.facts import holds
 from compiler.rules.report import finding
-from compiler.skeleton import text_of
+from compiler.stacks.conditions import holds
+from compiler.stacks.placeholders import text_of
 from compiler.stacks.stack import Case, Stack
 from compiler.topology import Topology, WorkerGroup
 

@@ -34,11 +34,11 @@ from collections.abc import Iterator, Mapping
 from compiler.diagnostic import Diagnostic, Label, Severity
 from compiler.document import Json
 from compiler.plan import ProcessName
+from compiler.resolve.tier_values import tier_words
+from compiler.resolve.tiers import form_of, tier_config
 from compiler.rules.report import finding
 from compiler.stacks.lmcache_keys import variable
 from compiler.stacks.stack import Stack
-from compiler.tier_words import tier_words
-from compiler.tiers import form_of, tier_config
 from compiler.topology import CacheMode, TierChoice, Topology
 
 ID = "tier-conflict"

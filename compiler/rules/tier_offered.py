@@ -28,10 +28,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
+from compiler.resolve.tiers import form_of, holds_for
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
-from compiler.stacks.tier_forms import TierRefusal
-from compiler.tiers import form_of, holds_for
+from compiler.stacks.tier_specs import TierRefusal
 from compiler.topology import TierChoice, Topology
 
 ID = "tier-offered"

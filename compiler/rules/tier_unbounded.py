@@ -28,9 +28,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
+from compiler.resolve.tiers import form_of
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
-from compiler.tiers import form_of
 from compiler.topology import Topology
 
 ID = "tier-unbounded"

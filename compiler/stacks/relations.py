@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from compiler.document import Json
-from compiler.source import parse_data
+from compiler.load.yaml_tree import parse_data
 
 MAX_LEN = "model.max_len"
 

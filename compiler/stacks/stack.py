@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from compiler.document import Json
-from compiler.source import parse_data
+from compiler.load.yaml_tree import parse_data
 from compiler.stacks.relations import Relation, parse_relations
-from compiler.stacks.tier_forms import TierKind, parse_tiers
+from compiler.stacks.tier_specs import TierKind, parse_tiers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Connectors:
 class Pairing:
     """What this stack's NIXL connector holds against the other side.
 
-    hashed: the factors in its hash, by the names of compiler/pairing.py. context_parallel: whether
+    hashed: the factors in its hash, by the names of resolve/pairing.py. context_parallel: whether
     it copies KV that is sharded by decode context parallelism. wider_prefill: whether prefill may
     have more tensor-parallel ranks than decode.
     """

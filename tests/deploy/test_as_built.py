@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from compiler.deploy import running as running_module
 from compiler.deploy.finding import Verdict
-from compiler.deploy.running import UNSEEN, Running, listening, look_at, oldest, running
-from compiler.deploy.verify.as_built import as_built
+from compiler.deploy.probe import processes as running_module
+from compiler.deploy.probe.drift import as_built
+from compiler.deploy.probe.processes import UNSEEN, Running, listening, look_at, oldest, running
+from compiler.emit.systemd.unit_names import unit_environment
 from compiler.plan import Launch, Plan, Process
-from compiler.units import unit_environment
 from tests.support import compile_file, plan_in
 
 LISTENS = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from compiler.cli import dync
+from compiler.cli.main import dync
 
 ROOT = Path(__file__).resolve().parents[2]
 

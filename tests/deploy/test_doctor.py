@@ -23,22 +23,13 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from compiler.cli import dync
-from compiler.deploy.doctor import (
-    cores,
-    disk,
-    examine,
-    gpus,
-    host_memory,
-    limits,
-    model,
-    ports,
-    services,
-)
+from compiler.cli.main import dync
+from compiler.deploy.doctor import cores, disk, gpus, host_memory, limits, model, ports, services
 from compiler.deploy.doctor import stack as stack_check
+from compiler.deploy.doctor.examine import examine
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, Verdict
-from compiler.deploy.status import _is_ready
+from compiler.deploy.status.status import _is_ready
 from compiler.library import library
 from compiler.plan import Plan, Protocol, Ready, Service, Tier, TierServer
 from tests.support import compile_file, free_port, plan_in

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from compiler.deploy.activity import Activity, Fill, Hits, Moved
 from compiler.deploy.finding import Verdict, failed, passed, warned
-from compiler.deploy.status import ProcessStatus, Status
+from compiler.deploy.status.activity import Activity, Fill, Hits, Moved
+from compiler.deploy.status.status import ProcessStatus, Status
 from compiler.deploy.verify.proof import ProcessProof, Proof, Timing, Transfer
 from compiler.deploy.verify.record import Record
 from compiler.plan import ProcessName
-from compiler.report.proof import print_proof, proof_json
 from compiler.report.status import print_status, status_json
+from compiler.report.verify import print_proof, proof_json
 
 PROOF = Proof(
     name="disagg",

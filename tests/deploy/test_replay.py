@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from compiler.cli import dync
+from compiler.cli.main import dync
+from compiler.deploy.deployment import Manager, Place
 from compiler.deploy.finding import Verdict
-from compiler.deploy.place import Manager, Place
-from compiler.deploy.status import status
-from compiler.deploy.verify import verify
+from compiler.deploy.status.status import status
 from compiler.deploy.verify.proof import Proof
+from compiler.deploy.verify.verify import verify
 from compiler.plan import Plan, Process
 from tests.support import compile_file, plan_in
 
@@ -191,7 +191,7 @@ def test_likeliest_tokens_may_come_as_a_list(tmp_path: Path, loads: bool) -> Non
 def test_a_first_prompt_may_fail_and_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compiler.deploy.verify.time.sleep", lambda _: None)
+    monkeypatch.setattr("compiler.deploy.verify.verify.time.sleep", lambda _: None)
     with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
         replay.refuses = 1
         assert verify(place).is_proved
@@ -241,7 +241,7 @@ def own(place: Place) -> Place:
 
 def test_the_command_says_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with played("disagg", "disagg-cpu", tmp_path) as (place, _):
-        monkeypatch.setattr("compiler.deploy.place.find_place", lambda *_: place)
+        monkeypatch.setattr("compiler.deploy.deployment.find_place", lambda *_: place)
         done = CliRunner().invoke(dync, ["verify", "it"])
     assert done.exit_code == 0
     for text in ("NIXL to", "time to first token", "proved, with warnings"):

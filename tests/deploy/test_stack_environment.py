@@ -19,10 +19,10 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from compiler.cli import dync
+from compiler.cli.main import dync
 from compiler.deploy.stack_environment import LOCK, StackFailed, check, folder_of, install
 from compiler.library import load_stack
-from compiler.report.install import shown_steps
+from compiler.report.stack_install import shown_steps
 from compiler.stacks.stack import Stack
 
 STAND_IN = """#!{python}

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from compiler.deploy import activity
-from compiler.deploy.counters import parse_counters
 from compiler.deploy.finding import Finding, Verdict
-from compiler.deploy.verify import tiers
-from compiler.deploy.verify.cache_server import parse_status
+from compiler.deploy.probe.cache_server import parse_status
+from compiler.deploy.probe.counters import parse_counters
+from compiler.deploy.status import activity
+from compiler.deploy.verify import tier_counts as tiers
 from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_transfer
 from compiler.deploy.verify.log_scan import scan
-from compiler.deploy.verify.moment import Moment
 from compiler.deploy.verify.prompt import prompt_tokens, unique_prompt
-from compiler.deploy.verify.reading import (
+from compiler.deploy.verify.samples import (
     CacheReading,
     Probe,
     TransferReading,
     cache_reading,
     transfer_reading,
 )
+from compiler.deploy.verify.snapshot import Moment
 from compiler.plan import Plan, Process, ProcessName, Tier
 from tests.support import compile_file, plan_in
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from compiler.deploy.caches import http_url
+from compiler.deploy.probe.caches import http_url
 from compiler.library import load_shape, load_stack
-from compiler.memory_budget import cache_budgets, worker_budgets
+from compiler.model.memory_budget import cache_budgets, worker_budgets
 from compiler.plan import Plan, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.workshop import launched

@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-import compiler.resolve
-import compiler.validate
-from compiler.emit import emit
+import compiler.resolve.plan_of
+import compiler.validate.topology_of
+from compiler.emit.bundle import emit
 from compiler.library import library, templates
 from compiler.pipeline import compile_profile
 from compiler.plan import Kind, Plan, Process
@@ -203,9 +203,9 @@ CASES = (
 @pytest.fixture
 def no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switch every rule off, and let an option that no engine has through to the engine's file."""
-    monkeypatch.setattr(compiler.validate, "TOPOLOGY_RULES", ())
+    monkeypatch.setattr(compiler.validate.topology_of, "TOPOLOGY_RULES", ())
     for table in ("STACK_RULES", "MODEL_RULES", "PLAN_RULES"):
-        monkeypatch.setattr(compiler.resolve, table, ())
+        monkeypatch.setattr(compiler.resolve.plan_of, table, ())
 
     class Options(dict[str, Option]):
         def __missing__(self, name: str) -> Option:

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from compiler.emit import emit
+from compiler.emit.bundle import emit
 from compiler.library import templates
 from compiler.plan import Kind, Plan, Process
 from compiler.write import write

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from compiler.emit import emit
+from compiler.emit.bundle import emit
 from compiler.library import load_stack, templates
+from compiler.load.yaml_tree import parse_data
 from compiler.plan import Kind, Plan
-from compiler.source import parse_data
 from compiler.write import write
 from demo.workshop import STACK
 from tests.engine.conftest import packages, until

@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks.gpu.faults import CONNECTOR_ON_CPU
 from benchmarks.planting import by_hand, rewritten
-from compiler.cli_up import NOT_PROVED
+from compiler.cli.up import NOT_PROVED
 from compiler.plan import Plan
 from tests.engine.conftest import Build, answers, messages, proved, until
 

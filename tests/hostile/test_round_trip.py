@@ -16,12 +16,12 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from compiler.emit import emit
+from compiler.emit.bundle import emit
 from compiler.emit.engine_files import option_lines
+from compiler.emit.quoting import yaml_lines
 from compiler.library import library, templates
 from compiler.pipeline import compile_profile
 from compiler.plan import Kind, Launch, OffForm, Plan, Process
-from compiler.quoting import yaml_lines
 from compiler.write import write
 
 HOSTILE = {

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from compiler import cli_up
+from compiler.cli import up as cli_up
 from compiler.deploy.finding import Verdict
-from compiler.deploy.launch_progress import Progress
+from compiler.deploy.launch.progress import Progress
 from compiler.deploy.verify import first_start
 from compiler.deploy.verify.first_start import Beside, FirstProof, in_words
 from compiler.deploy.verify.record import Record

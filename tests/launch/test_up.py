@@ -20,15 +20,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from compiler.cli_up import NOT_PROVED
+from compiler.cli.up import NOT_PROVED
+from compiler.deploy.deployment import Manager, Place
 from compiler.deploy.finding import passed
-from compiler.deploy.launch_progress import Progress, Stage
-from compiler.deploy.launching import last_line, runner
-from compiler.deploy.place import Manager, Place
+from compiler.deploy.launch.launcher import last_line, runner
+from compiler.deploy.launch.progress import Progress, Stage
 from compiler.deploy.verify.proof import Proof
 from compiler.deploy.verify.record import record_of
 from compiler.plan import ProcessName
-from compiler.report.launch import launch_view
+from compiler.report.up import launch_view
 from compiler.write import MANIFEST
 from tests.support import AGG, plan_of
 

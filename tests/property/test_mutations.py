@@ -13,16 +13,16 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-import compiler.emit
-from compiler.cli import dync
-from compiler.compose import Unreadable
+import compiler.emit.bundle
+from compiler.cli.main import dync
 from compiler.diagnostic import Diagnostic, Severity, Span
-from compiler.emit import emit
+from compiler.emit.bundle import emit
+from compiler.emit.render import Renderer
 from compiler.library import library, templates
+from compiler.load.compose import Unreadable
 from compiler.pipeline import Compiled, compile_profile
 from compiler.plan import Plan
-from compiler.render import Renderer
-from compiler.report import FORMATS
+from compiler.report.diagnostics import FORMATS
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
 TEXTS = {path.name: path.read_text("utf-8") for path in sorted(PROFILES.glob("*.yaml"))}
@@ -151,7 +151,7 @@ def compiled(text: str, overrides: Sequence[str] = ()) -> Compiled:
 def _templates_compiled_once() -> Iterator[None]:
     renderer = Renderer(templates())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler.emit, "Renderer", lambda _: renderer)
+        patch.setattr(compiler.emit.bundle, "Renderer", lambda _: renderer)
         yield
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from compiler.cli import dync
-from compiler.deploy.generations import prune
-from compiler.deploy.host import Deployment, system_host
-from compiler.deploy.install import Choices, install
+from compiler.cli.main import dync
+from compiler.deploy.install.generations import prune
+from compiler.deploy.install.install import Choices, install
+from compiler.deploy.installation import Deployment, system_host
 from compiler.deploy.systemd import Systemd
+from compiler.emit.systemd.unit_names import service_units, target_unit
 from compiler.plan import Plan
-from compiler.units import service_units, target_unit
 from compiler.write import changed_files
 from tests.support import AGG, DISAGG
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.emit import emit
+from compiler.emit.bundle import emit
 from compiler.library import templates
 from compiler.plan import Plan
 from compiler.write import write

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from compiler.quoting import (
+from compiler.emit.quoting import (
     environment_line,
     printf_escapes,
     unit_assignment,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.emit import emit
+from compiler.emit.bundle import emit
 from compiler.library import templates
 from compiler.write import write
 from tests.support import DISAGG, plan_of

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from compiler.deploy import tier_folders
-from compiler.deploy.file_systems import filesystem
-from compiler.deploy.host import Host, system_host
-from compiler.deploy.tier_folders import make_tier_folders, tier_problems
+from compiler.deploy.install import tier_folders
+from compiler.deploy.install.tier_folders import make_tier_folders, tier_problems
+from compiler.deploy.installation import Host, system_host
+from compiler.deploy.probe.file_systems import filesystem
 from compiler.plan import Plan
 from tests.support import AGG, plan_of
 from tests.systemd import test_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from compiler.emit import emit
+from compiler.emit.bundle import emit
 from compiler.library import templates
 from compiler.plan import Plan
 from compiler.write import write

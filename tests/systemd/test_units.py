@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 
 from compiler.deploy.systemd import Systemd
-from compiler.emit import emit
+from compiler.emit.bundle import emit
+from compiler.emit.systemd.unit_names import (
+    UNITS_FOLDER,
+    USER_UNITS_FOLDER,
+    service_units,
+    target_unit,
+)
 from compiler.library import templates
 from compiler.plan import Kind, Plan, Process
-from compiler.units import UNITS_FOLDER, USER_UNITS_FOLDER, service_units, target_unit
 from compiler.write import write
 from tests.hostile.test_round_trip import HOSTILE, as_yaml, built, profile_with
 from tests.support import PROFILES, ROOT, compile_file, compile_text, plan_in
@@ -68,8 +73,8 @@ def host_environment(plan: Plan, process: Process) -> dict[str, str]:
 INSTALL = """
 import sys
 from pathlib import Path
-from compiler.deploy.host import system_host
-from compiler.deploy.install import Choices, install
+from compiler.deploy.installation import system_host
+from compiler.deploy.install.install import Choices, install
 for bundle in sys.argv[1:]:
     install(Path(bundle), system_host(Path("/")), Choices(start=False), print)
 """

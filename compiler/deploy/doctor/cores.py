@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from compiler.deploy.caches import has_nixl
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, passed, warned
+from compiler.deploy.probe.caches import has_nixl
 from compiler.plan import Kind
 from compiler.topology import Accelerator
 

@@ -7,10 +7,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from compiler.byte_text import GIB
+from compiler.byte_units import GIB
 from compiler.deploy.doctor.subject import Subject
-from compiler.deploy.file_systems import IN_MEMORY, NOT_DIRECT, filesystem, held_bytes, nearest
 from compiler.deploy.finding import Finding, failed, passed, warned
+from compiler.deploy.probe.file_systems import (
+    IN_MEMORY,
+    NOT_DIRECT,
+    filesystem,
+    held_bytes,
+    nearest,
+)
 from compiler.plan import Process, Tier
 
 _LEAST = GIB

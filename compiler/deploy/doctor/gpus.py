@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from compiler.byte_text import GIB
+from compiler.byte_units import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
-from compiler.deploy.running import look_at
+from compiler.deploy.probe.processes import look_at
 from compiler.deploy.stack_environment import folder_of
 from compiler.plan import Plan
 from compiler.topology import Accelerator

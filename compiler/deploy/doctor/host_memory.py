@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from compiler.byte_text import GIB
+from compiler.byte_units import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.plan import Kind, Plan

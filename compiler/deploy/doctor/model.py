@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
-from compiler.deploy.web import NO_ANSWER, open_url
+from compiler.deploy.probe.http_client import NO_ANSWER, open_url
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "*.pt")
 _WITHIN_S = 10

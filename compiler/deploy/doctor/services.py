@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
-from compiler.deploy.verify.tiers import password_of
-from compiler.deploy.wire import Refusal, ask_etcd, ask_nats, ask_redis
+from compiler.deploy.probe.services import Refusal, ask_etcd, ask_nats, ask_redis
+from compiler.deploy.verify.tier_counts import password_of
 from compiler.plan import Plan, Process, Service, Tier, TierServer
 
 _PORTS = {"etcd": 2379, "nats": 4222}

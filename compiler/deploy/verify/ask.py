@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.deploy.completion import likeliest_first
-from compiler.deploy.web import NO_ANSWER, posted, said
+from compiler.deploy.probe.completion import likeliest_first
+from compiler.deploy.probe.http_client import NO_ANSWER, posted, said
 
 LIKELIEST = 5
 

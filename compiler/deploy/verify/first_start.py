@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from compiler.deploy.deployment import Place
 from compiler.deploy.finding import Verdict
-from compiler.deploy.host import Refused
-from compiler.deploy.place import Place
-from compiler.deploy.verify import verify
+from compiler.deploy.installation import Refused
 from compiler.deploy.verify.record import Record, keep, record_of, recorded
+from compiler.deploy.verify.verify import verify
 
 LIMIT_S = 400
 """After so long a proof is given up: longer than three prompts that nobody answers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
-from compiler.deploy.verify.reading import CacheReading, TransferReading
+from compiler.deploy.verify.samples import CacheReading, TransferReading
 
 AGREE, DIFFER = 0.1, 0.25
 """Log-probabilities of cold and warm: right ones move by at most 0.061 in bfloat16, wrong ones by

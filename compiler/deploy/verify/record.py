@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from compiler.atomic import put_file
+from compiler.deploy.deployment import Place
 from compiler.deploy.finding import Verdict
-from compiler.deploy.place import Place
-from compiler.deploy.put_file import put_file
 from compiler.deploy.stack_environment import LOCK
 from compiler.deploy.verify.proof import Proof
 from compiler.plan import Plan

@@ -1,0 +1,1 @@
+"""The command line: files, streams and exit statuses."""

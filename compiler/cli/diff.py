@@ -1,0 +1,117 @@
+"""`dync diff`: what one deployment changes over another; ends with 2 where something does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compiler.cli.install import host_of, refusing, root_option, user_option
+from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
+
+if TYPE_CHECKING:
+    from compiler.diff.restarts import Bundle, Change
+
+CHANGED = 2
+
+
+class _Misused(click.UsageError):
+    """Wrong usage of a command whose status 2 has a meaning."""
+
+    exit_code = FAILED
+
+
+class _OneForErrors(click.Command):
+    """A command whose status 2 means changes: wrong usage ends with 1."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _usage_ends_with_1():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _usage_ends_with_1():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_ends_with_1() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        raise _Misused(error.message, error.ctx) from error
+
+
+@click.command(cls=_OneForErrors)
+@click.argument("new", metavar="NEW")
+@click.argument("old", metavar="[OLD]", required=False)
+@overrides_option
+@root_option
+@user_option
+@refusing
+def diff(new: str, old: str | None, overrides: tuple[str, ...], root: str, for_user: bool) -> None:
+    """Show what NEW would change in place of OLD, and which processes would restart.
+
+    Each is a profile or the folder of a bundle; OLD is what is installed where it is left out.
+    Ends with 0 where nothing changes, 2 where something does, 1 for an error.
+    """
+    from compiler.deploy.install.generations import read_bundle
+    from compiler.deploy.installation import Deployment
+    from compiler.diff.plan_diff import plan_differences
+    from compiler.diff.restarts import Fate, changes, other_lines
+
+    coming = _read(new, overrides)
+    if old is not None:
+        present: Bundle | None = _read(old, ())
+    else:
+        deployment = Deployment(host=host_of(root, for_user), name=coming.plan.name)
+        number = deployment.current
+        present = None if number is None else read_bundle(deployment.folder(number))
+    for line in plan_differences(present.plan, coming.plan) if present else ():
+        click.echo(line)
+    found = changes(present, coming)
+    for change in found:
+        with_ = f" with {change.because_of}" if change.because_of else ""
+        click.echo(f"{change.process}: {change.fate.value}{with_}")
+        for line in _lines(change, present, coming):
+            click.echo(f"  {line}")
+    others = other_lines(present, coming) if present else ()
+    if others:
+        text = f"also change, and restart nothing: {', '.join(others)}"
+        click.echo(click.wrap_text(text, 100, subsequent_indent="  "))
+    is_same = not others and all(change.fate is Fate.KEEPS for change in found)
+    sys.exit(0 if is_same else CHANGED)
+
+
+def _read(named: str, overrides: tuple[str, ...]) -> Bundle:
+    """Read a bundle, or build a profile's in memory; a profile with errors ends the command."""
+    from compiler.deploy.install.generations import read_bundle
+    from compiler.diff.restarts import Bundle
+    from compiler.emit.bundle import emit
+    from compiler.library import templates
+
+    if Path(named).is_dir():
+        if overrides:
+            raise click.UsageError(f"--set is for a profile: {named} is built already")
+        return read_bundle(Path(named))
+    compiled = compile_named(named, overrides)
+    if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
+        sys.exit(FAILED)
+    plan = compiled.resolved.plan
+    return Bundle(plan=plan, texts={item.path: item.text for item in emit(plan, templates())})
+
+
+def _lines(change: Change, old: Bundle | None, new: Bundle) -> tuple[str, ...]:
+    """Say a restart's reasons by the plans, or by the files where the plans know of none."""
+    from compiler.diff.plan_diff import process_differences
+
+    if old is None or not change.lines:
+        return ()
+    before, after = (
+        next(process for process in side.plan.processes if process.name == change.process)
+        for side in (old, new)
+    )
+    return process_differences(before, after) or change.lines

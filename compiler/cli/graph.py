@@ -1,0 +1,47 @@
+"""`dync graph`: a profile's topology as a picture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
+
+
+@click.command()
+@click.argument("profile")
+@click.option("-o", "--out", metavar="FILE", help="Write here; default: standard output.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["svg", "mermaid"]),
+    help="Default: mermaid for a FILE that ends in .mmd or .mermaid, else svg.",
+)
+@overrides_option
+def graph(profile: str, out: str | None, style: str | None, overrides: tuple[str, ...]) -> None:
+    """Draw a profile's topology: processes, GPUs, ports, cache tiers and where KV flows."""
+    from compiler.emit.picture.mermaid import mermaid
+    from compiler.emit.picture.svg import picture
+    from compiler.emit.render import Renderer
+    from compiler.library import templates
+
+    compiled = compile_named(profile, overrides)
+    if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
+        sys.exit(FAILED)
+    plan = compiled.resolved.plan
+    is_mermaid = (style or _style_of(out)) == "mermaid"
+    text = mermaid(plan) if is_mermaid else picture(plan, Renderer(templates()))
+    if out is None:
+        sys.stdout.buffer.write(text.encode())
+        return
+    try:
+        Path(out).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot write {out}: {error.strerror}") from error
+    click.echo(f"wrote {out}")
+
+
+def _style_of(out: str | None) -> str:
+    return "mermaid" if out is not None and Path(out).suffix in (".mmd", ".mermaid") else "svg"

@@ -1,0 +1,208 @@
+"""Commands that tell the truth about a host and about a running deployment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from compiler.cli.install import host_of, refusing, user_option
+from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
+
+if TYPE_CHECKING:
+    from compiler.deploy.status.status import Status
+
+machine_format = click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
+)
+
+
+@click.command()
+@click.argument("named", metavar="PROFILE")
+@overrides_option
+@machine_format
+def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
+    """Hold this host against a profile's plan before a start; 1 if something must be mended.
+
+    PROFILE is a profile, or the folder of a bundle.
+    """
+    from pathlib import Path
+
+    from compiler.deploy.doctor.examine import examine
+    from compiler.deploy.doctor.subject import Subject
+    from compiler.deploy.installation import Refused, read_plan
+    from compiler.library import library
+    from compiler.report.doctor import checkup_json, print_checkup
+    from compiler.report.findings import console_for
+
+    folder = Path(named)
+    if (folder / "plan.json").is_file():
+        if overrides:
+            raise click.UsageError("--set is for a profile: a bundle is built already")
+        try:
+            plan = read_plan(folder)
+        except Refused as error:
+            raise click.ClickException(str(error)) from error
+    else:
+        compiled = compile_named(named, overrides)
+        if print_findings([compiled], (), strict=False, style="text"):
+            sys.exit(FAILED)
+        assert compiled.resolved is not None, "a profile without errors has a plan"
+        plan = compiled.resolved.plan
+        folder = Path("build") / plan.name
+    stack = library().load_stack(plan.stack)
+    checkup = examine(Subject(plan=plan, stack=stack, folder=folder))
+    if style == "json":
+        click.echo(checkup_json(checkup), nl=False)
+    else:
+        print_checkup(checkup, console_for())
+    sys.exit(0 if checkup.is_fit else FAILED)
+
+
+@click.command()
+@click.argument("deployment", metavar="BUNDLE")
+@click.option(
+    "--tokens",
+    type=click.IntRange(1),
+    metavar="N",
+    help="About how long the prompt is. Default: 512 on CPUs, 4096 on GPUs.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=120,
+    show_default=True,
+    metavar="SECONDS",
+    help="For one answer.",
+)
+@user_option
+@machine_format
+@refusing
+def verify(
+    deployment: str, tokens: int | None, timeout_s: float, for_user: bool, style: str
+) -> None:
+    """Prove on the running deployment that LMCache and NIXL do their work; 1 if they do not.
+
+    BUNDLE is a bundle's folder, or the name of what is installed, however it was started. A new
+    prompt is sent twice; it stays in the cache, with at most one more.
+    """
+    from compiler.deploy.deployment import find_place
+    from compiler.deploy.finding import Verdict
+    from compiler.deploy.verify.record import keep, record_of
+    from compiler.deploy.verify.verify import verify as prove
+    from compiler.report.findings import console_for
+    from compiler.report.verify import print_proof, proof_json
+
+    place = find_place(host_of("/", for_user), deployment)
+    proof = prove(place, tokens, timeout_s)
+    runs = any(item.check == "as-built" and item.verdict is Verdict.PASS for item in proof.findings)
+    if runs and not proof.is_switched:
+        keep(place, record_of(place, proof))
+    if style == "json":
+        click.echo(proof_json(proof), nl=False)
+    else:
+        print_proof(proof, console_for())
+    sys.exit(0 if proof.is_proved else FAILED)
+
+
+@click.command()
+@click.argument("deployment", metavar="DEPLOYMENT")
+@click.option("-w", "--watch", is_flag=True, help="Look again every few seconds, until Ctrl-C.")
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(min=0.5),
+    default=2,
+    show_default=True,
+    metavar="SECONDS",
+    help="For --watch.",
+)
+@user_option
+@machine_format
+@refusing
+def status(deployment: str, watch: bool, every_s: float, for_user: bool, style: str) -> None:
+    """Show each process: state, readiness, requests, cache hits and fill; 0 if all are ready.
+
+    DEPLOYMENT is a bundle's folder, or the name of what is installed.
+    """
+    from compiler.deploy.deployment import find_place
+    from compiler.deploy.status.status import status as look
+    from compiler.library import library
+    from compiler.report.findings import console_for
+    from compiler.report.status import print_status, status_json
+
+    if watch and style == "json":
+        raise click.UsageError("--watch is for people: leave --format json out")
+    host = host_of("/", for_user)
+
+    def now() -> Status:
+        place = find_place(host, deployment)
+        return look(place, library().load_stack(place.plan.stack).status_metrics)
+
+    seen = _watched(now, every_s) if watch else now()
+    if style == "json":
+        click.echo(status_json(seen), nl=False)
+    elif not watch:
+        print_status(seen, console_for())
+    sys.exit(0 if seen.is_ready else FAILED)
+
+
+def _watched(now: Callable[[], Status], every_s: float) -> Status:
+    """Show a status again and again until Ctrl-C; give the last one."""
+    import time
+
+    from rich.live import Live
+
+    from compiler.report.findings import console_for
+    from compiler.report.status import status_view
+
+    seen = now()
+    with Live(status_view(seen), console=console_for(), auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(every_s)
+                seen = now()
+                live.update(status_view(seen), refresh=True)
+        except KeyboardInterrupt:
+            return seen
+
+
+@click.command()
+@click.argument("deployment", metavar="DEPLOYMENT")
+@click.argument("process", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=200, show_default=True)
+@user_option
+@refusing
+def logs(deployment: str, process: str | None, follow: bool, lines: int, for_user: bool) -> None:
+    """Show the log of a deployment, or of one of its processes.
+
+    DEPLOYMENT is a bundle's folder, or the name of what is installed.
+    """
+    from compiler.deploy.deployment import find_place
+    from compiler.deploy.logs import show_command
+    from compiler.deploy.systemd import become
+    from compiler.diagnostic import suggestion
+
+    place = find_place(host_of("/", for_user), deployment)
+    names = [str(item.name) for item in place.plan.processes]
+    if process is not None and process not in names:
+        near = suggestion(process, names)
+        raise click.UsageError(
+            f"{place.plan.name} has no process {process!r}"
+            + (f"; did you mean {near}?" if near else f"; it has {', '.join(names)}")
+        )
+    wanted = [item for item in place.plan.processes if process in (None, item.name)]
+    sys.stdout.flush()
+    become(show_command(place, wanted, lines, follow=follow))
+
+
+COMMANDS = (doctor, verify, status, logs)

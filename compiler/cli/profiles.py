@@ -1,0 +1,86 @@
+"""Read profiles for a command, and print what there is to say about them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from compiler.diagnostic import Diagnostic, Severity
+from compiler.library import library
+from compiler.load.compose import Unreadable
+from compiler.pipeline import Compiled, compile_profile
+from compiler.report.diagnostics import FORMATS, in_order, written
+from compiler.rules.port_conflict import check as check_ports
+
+FAILED, USAGE = 1, 2
+MAX_BYTES = 8_000_000
+
+profiles_argument = click.argument("profiles", nargs=-1, required=True, metavar="PROFILE...")
+overrides_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value."
+)
+strict_option = click.option("--strict", is_flag=True, help="Treat warnings as errors.")
+format_option = click.option(
+    "--format",
+    "style",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    help="How to print diagnostics: text to stderr, the others to stdout.",
+)
+
+
+def compile_named(name: str, overrides: Sequence[str]) -> Compiled:
+    """Compile one profile from its file.
+
+    Errors: UsageError where the file cannot be read; else Diagnostics.
+    """
+    try:
+        return compile_profile(name, _read, overrides, library())
+    except Unreadable as error:
+        raise click.UsageError(f"cannot read {name}: {error}") from error
+
+
+def _read(name: str) -> str:
+    """Read one profile as text.
+
+    Errors: Unreadable where it is missing, no UTF-8 or larger than a profile can be.
+    """
+    try:
+        with open(name, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
+    if len(content) > MAX_BYTES:
+        raise Unreadable(f"larger than {MAX_BYTES} bytes")
+    # An invalid byte becomes a lone surrogate, which `load` refuses with its line and column.
+    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+def found_together(compiled: Sequence[Compiled]) -> list[Diagnostic]:
+    """Check all profiles as deployments of one host."""
+    if len(compiled) < 2:
+        return []
+    listening = [
+        (item.resolved.plan, item.resolved.origins)
+        for item in compiled
+        if item.resolved is not None
+    ]
+    return list(check_ports(listening))
+
+
+def print_findings(
+    compiled: Sequence[Compiled], together: Sequence[Diagnostic], *, strict: bool, style: str
+) -> bool:
+    """Print every diagnostic; True if the profiles must not be built."""
+    diagnostics = in_order([*(d for item in compiled for d in item.diagnostics), *together])
+    sources = {name: text for item in compiled for name, text in item.sources.items()}
+    text = written(diagnostics, sources, style)
+    if text:
+        data = text.encode("utf-8", "backslashreplace")
+        stream = sys.stderr.buffer if style == "text" else sys.stdout.buffer
+        stream.write(data)
+        stream.flush()
+    stops = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
+    return any(d.severity in stops for d in diagnostics)

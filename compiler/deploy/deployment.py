@@ -1,0 +1,82 @@
+"""Find the deployment that an operator names: a bundle's folder, or what is installed by a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from compiler.deploy.installation import Deployment, Host, Refused, installed_names, read_plan
+from compiler.deploy.launch.launcher import runner
+from compiler.diagnostic import suggestion
+from compiler.plan import Plan
+
+
+class Manager(str, Enum):
+    """Who started the processes, and so who knows their state and their logs."""
+
+    LAUNCHER = "launch.sh"
+    SYSTEMD = "systemd"
+    NONE = "nobody"  # started by hand, or not at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A deployment as it stands here; deployment is there under systemd only.
+
+    named: what the operator called it, and what other commands find it by.
+    """
+
+    named: str
+    plan: Plan
+    folder: Path
+    manager: Manager
+    deployment: Deployment | None = None
+
+
+def find_place(host: Host, named: str) -> Place:
+    """Find what a bundle's folder or an installed name stands for.
+
+    A bundle that launch.sh runs is that one; else what is installed under its name; else whatever
+    was started by hand from it.
+    Errors: Refused where there is neither.
+    """
+    folder = Path(named)
+    if not (folder / "plan.json").is_file():
+        return installed_place(host, named)
+    plan = read_plan(folder)
+    if runner(folder) is not None:
+        return Place(named=named, plan=plan, folder=folder, manager=Manager.LAUNCHER)
+    if plan.name in installed_names(host):
+        return installed_place(host, plan.name)
+    return Place(named=named, plan=plan, folder=folder, manager=Manager.NONE)
+
+
+def installed(host: Host, name: str) -> Deployment:
+    """Find what is installed on a host by its name.
+
+    Errors: Refused where nothing is.
+    """
+    names = list(installed_names(host))
+    if name not in names:
+        near = suggestion(name, names)
+        hint = f"; did you mean {near}?" if near else f"; installed: {', '.join(names) or 'none'}"
+        raise Refused(f"{name!r} is neither a bundle nor installed here{hint}")
+    return Deployment(host=host, name=name)
+
+
+def installed_place(host: Host, name: str) -> Place:
+    """Return what is installed on a host by its name.
+
+    Errors: Refused where nothing is.
+    """
+    deployment = installed(host, name)
+    number = deployment.current
+    assert number is not None, "installed_names lists it"
+    return Place(
+        named=name,
+        plan=deployment.plan(number),
+        folder=deployment.folder(number),
+        manager=Manager.SYSTEMD,
+        deployment=deployment,
+    )

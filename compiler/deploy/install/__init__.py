@@ -1,0 +1,1 @@
+"""Install, roll back and uninstall a deployment under systemd."""

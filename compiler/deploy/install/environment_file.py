@@ -1,0 +1,33 @@
+"""Keep the few variables that pass from a caller's shell to the processes, in a private file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from compiler.atomic import put_file
+from compiler.deploy.installation import Deployment, Host, Refused
+from compiler.emit.quoting import environment_line
+
+FILE = "environment"
+
+
+def keep(host: Host, name: str, values: Mapping[str, str]) -> Path:
+    """Write variables into a deployment's environment file, beside what is there already.
+
+    Errors: Refused for a value that is empty, or where the file cannot be written.
+    """
+    for variable, value in values.items():
+        if not value:
+            raise Refused(f"{variable} is not set in your shell: export it, or leave --pass out")
+    home = Deployment(host=host, name=name).home
+    path = home / FILE
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if line.partition("=")[0].strip() not in values]
+        kept += [environment_line(variable, value) for variable, value in values.items()]
+        put_file(path, ("\n".join(kept) + "\n").encode(), 0o600)
+    except OSError as error:
+        raise Refused(f"cannot write {path}: {error.strerror}") from error
+    return path

@@ -1,0 +1,210 @@
+"""Run a bundle's own launch.sh: in front, followed line by line, or behind, and stop it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from compiler.deploy.installation import Refused
+from compiler.plan import ProcessName
+
+LOG = "launch.log"
+_TAIL_BYTES = 8192
+_LOOK_S = 0.25
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def become_launch(bundle: Path) -> NoReturn:
+    """Become launch.sh: its lines, signals and exit status are then those of the command.
+
+    Errors: Refused where it cannot be run.
+    """
+    argv = _argv(bundle)
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        raise Refused(f"cannot run {' '.join(argv)}: {error.strerror}") from error
+
+
+class Launch:
+    """A launch.sh that runs; behind, it outlives this process and writes logs/launch.log.
+
+    In front it dies with this process, however that ends. Its error lines come among the others.
+    Errors: Refused where it cannot be run.
+    """
+
+    def __init__(self, bundle: Path, *, behind: bool) -> None:
+        self.bundle = bundle
+        self._is_asked = False
+        self._behind = behind
+        argv = _argv(bundle)
+        if not behind and (guard := shutil.which("setpriv")):
+            argv = [guard, "--pdeathsig", "TERM", "--", *argv]
+        try:
+            if behind:
+                (bundle / "logs").mkdir(exist_ok=True)
+                place = bundle / "logs" / LOG
+                with open(place, "wb") as out:
+                    self._process = self._start(argv, out.fileno())
+                self._lines = os.open(place, os.O_RDONLY)
+            else:
+                self._lines, writing = os.pipe()
+                os.set_blocking(self._lines, False)
+                self._process = self._start(argv, writing)
+                os.close(writing)
+        except OSError as error:
+            raise Refused(f"cannot launch {bundle}: {error.strerror or error}") from error
+        self._rest = b""
+
+    @staticmethod
+    def _start(argv: list[str], out: int) -> subprocess.Popen[bytes]:
+        # A session of its own: a Ctrl-C reaches this process alone, which hands it on once.
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Give the lines that were printed since the last call."""
+        while True:
+            try:
+                read = os.read(self._lines, 65536)
+            except BlockingIOError:
+                return
+            if not read:
+                return
+            *whole, self._rest = (self._rest + read).split(b"\n")
+            for line in whole:
+                yield line.decode("utf-8", "replace")
+
+    def ended(self, within_s: float) -> int | None:
+        """Wait a moment; give the exit status if it ended, as a shell would."""
+        try:
+            status = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return None
+        return 128 - status if status < 0 else status
+
+    def signal(self, signum: int) -> None:
+        """Hand a signal on; a second one kills what still runs."""
+        self._is_asked = True
+        self._process.send_signal(signum)
+
+    def __enter__(self) -> Launch:
+        """Give itself."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Stop what still runs in front, or behind where nobody got to call it serving."""
+        if self._process.poll() is None and (not self._behind or kind is not None):
+            if not self._is_asked:
+                self.signal(signal.SIGTERM)
+            if not self._behind:
+                self._drain()
+        os.close(self._lines)
+
+    def _drain(self) -> None:
+        """Read what it says until it has ended: it stops its processes one after the other."""
+        while self.ended(_LOOK_S) is None:
+            for _ in self.lines():
+                pass
+
+
+def last_line(bundle: Path, process: ProcessName) -> str:
+    """Give the last line of a process's log that says something, without control characters."""
+    try:
+        with open(bundle / "logs" / f"{process}.log", "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = log.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = (_CONTROL.sub("", line).strip() for line in reversed(re.split("[\r\n]", text)))
+    return next((line for line in lines if line), "")
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process is there; one that nobody has waited for is not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def runner(bundle: Path) -> int | None:
+    """Give the pid of the launch.sh that runs a bundle, or None.
+
+    Errors: Refused where that cannot be told.
+    """
+    place = bundle / "run" / "lock"
+    try:
+        with open(place, "rb") as lock:
+            pid = int(lock.read() or b"0")
+            # Asked only beside a launch.sh that lives: one that starts now must not find it taken.
+            return pid if _is_launcher(pid) and _is_held(lock.fileno()) else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Refused(f"cannot tell whether {bundle} runs: {place}: {error}") from error
+
+
+def _is_launcher(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"launch.sh" in words and is_alive(pid)
+
+
+def _is_held(lock: int) -> bool:
+    """Tell whether a launcher holds its lock; the file outlives it and a rebuild."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def stop(bundle: Path, pid: int, *, kill: bool) -> Iterator[float]:
+    """Ask a running launch.sh to stop; give the seconds since, again and again until it has.
+
+    kill: stop its processes at once, as a second Ctrl-C does.
+    Errors: Refused where it may not be signalled.
+    """
+    began = time.monotonic()
+    _ask(pid)
+    again_s = (
+        0.5 if kill else float("inf")
+    )  # launch.sh takes what comes sooner for the same request
+    while runner(bundle) == pid:
+        took = time.monotonic() - began
+        if took > again_s:
+            again_s = float("inf")
+            _ask(pid)
+        yield took
+        time.sleep(0.1)
+
+
+def _ask(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    except PermissionError as error:
+        raise Refused(f"launch.sh (pid {pid}) is another user's: stop it as that user") from error
+
+
+def _argv(bundle: Path) -> list[str]:
+    """Run it with bash: a copied bundle may have lost its execute bits."""
+    return ["bash", str(bundle.resolve() / "launch.sh")]

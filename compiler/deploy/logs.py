@@ -1,0 +1,85 @@
+"""Where the logs of a deployment's processes are, whoever runs them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from compiler.deploy.deployment import Manager, Place
+from compiler.deploy.installation import Refused
+from compiler.deploy.systemd import Systemd
+from compiler.emit.systemd.unit_names import process_unit, service_units
+from compiler.plan import Process
+
+_MOST_BYTES = 16_000_000
+"""The start and the end of a longer log are read: where engines say that they gave up."""
+
+
+def log_file(place: Place, process: Process) -> Path | None:
+    """Give the file that launch.sh writes for a process; None where it wrote none."""
+    path = place.folder / "logs" / f"{process.name}.log"
+    return path if place.manager is not Manager.SYSTEMD and path.is_file() else None
+
+
+def read_log(place: Place, process: Process) -> str | None:
+    """Read a process's log since its last start; None where there is none to be read."""
+    path = log_file(place, process)
+    if path is not None:
+        return _ends(path)
+    if place.deployment is None:
+        return None
+    systemd = Systemd(place.deployment.host.is_system)
+    unit = process_unit(place.plan.name, process.name)
+    started = systemd.show([unit])[unit].invocation
+    words = (
+        "--no-pager",
+        "--output=cat",
+        *((f"_SYSTEMD_INVOCATION_ID={started}",) if started else ()),
+    )
+    done = subprocess.run(
+        systemd.journal((unit,), *words),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return None if done.returncode else done.stdout
+
+
+def show_command(
+    place: Place, processes: Sequence[Process], lines: int, *, follow: bool
+) -> list[str]:
+    """Give the command that shows the logs of processes: journalctl, or tail.
+
+    Errors: Refused where none of them has a log.
+    """
+    if place.deployment is not None:
+        names = [process.name for process in processes]
+        every = len(names) == len(place.plan.processes)
+        units = (
+            service_units(place.plan)
+            if every
+            else tuple(process_unit(place.plan.name, name) for name in names)
+        )
+        options = ("--no-pager", f"--lines={lines}", *(("--follow",) if follow else ()))
+        return Systemd(place.deployment.host.is_system).journal(units, *options)
+    files = [path for path in (log_file(place, item) for item in processes) if path is not None]
+    if not files:
+        raise Refused(
+            f"{place.folder}/logs has no log of it: start the bundle's launch.sh; what is started "
+            "by hand logs to its own terminal"
+        )
+    # -F: launch.sh moves a log aside at its next start.
+    return ["tail", f"--lines={lines}", *(("-F",) if follow else ()), "--", *map(str, files)]
+
+
+def _ends(path: Path) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_MOST_BYTES // 2)
+            size = file.seek(0, 2)
+            file.seek(max(len(head), size - _MOST_BYTES // 2))
+            return (head + b"\n" + file.read()).decode("utf-8", "replace")
+    except OSError:
+        return None

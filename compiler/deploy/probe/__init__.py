@@ -1,0 +1,1 @@
+"""Probe: ask processes, services and the host, and judge nothing."""

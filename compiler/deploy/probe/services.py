@@ -1,0 +1,127 @@
+"""Say hello to etcd, NATS and Redis in their own protocols, with a password or without.
+
+Source: Redis' protocol specification (RESP2, AUTH, PING); NATS client protocol (INFO, CONNECT,
+PING); etcd 3.4 gRPC gateway, /health. Run against redis-server 7.0, nats-server 2.9 and etcd 3.4.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from compiler.deploy.probe.http_client import get_json
+
+_WITHIN_S = 5
+_MOST = 65536
+_NOT_YOU = ("-WRONGPASS", "-NOAUTH", "-ERR AUTH", "-ERR invalid password", "-ERR Client sent AUTH")
+"""How Redis 5 to 7 refuse a password, a missing one, and one where none is set."""
+
+
+class Refusal(Exception):
+    """A service that does not serve, and whether it is the password."""
+
+    def __init__(self, why: str, *, is_password: bool = False) -> None:
+        super().__init__(why)
+        self.is_password = is_password
+
+
+def ask_redis(host: str, port: int, password: str, user: str = "") -> str:
+    """Ask PING of a server that speaks Redis' protocol, after AUTH where there is a password.
+
+    Errors: Refusal.
+    """
+    with _connection(host, port) as (link, lines):
+        _authenticate(link, lines, password, user)
+        _redis(link, lines, b"PING")
+    return f"answers PING{' after AUTH' if password else ''}"
+
+
+def redis_keys(host: str, port: int, password: str, user: str = "") -> int:
+    """Count the keys of a server that speaks Redis' protocol.
+
+    Errors: Refusal.
+    """
+    with _connection(host, port) as (link, lines):
+        _authenticate(link, lines, password, user)
+        return int(_redis(link, lines, b"DBSIZE"))
+
+
+def _authenticate(link: socket.socket, lines: BinaryIO, password: str, user: str) -> None:
+    if password:
+        _redis(link, lines, b"AUTH", *([user.encode()] if user else []), password.encode())
+
+
+def _redis(link: socket.socket, lines: BinaryIO, *words: bytes) -> str:
+    """Say one command, and give its one-line answer without its mark.
+
+    Errors: Refusal. What a server refuses quotes nothing of a password.
+    """
+    sent = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+    link.sendall(b"*%d\r\n" % len(words) + sent)
+    answer = lines.readline(_MOST).decode("utf-8", "replace").strip()
+    if answer.startswith(("+", ":")):
+        return answer[1:]
+    refused = answer.startswith(_NOT_YOU)
+    raise Refusal(
+        f"refuses {words[0].decode()}: {answer.lstrip('-') or 'no answer'}",
+        is_password=refused,
+    )
+
+
+def ask_nats(host: str, port: int, user: str, password: str) -> str:
+    """Ask PING of a NATS server, as its client would.
+
+    Errors: Refusal.
+    """
+    with _connection(host, port) as (link, lines):
+        greeting = lines.readline(_MOST).decode("utf-8", "replace")
+        if not greeting.startswith("INFO "):
+            raise Refusal("is no NATS server: it does not greet")
+        hello = {"verbose": False, "pedantic": False, "lang": "dync", "version": "1"}
+        if user or password:
+            hello |= {"user": user, "pass": password}
+        link.sendall(f"CONNECT {json.dumps(hello)}\r\nPING\r\n".encode())
+        answer = lines.readline(_MOST).decode("utf-8", "replace").strip()
+    if answer != "PONG":
+        raise Refusal(
+            f"refuses the connection: {answer.removeprefix('-ERR ') or 'no answer'}",
+            is_password="Authorization" in answer,
+        )
+    version = json.loads(greeting[5:]).get("version", "of an unknown version")
+    return f"NATS {version} answers PING"
+
+
+def ask_etcd(host: str, port: int, _user: str, _password: str) -> str:
+    """Ask an etcd whether it is healthy.
+
+    Errors: Refusal.
+    """
+    with _connection(host, port):
+        pass
+    shown = f"[{host}]" if ":" in host else host
+    found = get_json(f"http://{shown}:{port}/health", _WITHIN_S)
+    if found is None:
+        raise Refusal("does not answer /health: no etcd, or one that wants TLS")
+    if str(found.get("health")).lower() != "true":
+        raise Refusal(f"says that it is not healthy: {found.get('reason') or found}")
+    return "etcd says that it is healthy"
+
+
+@contextmanager
+def _connection(host: str, port: int) -> Iterator[tuple[socket.socket, BinaryIO]]:
+    """Open a connection and its lines, closed at the end.
+
+    Errors: Refusal, for whatever goes wrong within.
+    """
+    try:
+        link = socket.create_connection((host, port), timeout=_WITHIN_S)
+    except OSError as error:
+        raise Refusal(f"cannot be reached: {error.strerror or error}") from error
+    with link, link.makefile("rb") as lines:
+        try:
+            yield link, lines
+        except OSError as error:
+            raise Refusal(f"ends the connection: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""Status: what a deployment does right now."""

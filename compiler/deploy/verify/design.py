@@ -1,0 +1,85 @@
+"""Choose the prompt that proves something here, or say why none can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from compiler.deploy.finding import Finding, failed, skipped
+from compiler.deploy.probe.cache_server import server_status
+from compiler.deploy.probe.caches import cache_server_of, cached_workers
+from compiler.deploy.probe.http_client import get_json
+from compiler.deploy.probe.processes import Running
+from compiler.deploy.verify.experiment import Probing, frontend_way
+from compiler.deploy.verify.prompt import LEAST_CHUNKS, prompt_tokens
+from compiler.deploy.verify.samples import Probe
+from compiler.plan import Kind, Plan, ProcessName
+from compiler.topology import Accelerator
+
+Alive = Mapping[ProcessName, Running]
+WISHED_TOKENS = {Accelerator.CUDA: 4096, Accelerator.CPU: 512}
+"""A prompt that shows a difference, and that a CPU computes in a second or two."""
+
+
+def choose(plan: Plan, alive: Alive, tokens: int | None, timeout_s: float) -> Probing | Finding:
+    """Choose the prompt; a finding where none can prove anything or would hang.
+
+    A worker whose cache server is down waits for it up to LMCache's timeout of minutes.
+    """
+    if _is_down(plan, alive):
+        text = "no prompt was sent: it would wait for what is down"
+        return skipped("prompt", plan.name, text)
+    chunk, longest = _chunk(plan, alive), _longest(plan)
+    length = prompt_tokens(chunk, longest, tokens or WISHED_TOKENS[plan.accelerator])
+    if length is None:
+        return failed(
+            "chunk-size",
+            plan.name,
+            f"chunks of {chunk} tokens: {LEAST_CHUNKS} do not fit in the longest prompt of "
+            f"{longest} tokens, and what is shorter than a chunk is never cached",
+            f"lmcache.chunk_size: {plan.lmcache.chunk_multiple} to {longest // LEAST_CHUNKS}, "
+            "and no LMCACHE_CHUNK_SIZE at launch",
+        )
+    probe = Probe(tokens=length, chunk=chunk)
+    return Probing(plan=plan, key=_key(plan), probe=probe, timeout_s=timeout_s)
+
+
+def _is_down(plan: Plan, alive: Alive) -> bool:
+    """Tell whether what clients reach, or a cache server, is not there."""
+    servers = [item for item in plan.processes if item.kind is Kind.CACHE_SERVER]
+    names = {frontend_way(plan).name, *(server.name for server in servers)}
+    return not names <= alive.keys() or None in map(server_status, servers)
+
+
+def _chunk(plan: Plan, alive: Alive) -> int:
+    """Give the chunk size in force: what runs may differ from what was built."""
+    for worker in cached_workers(plan):
+        server = cache_server_of(plan, worker)
+        status = server_status(server) if server else None
+        if status and status.chunk_size:
+            return status.chunk_size
+        environment = alive[worker.name].environment if worker.name in alive else None
+        given = (environment or {}).get("LMCACHE_CHUNK_SIZE", "")
+        if server is None and given.isdecimal():
+            return int(given)
+    return plan.lmcache.chunk_size
+
+
+def _longest(plan: Plan) -> int:
+    """Give the most tokens that a prompt may have beside one of the answer."""
+    models = get_json(f"{plan.url}/models") or {}
+    served = [item.get("max_model_len") for item in models.get("data", ())]
+    built = [item.engine_args.get("max_model_len") for item in plan.processes]
+    known = [int(value) for value in (*served, *built) if isinstance(value, int) and value]
+    return min(known, default=1 << 17) - 1
+
+
+def _key(plan: Plan) -> str:
+    """Read the client's key, where the deployment asks for one."""
+    files = [
+        item.secrets["VLLM_API_KEY"] for item in plan.processes if "VLLM_API_KEY" in item.secrets
+    ]
+    try:
+        return Path(files[0]).read_text("utf-8").strip() if files else ""
+    except OSError:
+        return ""

@@ -1,0 +1,228 @@
+"""Send a new prompt and repeat it, where each worker with LMCache must show what it does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from compiler.deploy.finding import Finding
+from compiler.deploy.probe.cache_server import server_status
+from compiler.deploy.probe.caches import (
+    cache_server_of,
+    cached_workers,
+    domains,
+    has_nixl,
+    http_url,
+)
+from compiler.deploy.probe.http_client import get_json
+from compiler.deploy.verify.ask import Answer, NotAnswered, ask
+from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_transfer
+from compiler.deploy.verify.prompt import unique_prompt
+from compiler.deploy.verify.proof import Timing, Transfer
+from compiler.deploy.verify.samples import (
+    COMPUTE_S,
+    LOADED,
+    MOVED_BYTES,
+    Probe,
+    cache_reading,
+    transfer_reading,
+)
+from compiler.deploy.verify.snapshot import SETTLED_S, Moment, moment, settled
+from compiler.plan import Kind, Plan, Process
+from compiler.topology import Role
+
+_EXTRA_ROUNDS = 2
+_STILL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A base URL that answers completions, and what to call it."""
+
+    name: str
+    url: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Probing:
+    """One proof in progress: how to ask, and what came out. timeout_s: of one answer."""
+
+    plan: Plan
+    key: str
+    probe: Probe
+    timeout_s: float
+    findings: list[Finding] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Prove every worker, by itself where it answers, and the way through the frontend.
+
+        A single worker with LMCache is proved through the frontend alone.
+        Errors: NotAnswered.
+        """
+        frontend, groups = frontend_way(self.plan), domains(self.plan)
+        ways = [[_direct(worker) for worker in group] for group in groups]
+        each_by_itself = sum(map(len, groups)) > 1 and all(all(found) for found in ways)
+        if each_by_itself:
+            for group, found in zip(groups, ways, strict=True):
+                self._prove_group(group, [way for way in found if way is not None])
+        self._prove_way(frontend, () if each_by_itself else cached_workers(self.plan))
+
+    def ask(self, way: Way, prompt: Sequence[int] | str) -> Answer:
+        """Ask once.
+
+        Errors: NotAnswered, with the way.
+        """
+        try:
+            return ask(way.url, self.plan.served_name, prompt, self.key, self.timeout_s)
+        except NotAnswered as error:
+            raise NotAnswered(f"{way.name} at {way.url}: {error}") from error
+
+    def _prove_group(self, group: Sequence[Process], ways: Sequence[Way]) -> None:
+        """Prove workers of one cache: the first stores, the others load, then the first too."""
+        prompt, server = unique_prompt(self.probe.tokens), cache_server_of(self.plan, group[0])
+        watched = [*group, *([server] if server else [])]
+        cold, stored = self._store(ways[0], prompt, server, group[0].ranks)
+        self._overwrite(ways[0])  # the others never had it in their blocks
+        pairs = list(zip(group, ways, strict=True))
+        for worker, way in [*pairs[1:], pairs[0]]:
+            before = moment(watched)
+            warm = self.ask(way, prompt)
+            after = settled(watched, partial(_grew, before, worker, LOADED))
+            self._judge_cache(worker, before, after, stored)
+            self._compare(way, cold, warm)
+            stored = None  # the others stored nothing that was new
+
+    def _prove_way(self, way: Way, caches: Sequence[Process]) -> None:
+        """Prove the way through the frontend, what NIXL does on it, and these workers' caches."""
+        prompt = unique_prompt(self.probe.tokens)
+        watched = [item for item in self.plan.processes if item.kind is not Kind.FRONTEND]
+        receivers = [item for item in watched if item.role is Role.DECODE and has_nixl(item)]
+        start = moment(watched)
+        cold, stored = self._store(
+            way, prompt, self._only_server(caches), max((it.ranks for it in caches), default=1)
+        )
+        stored_at = settled(
+            watched, lambda now: all(_grew(start, it, MOVED_BYTES, now) for it in receivers), 1
+        )
+        turns = max(1, len(caches), len(receivers))
+        self._overwrite(way, turns)
+        before = moment(watched)
+
+        def complete(now: Moment) -> bool:
+            return all(_grew(before, item, LOADED, now) for item in caches) and all(
+                _grew(start, item, MOVED_BYTES, now) for item in receivers
+            )
+
+        warm = self.ask(way, prompt)
+        after = settled(watched, complete)
+        for _ in range(2 * turns + _EXTRA_ROUNDS if turns > 1 else 0):
+            if complete(after):
+                break
+            self.ask(way, prompt)
+            after = settled(watched, complete, 0.5)
+        for worker in caches:
+            self._judge_cache(worker, before, after, stored)
+            stored = None
+        self._compare(way, cold, warm)
+        for worker in receivers:
+            self._judge_transfer(worker, start, stored_at, after)
+
+    def _overwrite(self, way: Way, times: int = 1) -> None:
+        """Put other prompts where the last one lay, for a load that does nothing to be seen.
+
+        An engine without a cache of its own gives the blocks freed last to the next request: those
+        of a repeated prompt still hold its KV, and the answer is right whatever LMCache brings
+        (vllm 0.32.0 vllm/v1/core/block_pool.py, free_blocks: "LIFO reuse of non-cached blocks").
+        times: for a frontend that asks its workers in turn.
+        """
+        for _ in range(times):
+            self.ask(way, unique_prompt(self.probe.tokens))
+
+    def _only_server(self, caches: Sequence[Process]) -> Process | None:
+        """Give the cache server that must store the prompt; None where it could be another."""
+        servers = [cache_server_of(self.plan, worker) for worker in caches]
+        return servers[0] if servers and all(item is servers[0] for item in servers) else None
+
+    def _store(
+        self, way: Way, prompt: Sequence[int], server: Process | None, ranks: int
+    ) -> tuple[Answer, int | None]:
+        """Send the prompt for the first time; give how many objects the cache server gained.
+
+        Ranks that have one object together are waited for no longer than they store nothing more.
+        """
+        before = server_status(server) if server else None
+        cold = self.ask(way, prompt)
+        if server is None or before is None:
+            time.sleep(0.5)  # what stores inside the worker shows nothing to wait for
+            return cold, None
+        wanted, give_up = self.probe.tokens // self.probe.chunk, time.monotonic() + SETTLED_S
+        gained, grew_at = 0, time.monotonic()
+        while True:
+            now, latest = time.monotonic(), server_status(server)
+            found = latest.objects - before.objects if latest else 0
+            gained, grew_at = (found, now) if found != gained else (gained, grew_at)
+            is_still = gained >= wanted and now > grew_at + _STILL_S
+            if gained >= wanted * ranks or is_still or now > give_up:
+                return cold, max(gained, 0)
+            time.sleep(0.1)
+
+    def _judge_cache(
+        self, worker: Process, before: Moment, after: Moment, stored: int | None
+    ) -> None:
+        server = cache_server_of(self.plan, worker)
+        reading = cache_reading(worker, server, self.probe, (before, after), stored)
+        receives = worker.role is Role.DECODE and has_nixl(worker)
+        self.findings.extend(judge_cache(replace(reading, receives=receives)))
+
+    def _judge_transfer(
+        self, worker: Process, start: Moment, stored_at: Moment, after: Moment
+    ) -> None:
+        compute_s = sum(
+            stored_at.grown(start, item.name, COMPUTE_S) or 0.0
+            for item in self.plan.processes
+            if item.role is Role.PREFILL
+        )
+        reading = transfer_reading(worker, start, stored_at, after, compute_s or None)
+        self.findings.append(judge_transfer(reading))
+        self.transfers.append(
+            Transfer(
+                worker=worker.name,
+                moved_bytes=reading.moved_bytes or 0.0,
+                moves=reading.moves,
+                moved_s=reading.moved_s,
+            )
+        )
+
+    def _compare(self, way: Way, cold: Answer, warm: Answer) -> None:
+        self.findings.append(judge_answers(way.name, cold.logprobs, warm.logprobs))
+        self.timings.append(
+            Timing(
+                through=way.name,
+                tokens=self.probe.tokens,
+                cold_s=cold.first_token_s,
+                warm_s=warm.first_token_s,
+            )
+        )
+
+
+def frontend_way(plan: Plan) -> Way:
+    """Give what clients reach: the frontend, or the only worker."""
+    serving = [item for item in plan.processes if item.kind is Kind.FRONTEND]
+    serving = serving or [item for item in plan.processes if item.kind is Kind.WORKER]
+    return Way(name=serving[-1].name, url=plan.url)
+
+
+def _direct(worker: Process) -> Way | None:
+    """Give the way to a worker that answers completions itself; Dynamo's do not."""
+    models = get_json(http_url(worker, "/v1/models"))
+    if models is None or not models.get("data"):
+        return None
+    return Way(name=worker.name, url=http_url(worker, "/v1"))
+
+
+def _grew(before: Moment, process: Process, metric: str, now: Moment) -> bool:
+    return bool(now.grown(before, process.name, metric))

@@ -1,0 +1,141 @@
+"""See whether each storage tier behind a cache receives what the cache stores; a table by kind.
+
+A tier is read only when host memory no longer has a prompt, and verify takes nothing away from a
+running cache: so it sees a tier written, and says what it saw.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from compiler.deploy.finding import Finding, failed, passed, skipped, warned
+from compiler.deploy.probe.counters import read_counters
+from compiler.deploy.probe.services import Refusal, redis_keys
+from compiler.plan import Kind, Plan, Process, ProcessName, Tier, TierServer
+
+Measure = Callable[[Process, Tier], int]
+"""Count what a tier of a process holds now; the tier is the plan's own value.
+
+Errors: Refusal, where it cannot be counted; the text says why.
+"""
+_SETTLED_S = 5.0
+"""So long after an answer a tier may still be written."""
+Counts = Mapping[tuple[ProcessName, int], int]
+"""What was counted, by process and the place of its tier."""
+
+
+def _files(process: Process, tier: Tier) -> int:
+    """Count the files below a tier's folder."""
+    folder = Path(tier.folder)
+    if not folder.is_dir():
+        raise Refusal(f"there is no folder {folder}")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise Refusal(f"{folder} may be read by {process.name}'s account only")
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def _keys(process: Process, tier: Tier) -> int:
+    """Count the keys of a server that speaks Redis' protocol."""
+    server = tier.server
+    if server is None:
+        raise Refusal("it has no server")
+    password = password_of(process, server)
+    return redis_keys(server.host, server.port, password, server.username)
+
+
+def password_of(process: Process, server: TierServer) -> str:
+    """Read the password of a tier's server, from where its process reads it.
+
+    Errors: Refusal.
+    """
+    file = process.secrets.get(server.secret, "") if server.secret else ""
+    try:
+        return Path(file).read_text("utf-8").strip() if file else ""
+    except OSError as error:
+        raise Refusal(f"its password is in {file}: {error.strerror}", is_password=True) from error
+
+
+def _stores(process: Process, _tier: Tier) -> int:
+    """Count what a cache server has stored behind its memory."""
+    counters = read_counters(process.metrics)
+    if counters is None:
+        raise Refusal(f"the metrics of {process.name} do not answer")
+    return int(counters.total("lmcache_mp_l2_store_completed_objects_chunks_total") or 0)
+
+
+MEASURES: Mapping[str, Measure] = {
+    "disk": _files,
+    "fs": _files,
+    "gds": _files,
+    "weka": _files,
+    "redis": _keys,
+    "valkey": _keys,
+}
+
+
+def _measure_of(process: Process, tier: Tier, measures: Mapping[str, Measure]) -> Measure | None:
+    """Choose how to count a tier; a cache server's own counter tells no two tiers apart."""
+    alone = process.kind is Kind.CACHE_SERVER and len(process.tiers) == 1
+    return measures.get(tier.kind, _stores if alone else None)
+
+
+def count_tiers(plan: Plan, measures: Mapping[str, Measure] = MEASURES) -> Counts:
+    """Count what each tier holds now; one that cannot be counted is left out."""
+    found = {}
+    for process, at, tier in _each(plan.processes):
+        measure = _measure_of(process, tier, measures)
+        if measure is not None:
+            try:
+                found[process.name, at] = measure(process, tier)
+            except Refusal:
+                continue
+    return found
+
+
+def judge_tiers(
+    plan: Plan, before: Counts, *, was_asked: bool, measures: Mapping[str, Measure] = MEASURES
+) -> Iterator[Finding]:
+    """Judge every tier: it answers, and has more than before a new prompt, if one was stored."""
+    give_up = time.monotonic() + _SETTLED_S
+    for process, at, tier in _each(plan.processes):
+        subject = f"{process.name} {tier.kind}"
+        measure = _measure_of(process, tier, measures)
+        if measure is None:
+            yield skipped("tier", subject, f"{tier.place}: nobody knows how to count what it holds")
+            continue
+        try:
+            count = measure(process, tier)
+            then = before.get((process.name, at))
+            while was_asked and then is not None and count <= then and time.monotonic() < give_up:
+                time.sleep(0.2)
+                count = measure(process, tier)
+        except Refusal as refusal:
+            fix = "mend it, and see: dync doctor BUNDLE"
+            yield failed("tier", subject, f"{tier.place}: {refusal}", fix)
+            continue
+        yield _judge(subject, tier, then, count, was_asked=was_asked)
+
+
+def _judge(subject: str, tier: Tier, then: int | None, count: int, *, was_asked: bool) -> Finding:
+    if not was_asked:
+        return skipped("tier", subject, f"{tier.place} answers; no prompt was stored to show more")
+    if then is None:
+        return warned(
+            "tier", subject, f"{tier.place} answers now, and did not before", "look again"
+        )
+    if count > then:
+        return passed("tier", subject, f"{tier.place} got {count - then} objects of new prompts")
+    return failed(
+        "tier", subject, f"{tier.place} got nothing of a new prompt; it holds {count} objects",
+        "see the log of its process: dync logs BUNDLE " + subject.split(" ", maxsplit=1)[0],
+    )  # fmt: skip
+
+
+def _each(processes: Iterable[Process]) -> Iterator[tuple[Process, int, Any]]:
+    for process in processes:
+        for at, tier in enumerate(process.tiers):
+            yield process, at, tier

@@ -1,0 +1,100 @@
+"""Tell what differs for each process between two bundles, and which processes must restart."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from compiler.emit.systemd.unit_names import UNITS_FOLDER, process_unit, restarted_with
+from compiler.plan import Plan, ProcessName
+
+Texts = Mapping[str, str]
+
+
+class Fate(str, Enum):
+    """What becomes of a process when the new bundle is installed over the old one."""
+
+    KEEPS = "keeps running"
+    RESTARTS = "restarts"
+    STARTS = "starts"
+    STOPS = "stops"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A plan and the texts of its files by their paths."""
+
+    plan: Plan
+    texts: Texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One process: its fate, the lines that differ, and the process that takes it along."""
+
+    process: ProcessName
+    fate: Fate
+    lines: tuple[str, ...] = ()
+    because_of: ProcessName | None = None
+
+
+def own_texts(bundle: Bundle, process: ProcessName) -> dict[str, str]:
+    """Give what decides how a process runs: its unit and its engine's files, without comments."""
+    unit = process_unit(bundle.plan.name, process)
+    paths = (f"{UNITS_FOLDER}/{unit}", f"engine/{process}.yaml", f"lmcache/{process}.yaml")
+    return {path: _meant(bundle.texts[path]) for path in paths if path in bundle.texts}
+
+
+def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:
+    """Compare two bundles process by process: the new one's in its order, then those that stop."""
+    found = {name: _change(old, new, name) for name in _names(new)}
+    for name, change in tuple(found.items()):
+        if change.fate is Fate.RESTARTS:
+            for other in restarted_with(new.plan, name):
+                if found[other].fate is Fate.KEEPS:
+                    found[other] = Change(process=other, fate=Fate.RESTARTS, because_of=name)
+    gone = [name for name in _names(old) if name not in found] if old else []
+    return (*found.values(), *(Change(process=name, fate=Fate.STOPS) for name in gone))
+
+
+def other_lines(old: Bundle, new: Bundle) -> tuple[str, ...]:
+    """Give the differences in files that restart nothing, such as launch.sh."""
+    names = {*_names(old), *_names(new)}
+    owned = {path for name in names for side in (old, new) for path in own_texts(side, name)}
+    skipped = ("systemd/", "plan.json")
+    paths = sorted({*old.texts, *new.texts} - owned)
+    return tuple(
+        path
+        for path in paths
+        if not path.startswith(skipped)
+        and _meant(old.texts.get(path, "")) != _meant(new.texts.get(path, ""))
+    )
+
+
+def _names(bundle: Bundle) -> list[ProcessName]:
+    return [process.name for process in bundle.plan.processes]
+
+
+def _change(old: Bundle | None, new: Bundle, name: ProcessName) -> Change:
+    if old is None or name not in _names(old):
+        return Change(process=name, fate=Fate.STARTS)
+    lines = tuple(_lines(own_texts(old, name), own_texts(new, name)))
+    return Change(process=name, fate=Fate.RESTARTS if lines else Fate.KEEPS, lines=lines)
+
+
+def _lines(old: Texts, new: Texts) -> Iterator[str]:
+    for path in sorted({*old, *new}):
+        before, after = old.get(path, "").splitlines(), new.get(path, "").splitlines()
+        if before == after:
+            continue
+        yield path
+        for line in difflib.unified_diff(before, after, n=0, lineterm=""):
+            if not line.startswith(("---", "+++", "@@")):
+                yield f"  {line[0]} {line[1:]}"
+
+
+def _meant(text: str) -> str:
+    """Drop comment lines: they name the profile and the command, and change with those."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))

@@ -1,0 +1,282 @@
+"""Say what a picture of a plan shows: its processes, what lies around them, and where KV flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from compiler.byte_units import GIB
+from compiler.document import Json
+from compiler.plan import Kind, Listen, Plan, Process, Tier
+from compiler.topology import Accelerator, CacheMode, Role
+
+CLIENTS, HOST, SERVICES = "clients", "host", "services"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_PURPOSES = {
+    "http": "HTTP",
+    "nixl_side_channel": "NIXL",
+    "lmcache": "LMCache",
+    "kv_events": "KV events",
+}
+_SERVES_FOR = {"etcd": "discovery", "nats": "messages"}
+_IN_PROCESS = "LMCacheConnectorV1"
+
+
+class Part(str, Enum):
+    """What a box stands for."""
+
+    CLIENTS, HOST, SERVICES = "clients", "host", "services"
+    FRONTEND = "frontend"
+    AGGREGATED = "aggregated"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    CACHE = "cache"
+    TIER = "tier"
+    SERVICE = "service"
+
+
+class Carries(str, Enum):
+    """What goes along an arrow."""
+
+    REQUESTS = "requests"
+    TRANSFER = "transfer"
+    CACHE = "cache"
+    NOTICES = "notices"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One box: a heading, the facts below it, its ports, and the GPUs it computes on.
+
+    elsewhere: another host has it, as far as its address tells.
+    """
+
+    key: str
+    part: Part
+    heading: str
+    facts: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The workers of one role: what is sent to any of them is drawn to the group."""
+
+    key: str
+    heading: str
+    workers: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """One arrow between boxes or groups, or HOST and SERVICES, by their keys."""
+
+    source: str
+    target: str
+    carries: Carries
+    label: str
+    both_ways: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagram:
+    """A whole picture; groups, caches and services stand in the plan's order, prefill first."""
+
+    heading: str
+    facts: tuple[str, ...]
+    clients: Node
+    frontend: Node | None
+    groups: tuple[Group, ...]
+    caches: tuple[Node, ...]
+    tiers: tuple[Node, ...]
+    services: tuple[Node, ...]
+    flows: tuple[Flow, ...]
+
+
+def diagram(plan: Plan) -> Diagram:
+    """Give what the picture of a plan shows."""
+    frontend = next((p for p in plan.processes if p.kind is Kind.FRONTEND), None)
+    services = tuple(
+        Node(
+            key=f"service-{number}",
+            part=Part.SERVICE,
+            heading=service.purpose,
+            facts=(service.url,),
+        )
+        for number, service in enumerate(plan.services)
+    )
+    return Diagram(
+        heading=plan.name,
+        facts=_summary(plan),
+        clients=Node(key=CLIENTS, part=Part.CLIENTS, heading="clients", facts=(plan.url,)),
+        frontend=None
+        if frontend is None
+        else Node(
+            key=frontend.name,
+            part=Part.FRONTEND,
+            heading=frontend.name,
+            ports=_ports(frontend),
+        ),
+        groups=tuple(_groups(plan)),
+        caches=tuple(_cache(p, plan) for p in plan.processes if p.kind is Kind.CACHE_SERVER),
+        tiers=tuple(_tiers(plan)),
+        services=services,
+        flows=tuple(_flows(plan, frontend)),
+    )
+
+
+def connectors(config: Mapping[str, Json]) -> Iterator[Mapping[str, Json]]:
+    """Give the connectors that move KV: what a connector of several holds, or the one itself.
+
+    Source: vLLM 0.32.0, vllm/distributed/kv_transfer/kv_connector/v1/multi_connector.py.
+    """
+    extra = config.get("kv_connector_extra_config")
+    inner = extra.get("connectors") if isinstance(extra, dict) else None
+    if isinstance(inner, list):
+        for item in inner:
+            if isinstance(item, dict):
+                yield from connectors(item)
+    elif config:
+        yield config
+
+
+def _summary(plan: Plan) -> tuple[str, ...]:
+    cache = plan.lmcache
+    mode = "in process" if cache.mode is CacheMode.IN_PROCESS else "multiprocess"
+    said = f"{mode}, chunks of {cache.chunk_size} tokens" if cache.enabled else "off"
+    model = plan.model if plan.served_name == plan.model else f"{plan.model} as {plan.served_name}"
+    return (model, f"{plan.topology.value} on stack {plan.stack}; LMCache {said}")
+
+
+def _groups(plan: Plan) -> Iterator[Group]:
+    for role in (Role.AGGREGATED, Role.PREFILL, Role.DECODE):
+        workers = tuple(_worker(p, plan) for p in plan.processes if p.role is role)
+        if workers:
+            heading = f"{role.value} worker{'s' if len(workers) > 1 else ''}"
+            yield Group(key=f"group-{role.value}", heading=heading, workers=workers)
+
+
+def _worker(process: Process, plan: Plan) -> Node:
+    assert process.role is not None
+    found = list(connectors(process.kv_transfer_config))
+    facts = [f"{item['kv_connector']} ({item.get('kv_role')})" for item in found]
+    if any(item["kv_connector"] == _IN_PROCESS for item in found):
+        facts.append(f"cache in host memory: {plan.lmcache.cpu_cache_gb:g} GiB")
+    return Node(
+        key=process.name,
+        part=Part(process.role.value),
+        heading=process.name,
+        facts=tuple(facts),
+        ports=_ports(process),
+        gpus=process.gpus or (("CPU",) if plan.accelerator is Accelerator.CPU else ()),
+    )
+
+
+def _cache(process: Process, plan: Plan) -> Node:
+    return Node(
+        key=process.name,
+        part=Part.CACHE,
+        heading=process.name,
+        facts=(f"host memory: {plan.lmcache.cpu_cache_gb:g} GiB",),
+        ports=_ports(process),
+    )
+
+
+def _tiers(plan: Plan) -> Iterator[Node]:
+    """Give each store once, however many processes keep chunks in it."""
+    stores = {_answers_at(p): p for p in plan.processes if p.kind is Kind.STORE}
+    tiers = {_tier_key(tier): tier for process in plan.processes for tier in process.tiers}
+    for key, tier in tiers.items():
+        store = _store_of(tier, stores)
+        yield Node(
+            key=key,
+            part=Part.TIER,
+            heading=store.name if store else tier.kind,
+            facts=tuple(_tier_facts(tier)),
+            ports=_ports(store) if store else (),
+            elsewhere=_is_elsewhere(tier),
+        )
+
+
+def _tier_facts(tier: Tier) -> Iterator[str]:
+    yield tier.place
+    if tier.size_bytes is not None:
+        yield f"at most {tier.size_bytes / GIB:.4g} GiB"
+    yield "kept over restarts" if tier.persistent else "forgotten at a restart"
+
+
+def _is_elsewhere(tier: Tier) -> bool:
+    if tier.server:
+        return tier.server.host not in _LOOPBACK
+    return "://" in tier.place and not tier.folder
+
+
+def _tier_key(tier: Tier) -> str:
+    return f"tier {tier.kind} {tier.place}"
+
+
+def _answers_at(store: Process) -> tuple[str, int]:
+    return (store.ready.host, store.ready.port)
+
+
+def _store_of(tier: Tier, stores: Mapping[tuple[str, int], Process]) -> Process | None:
+    return stores.get((tier.server.host, tier.server.port)) if tier.server else None
+
+
+def _ports(process: Process) -> tuple[str, ...]:
+    return tuple(_port(listen) for listen in process.listens)
+
+
+def _port(listen: Listen) -> str:
+    """Name a port; its address too where another host may reach it."""
+    purpose = _PURPOSES.get(listen.purpose, listen.purpose.replace("_", " "))
+    if listen.host in _LOOPBACK:
+        return f"{purpose} {listen.port}"
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{purpose} {host}:{listen.port}"
+
+
+def _flows(plan: Plan, frontend: Process | None) -> Iterator[Flow]:
+    roles = [role for role in Role if any(p.role is role for p in plan.processes)]
+    groups = {role: f"group-{role.value}" for role in roles}
+    entry = frontend.name if frontend else next(iter(groups.values()))
+    yield Flow(source=CLIENTS, target=entry, carries=Carries.REQUESTS, label="HTTP")
+    if frontend:
+        for group in groups.values():
+            yield Flow(
+                source=frontend.name, target=group, carries=Carries.REQUESTS, label="requests"
+            )
+    if Role.PREFILL in groups and Role.DECODE in groups:
+        yield Flow(
+            source=groups[Role.PREFILL],
+            target=groups[Role.DECODE],
+            carries=Carries.TRANSFER,
+            label="KV by NIXL",
+        )
+    caches = {p.name for p in plan.processes if p.kind is Kind.CACHE_SERVER}
+    for worker in (p for p in plan.processes if p.kind is Kind.WORKER):
+        for cache in (name for name in worker.after if name in caches):
+            yield Flow(
+                source=worker.name,
+                target=cache,
+                carries=Carries.CACHE,
+                label="KV chunks",
+                both_ways=True,
+            )
+    for process in plan.processes:
+        for key in dict.fromkeys(map(_tier_key, process.tiers)):
+            yield Flow(
+                source=process.name, target=key, carries=Carries.CACHE, label="L2", both_ways=True
+            )
+    if plan.services:
+        uses = dict.fromkeys(_SERVES_FOR.get(item.purpose, item.purpose) for item in plan.services)
+        yield Flow(
+            source=HOST,
+            target=SERVICES,
+            carries=Carries.NOTICES,
+            label=" and ".join(uses),
+            both_ways=True,
+        )

@@ -1,0 +1,1 @@
+"""systemd's units of a bundle, their names and their sandbox."""

@@ -1,0 +1,275 @@
+"""Emit systemd's units: a target, a service for each process, one that ends when all serve."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+
+from compiler.emit.artifact import Artifact, header
+from compiler.emit.quoting import (
+    printf_escapes,
+    unit_assignment,
+    unit_carries,
+    unit_path,
+    unit_runs,
+    unit_word,
+)
+from compiler.emit.render import Renderer
+from compiler.emit.systemd.sandbox import LIMITS, sandbox
+from compiler.emit.systemd.unit_names import (
+    process_unit,
+    registrations_unit,
+    serving_unit,
+    target_unit,
+    unit_environment,
+)
+from compiler.emit.systemd.views import (
+    MANAGERS,
+    Manager,
+    RegistrationsView,
+    ServiceView,
+    ServingView,
+    TargetView,
+)
+from compiler.emit.tiers import folder_words, folders, server_checks
+from compiler.plan import API_KEY, Kind, Plan, Process, Protocol
+
+RESTART_S = {Kind.STORE: 2, Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2}
+PERSIST_S = 200
+"""How long a process that fails at once is tried again. A GPU that a dead worker's cache server
+still holds comes free after up to 36 s, or 130 s with the server's own reap time."""
+START_LIMIT_S = 1800
+GPU_WITHIN_S = 60
+START_MARGIN_S = 30
+_SHELL = "/bin/bash"
+_LIBRARY = "lib/service.sh"
+
+
+def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
+    """Emit the units for the system's manager, and beside them those for a user's own."""
+    for manager in MANAGERS:
+        for process in plan.processes:
+            text = renderer.render("service.j2", _service(plan, process, manager))
+            unit = process_unit(plan.name, process.name)
+            yield Artifact(path=f"{manager.folder}/{unit}", text=text)
+        if plan.registrations:
+            text = renderer.render("registrations.service.j2", _registrations(plan, manager))
+            yield Artifact(path=f"{manager.folder}/{registrations_unit(plan.name)}", text=text)
+        text = renderer.render("serving.service.j2", _serving(plan, manager))
+        yield Artifact(path=f"{manager.folder}/{serving_unit(plan.name)}", text=text)
+        text = renderer.render("target.j2", _target(plan, manager))
+        yield Artifact(path=f"{manager.folder}/{target_unit(plan.name)}", text=text)
+    yield Artifact(path=_LIBRARY, text=renderer.static(_LIBRARY))
+
+
+def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
+    role = process.role.value if process.role else process.kind.value.replace("_", " ")
+    restart_s = RESTART_S[process.kind]
+    ready = process.ready
+    key_file = ready.key_file if ready.protocol is Protocol.HTTP else ""
+    probe = (ready.path, ready.body, key_file)
+    words = ("ready", str(ready.timeout_s), ready.host, str(ready.port), *probe)
+    return ServiceView(
+        header=header(plan),
+        description=f"dync {plan.name}: {process.name} ({role})",
+        readme=f"{_home(plan)}/current/README.md",
+        target=target_unit(plan.name),
+        part_of=_caches(plan, process),
+        wants=(*_network(manager), *_keeper(plan), *_units(plan, process)),
+        after=(*_network(manager), *_drivers(process, manager), *_units(plan, process)),
+        start_limit_s=START_LIMIT_S,
+        start_limit_tries=math.ceil(PERSIST_S / restart_s),
+        identifier=f"dync-{plan.name}-{process.name}",
+        account=_account(plan, manager),
+        folder=f"{_home(plan)}/current",
+        environment=_environment(plan, process, manager),
+        environment_file=f"{_home(plan)}/environment",
+        credentials=_credentials(process),
+        before=_before(plan, process, manager),
+        command=_command(process),
+        ready=_as_root(manager, bool(key_file)) + _library(*words),
+        afterwards=() if process.kind is Kind.FRONTEND else (_library("sweep"),),
+        start_timeout_s=ready.timeout_s + START_MARGIN_S,
+        stop_timeout_s=process.stop_s,
+        restart_s=restart_s,
+        limits=(*_folders(plan, process, manager), *LIMITS),
+        sandbox=(
+            *sandbox(uses_gpu=bool(process.gpus), is_system=manager.is_system),
+            *_writable(process, manager),
+        ),
+    )
+
+
+def _as_root(manager: Manager, is_needed: bool) -> str:
+    """Give the mark of a command that is run as root and without the sandbox.
+
+    To be ready with a key is asked so: systemd 252 lets ExecStartPost= not read credentials (run).
+    """
+    return "+" if is_needed and manager.is_system else ""
+
+
+def _home(plan: Plan) -> str:
+    """%E is /etc for the system's manager and ~/.config for a user's: one place, by name alone."""
+    return f"%E/dync/{plan.name}"
+
+
+def _network(manager: Manager) -> tuple[str, ...]:
+    return ("network-online.target",) if manager.is_system else ()
+
+
+def _drivers(process: Process, manager: Manager) -> tuple[str, ...]:
+    return ("nvidia-persistenced.service",) if process.gpus and manager.is_system else ()
+
+
+def _units(plan: Plan, process: Process) -> tuple[str, ...]:
+    return tuple(process_unit(plan.name, name) for name in process.after)
+
+
+def _keeper(plan: Plan) -> tuple[str, ...]:
+    return (registrations_unit(plan.name),) if plan.registrations else ()
+
+
+def _caches(plan: Plan, process: Process) -> tuple[str, ...]:
+    """Give the cache servers that a worker restarts with: it does not notice a new one.
+
+    Source: LMCache 0.5.6, multiprocess/modules/management.py, ping: True also for a worker
+    that this server has never seen.
+    """
+    kinds = {item.name: item.kind for item in plan.processes}
+    return tuple(
+        process_unit(plan.name, name) for name in process.after if kinds[name] is Kind.CACHE_SERVER
+    )
+
+
+def _account(plan: Plan, manager: Manager) -> tuple[str, ...]:
+    return (f"User={plan.user}",) if manager.is_system else ()
+
+
+def _folders(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
+    caches = f"CacheDirectory=dync/{plan.name}/{process.name} dync/{plan.name}/huggingface"
+    runtime = f"RuntimeDirectory=dync-{plan.name}/{process.name}"
+    if manager.is_system:
+        return (_state(plan, manager), caches, runtime)
+    return (f"{caches} dync/{plan.name}/run", runtime)
+
+
+def _state(plan: Plan, manager: Manager) -> str:
+    """Give the folder that processes share, `run`.
+
+    A user's StateDirectory= is below ~/.config in systemd 252, where the generations are.
+    """
+    if manager.is_system:
+        return f"StateDirectory=dync/{plan.name} dync/{plan.name}/run"
+    return f"CacheDirectory=dync/{plan.name}/run"
+
+
+def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
+    """Give what the host adds, then the plan's own, which wins where both set a variable."""
+    host = unit_environment(plan.name, process, is_system=manager.is_system)
+    own = process.env if _carried(process) else {}
+    return (
+        *(f'"{name}={value}"' for name, value in host.items() if name not in process.env),
+        *(unit_assignment(name, value) for name, value in own.items()),
+    )
+
+
+def _carried(process: Process) -> bool:
+    """Tell whether the unit itself can hold the process's argv and environment."""
+    texts = (*process.argv, *process.env.values())
+    return unit_runs(process.argv[0]) and all(map(unit_carries, texts))
+
+
+def _command(process: Process) -> str:
+    if _carried(process) and not process.secrets:
+        return " ".join(map(unit_word, process.argv))
+    env = () if _carried(process) else tuple(f"{k}={v}" for k, v in process.env.items())
+    words = (*map(printf_escapes, env), "--", *map(printf_escapes, process.argv))
+    return _library("run", *process.secrets, "--", *words)
+
+
+def _library(*words: str) -> str:
+    return " ".join((_SHELL, _LIBRARY, *map(unit_word, words)))
+
+
+def _credentials(process: Process) -> tuple[str, ...]:
+    return tuple(f"{name}:{unit_path(file)}" for name, file in process.secrets.items())
+
+
+def _before(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
+    """GPUs are waited for as root, which alone may load the driver's modules."""
+    gpus = _library("gpus", str(GPU_WITHIN_S), *process.gpus)
+    return (
+        *((f"{'+' if manager.is_system else ''}{gpus}",) if process.gpus else ()),
+        *(_library("folder", *folder_words(tier)) for tier in folders(process)),
+        *(
+            _library(
+                "server",
+                check.host,
+                str(check.port),
+                check.username,
+                check.secret,
+                str(check.within_s),
+                "required" if check.required else "",
+                check.file,
+            )
+            for check in server_checks(plan, process)
+        ),
+    )
+
+
+def _writable(process: Process, manager: Manager) -> tuple[str, ...]:
+    """Let a process write its tiers' folders, wherever the sandbox has made them read-only."""
+    if not manager.is_system:
+        return ()
+    return tuple(f'ReadWritePaths="-{unit_path(tier.folder)}"' for tier in folders(process))
+
+
+def _serving(plan: Plan, manager: Manager) -> ServingView:
+    front = plan.processes[-1]
+    key_file = plan.api_key_file
+    secrets = {API_KEY: key_file} if key_file else {}
+    secret = next(iter(secrets), "")
+    units = tuple(process_unit(plan.name, process.name) for process in plan.processes)
+    within_s = max(process.ready.timeout_s for process in plan.processes) + front.ready.timeout_s
+    body = json.dumps({"model": plan.served_name, "prompt": "Hello", "max_tokens": 1})
+    words = (str(within_s), front.ready.host, str(front.ready.port), body, secret, *units)
+    return ServingView(
+        header=header(plan),
+        description=f"dync {plan.name}: wait until it serves",
+        readme=f"{_home(plan)}/current/README.md",
+        target=target_unit(plan.name),
+        processes=units,
+        identifier=f"dync-{plan.name}-serving",
+        account=_account(plan, manager),
+        folder=f"{_home(plan)}/current",
+        credentials=tuple(f"{name}:{unit_path(file)}" for name, file in secrets.items()),
+        command=_library("serving", *words),
+        start_timeout_s=within_s + START_MARGIN_S,
+        sandbox=sandbox(uses_gpu=False, is_system=manager.is_system),
+    )
+
+
+def _registrations(plan: Plan, manager: Manager) -> RegistrationsView:
+    return RegistrationsView(
+        header=header(plan),
+        description=f"dync {plan.name}: put back what a pause of the host made expire",
+        readme=f"{_home(plan)}/current/README.md",
+        target=target_unit(plan.name),
+        identifier=f"dync-{plan.name}-registrations",
+        account=_account(plan, manager),
+        folder=f"{_home(plan)}/current",
+        command=_library("keep", plan.registrations),
+        limits=(_state(plan, manager),),
+        sandbox=sandbox(uses_gpu=False, is_system=manager.is_system),
+    )
+
+
+def _target(plan: Plan, manager: Manager) -> TargetView:
+    return TargetView(
+        header=header(plan),
+        description=f"dync {plan.name}",
+        readme=f"{_home(plan)}/current/README.md",
+        serving=serving_unit(plan.name),
+        wanted_by=manager.wanted_by,
+    )

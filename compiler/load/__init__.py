@@ -1,0 +1,1 @@
+"""Load: YAML text, the files it extends and --set become one document with positions."""

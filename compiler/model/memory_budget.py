@@ -1,0 +1,153 @@
+"""Work out what a plan's caches hold, and what its workers leave of their GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compiler.byte_units import GIB
+from compiler.model.kv_shape import KvShape, cached_bytes, fixed_room, value_bytes
+from compiler.plan import Kind, OffForm, Plan, Process
+from compiler.topology import CacheMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheBudget:
+    """One cache: where it is, whose tokens it holds, and how many of them."""
+
+    name: str
+    workers: tuple[str, ...]
+    total_bytes: int
+    token_bytes: int
+    chunk_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """Give the tokens that whole chunks of the cache have room for."""
+        return self.total_bytes // self.chunk_bytes * self.chunk_tokens
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Give what one chunk takes."""
+        return self.token_bytes * self.chunk_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerBudget:
+    """One engine: what each of its ranks takes.
+
+    weights_bytes: as the model's files have it, divided over the ranks; None where they are not
+    here. kv_bytes: the room for KV where the profile fixes it, else None: what the GPU leaves.
+    """
+
+    name: str
+    gpus: tuple[str, ...]
+    gpu_fraction: float
+    ranks: int
+    weights_bytes: int | None
+    token_bytes: int
+    block_tokens: int
+    kv_bytes: int | None
+
+    def tokens(self, room: int) -> int:
+        """Give the tokens that whole blocks of so many bytes have room for."""
+        return max(0, room) // (self.token_bytes * self.block_tokens) * self.block_tokens
+
+    def room_on(self, gpu_bytes: int) -> int:
+        """Give what a GPU leaves for KV before activations and CUDA graphs take their part."""
+        return int(gpu_bytes * self.gpu_fraction) - (self.weights_bytes or 0)
+
+
+def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
+    """Give every cache of a plan: its cache servers, or its workers with a cache inside.
+
+    Shape:  in process each rank keeps its own part in memory of its own, so that one rank's share
+            says how many tokens fit.
+    Errors: Unknown where a worker's KV has a size that is not known.
+    """
+    cache, total = plan.lmcache, int(plan.lmcache.cpu_cache_gb * GIB)
+    if not cache.enabled:
+        return ()
+    workers = _workers(plan)
+    owners: list[tuple[Process, tuple[Process, ...]]]
+    if cache.mode is CacheMode.IN_PROCESS:
+        caching = [worker for worker in workers if worker.without_lmcache is not OffForm.SAME]
+        owners = [(worker, (worker,)) for worker in caching]
+    else:
+        owners = [
+            (server, tuple(worker for worker in workers if server.name in worker.after))
+            for server in plan.processes
+            if server.kind is Kind.CACHE_SERVER
+        ]
+    return tuple(
+        CacheBudget(
+            name=str(owner.name),
+            workers=tuple(str(worker.name) for worker in served),
+            total_bytes=total,
+            token_bytes=max(
+                cached_bytes(shape, worker.ranks, value_bytes(worker.engine_args), cache.mode)
+                for worker in served
+            ),
+            chunk_tokens=cache.chunk_size,
+        )
+        for owner, served in owners
+    )
+
+
+def worker_budgets(
+    plan: Plan, shape: KvShape, weights_bytes: int | None, block_size: int
+) -> tuple[WorkerBudget, ...]:
+    """Give every worker of a plan; block_size: the engine's default, in tokens.
+
+    Errors: Unknown where a worker's KV has a size that is not known.
+    """
+    found = []
+    for worker in _workers(plan):
+        ranks, block = worker.ranks, worker.engine_args.get("block_size")
+        found.append(
+            WorkerBudget(
+                name=str(worker.name),
+                gpus=worker.gpus,
+                gpu_fraction=worker.memory.gpu_fraction,
+                ranks=ranks,
+                weights_bytes=None if weights_bytes is None else weights_bytes // ranks,
+                token_bytes=shape.rank_bytes(ranks, value_bytes(worker.engine_args)),
+                block_tokens=block if isinstance(block, int) else block_size,
+                kv_bytes=fixed_room(plan.accelerator, worker.env, worker.engine_args),
+            )
+        )
+    return tuple(found)
+
+
+def gpu_claims(plan: Plan) -> dict[str, dict[str, float]]:
+    """Give, for each GPU, the fraction of it that each worker claims."""
+    claims: dict[str, dict[str, float]] = {}
+    for worker in _workers(plan):
+        for gpu in worker.gpus:
+            claims.setdefault(gpu, {})[str(worker.name)] = worker.memory.gpu_fraction
+    return claims
+
+
+def host_claims(plan: Plan) -> Iterator[tuple[str, int, int]]:
+    """Give each process that takes host memory for KV: its name, its ranks, bytes in all."""
+    for process in plan.processes:
+        if process.memory.host_bytes:
+            yield str(process.name), process.ranks, process.memory.host_bytes
+
+
+def host_bytes(plan: Plan) -> int:
+    """Give the host memory that all processes of a plan claim together for KV."""
+    return sum(process.memory.host_bytes for process in plan.processes)
+
+
+def shared_bytes(plan: Plan) -> int:
+    """Give the part of it that cache servers keep in /dev/shm where that is large enough.
+
+    Source: lmcache 0.5.6 v1/multiprocess/server.py, "Insufficient /dev/shm capacity".
+    """
+    servers = (process for process in plan.processes if process.kind is Kind.CACHE_SERVER)
+    return sum(server.memory.host_bytes for server in servers)
+
+
+def _workers(plan: Plan) -> list[Process]:
+    return [process for process in plan.processes if process.kind is Kind.WORKER]

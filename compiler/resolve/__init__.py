@@ -1,0 +1,1 @@
+"""Resolve: topology and stack become a plan, with every choice made."""

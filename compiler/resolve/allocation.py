@@ -1,0 +1,197 @@
+"""Name the processes of a topology, hand out GPUs, and allot the ports nobody gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from compiler.plan import ProcessName
+from compiler.resolve.connectors import has_transfer
+from compiler.resolve.tier_values import int_of
+from compiler.stacks.conditions import settings
+from compiler.stacks.stack import PortUse, Stack
+from compiler.topology import (
+    Arrangement,
+    CacheMode,
+    Origin,
+    Role,
+    TierChoice,
+    Topology,
+    WorkerGroup,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A port allotted for what a stack asks, and the word that stands for it."""
+
+    word: str
+    use: PortUse
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSeat:
+    """One worker's name, place and ports; side_channel_port is None without NIXL."""
+
+    name: ProcessName
+    group: WorkerGroup
+    gpus: tuple[str, ...]
+    host: str
+    port: int
+    side_channel_port: int | None
+    ports: tuple[Port, ...]
+    cache: ProcessName | None
+    uses_lmcache: bool
+    port_origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSeat:
+    """One cache server's name and ports; gpus are those of the workers it serves."""
+
+    name: ProcessName
+    port: int
+    http_port: int
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSeat:
+    """A storage server that the deployment starts itself, and the tier it is for."""
+
+    name: ProcessName
+    port: int
+    tier: TierChoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Who runs where; frontend_ports is None where one worker is its own frontend.
+
+    store is None where every storage server runs already.
+    """
+
+    caches: tuple[CacheSeat, ...]
+    workers: tuple[WorkerSeat, ...]
+    frontend_ports: tuple[Port, ...] | None
+    store: StoreSeat | None = None
+
+
+def lay_out(topology: Topology, stack: Stack) -> Layout:
+    """Give every process its name, GPUs and ports, in one fixed order.
+
+    Ports: the profile's own first; then from deploy.first_port upwards the workers' HTTP ports,
+    their NIXL side channels, what else the stack asks for them, the cache servers' two ports each,
+    the frontend's own, the managed store's.
+    """
+    ports = _free_ports(topology)
+    seats = list(_seats(topology))
+    has_router = needs_frontend(topology, stack)
+    has_nixl = has_transfer(topology, stack)
+    http = [
+        topology.frontend.port if not has_router else given if given is not None else next(ports)
+        for _, _, _, given in seats
+    ]
+    side = [next(ports) if has_nixl else None for _ in seats]
+    workers = tuple(
+        WorkerSeat(
+            name=name,
+            group=group,
+            gpus=gpus,
+            host="127.0.0.1" if has_router else topology.frontend.host,
+            port=port,
+            side_channel_port=side_port,
+            ports=_asked_ports(topology, stack, group, ports),
+            cache=_cache_of(topology, group, name),
+            uses_lmcache=topology.uses_lmcache(group),
+            port_origin=group.origin if has_router else topology.frontend.origin,
+        )
+        for (name, group, gpus, _), port, side_port in zip(seats, http, side, strict=True)
+    )
+    return Layout(
+        caches=_caches(workers, ports),
+        workers=workers,
+        frontend_ports=tuple(_allot(stack.starts["frontend"].ports, ports)) if has_router else None,
+        store=_store(topology, ports),
+    )
+
+
+def _store(topology: Topology, ports: Iterator[int]) -> StoreSeat | None:
+    """Give the first managed store; a rule refuses a second one."""
+    if not any(map(topology.uses_lmcache, topology.workers)):
+        return None
+    for tier in topology.lmcache.tiers:
+        if tier.options.get("managed"):
+            given = tier.options.get("port")
+            port = int(given) if isinstance(given, (int, float)) else next(ports)
+            return StoreSeat(name=ProcessName(tier.kind), port=port, tier=tier)
+    return None
+
+
+def _caches(workers: tuple[WorkerSeat, ...], ports: Iterator[int]) -> tuple[CacheSeat, ...]:
+    served: dict[ProcessName, list[str]] = {}
+    for seat in workers:
+        if seat.cache is not None:
+            served.setdefault(seat.cache, []).extend(seat.gpus)
+    return tuple(
+        CacheSeat(
+            name=name, port=next(ports), http_port=next(ports), gpus=tuple(dict.fromkeys(gpus))
+        )
+        for name, gpus in served.items()
+    )
+
+
+def needs_frontend(topology: Topology, stack: Stack) -> bool:
+    """Tell whether something stands between the clients and the workers."""
+    engines = sum(group.replicas for group in topology.workers)
+    several = topology.arrangement is Arrangement.DISAGG or engines > 1
+    return several or stack.frontend.for_one_worker
+
+
+def _asked_ports(
+    topology: Topology, stack: Stack, group: WorkerGroup, ports: Iterator[int]
+) -> tuple[Port, ...]:
+    uses: dict[str, PortUse] = {}
+    for lmcache in dict.fromkeys((topology.uses_lmcache(group), False)):
+        for setting in settings(topology, stack, group, lmcache=lmcache):
+            uses.update(setting.ports)
+    return tuple(_allot(uses, ports))
+
+
+def _allot(uses: Mapping[str, PortUse], ports: Iterator[int]) -> Iterator[Port]:
+    for word, use in uses.items():
+        yield Port(word=word, use=use, port=next(ports))
+
+
+def _seats(
+    topology: Topology,
+) -> Iterator[tuple[ProcessName, WorkerGroup, tuple[str, ...], int | None]]:
+    counts = dict.fromkeys(Role, 0)
+    for group in topology.workers:
+        width = group.tensor_parallel_size
+        for replica in range(group.replicas):
+            name = ProcessName(f"{group.role.value}-{counts[group.role]}")
+            counts[group.role] += 1
+            gpus = group.gpus[replica * width : (replica + 1) * width]
+            given = None if group.port is None else group.port + replica
+            yield name, group, gpus, given
+
+
+def _cache_of(topology: Topology, group: WorkerGroup, name: ProcessName) -> ProcessName | None:
+    """One cache server for all of agg; one for each worker beside NIXL, which must not share.
+
+    Source: LMCache 0.5.6 docs, mp/disaggregated_prefill.
+    """
+    if not topology.uses_lmcache(group) or topology.lmcache.mode is not CacheMode.MULTIPROCESS:
+        return None
+    return ProcessName("lmcache" if topology.arrangement is Arrangement.AGG else f"lmcache-{name}")
+
+
+def _free_ports(topology: Topology) -> Iterator[int]:
+    taken = {topology.frontend.port}
+    taken.update(int_of(tier.options.get("port")) for tier in topology.lmcache.tiers)
+    for group in topology.workers:
+        if group.port is not None:
+            taken.update(range(group.port, group.port + group.replicas))
+    return (port for port in range(topology.deploy.first_port, 1 << 20) if port not in taken)

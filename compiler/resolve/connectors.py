@@ -1,0 +1,79 @@
+"""Choose the KV connectors of a worker, as the engine's kv_transfer_config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compiler.document import Json
+from compiler.stacks.placeholders import fill
+from compiler.stacks.stack import Stack
+from compiler.topology import Arrangement, CacheMode, Role, Topology
+
+KvTransferConfig = dict[str, Json]
+
+
+def cache_connector(stack: Stack, mode: CacheMode, words: Mapping[str, Json]) -> KvTransferConfig:
+    """Give LMCache's connector for one worker."""
+    filled = fill(dict(stack.connectors.cache[mode.value]), words)
+    return filled if isinstance(filled, dict) else {}
+
+
+def has_transfer(topology: Topology, stack: Stack) -> bool:
+    """Tell whether some form of some worker moves KV to another engine."""
+    return any(group.role.value in stack.connectors.transfer for group in topology.workers)
+
+
+def kv_transfer_config(
+    topology: Topology, stack: Stack, role: Role, cache: KvTransferConfig | None
+) -> KvTransferConfig:
+    """Give the engine's kv_transfer_config; empty where a worker has no connector.
+
+    Shape:  one connector, or MultiConnector with NIXL first: it loads from the first child that
+            has the tokens, and a cache listed first would win with a part of the prompt. A stack
+            whose wrapper wants the cache first says cache_first.
+    Source: vLLM 0.32.0 v1/multi_connector.py, get_num_new_matched_tokens.
+    """
+    transfer: KvTransferConfig = dict(stack.connectors.transfer.get(role.value, {}))
+    if cache is None:
+        return transfer
+    if topology.arrangement is Arrangement.AGG:
+        return cache
+    children: list[Json] = [transfer, cache]
+    several: KvTransferConfig = dict(stack.connectors.several)
+    several["kv_connector_extra_config"] = {
+        "connectors": children[::-1] if stack.connectors.cache_first else children
+    }
+    return several
+
+
+def connector_argv(stack: Stack, config: KvTransferConfig) -> tuple[str, ...]:
+    """Give the option that makes the engine have these connectors; none where its file does."""
+    command = stack.connectors.command
+    if command is None or not command.flag:
+        return ()
+    words = [command.words[name] for name in connector_names(config)]
+    return (command.flag, *(words or [command.none]))
+
+
+def connector_names(config: KvTransferConfig) -> tuple[str, ...]:
+    """List the connectors that really move KV, in the order in which they are asked."""
+    if not config:
+        return ()
+    extra = config.get("kv_connector_extra_config")
+    children = extra.get("connectors") if isinstance(extra, dict) else None
+    if not isinstance(children, list):
+        return (str(config["kv_connector"]),)
+    return tuple(str(child["kv_connector"]) for child in children if isinstance(child, dict))
+
+
+def loses_hybrid_manager(topology: Topology, stack: Stack) -> bool:
+    """Tell whether some worker's connector lacks the hybrid KV cache manager.
+
+    NIXL hashes the choice at handshake, so one such worker decides for every worker of the
+    deployment, in both forms of the bundle.
+    Source: vLLM 0.32.0 v1/nixl/metadata.py, is_hma_enabled.
+    """
+    if not any(topology.uses_lmcache(group) for group in topology.workers):
+        return False
+    cache = stack.connectors.cache.get(topology.lmcache.mode.value, {})
+    return cache.get("kv_connector") in stack.connectors.without_hybrid_manager

@@ -1,0 +1,53 @@
+"""Choose how the processes of a deployment find each other, where a stack lets them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compiler.document import Json
+from compiler.plan import Service
+from compiler.stacks.placeholders import fill, text_of
+from compiler.stacks.stack import Stack
+from compiler.topology import Topology
+
+
+def ways(topology: Topology, stack: Stack) -> dict[str, str]:
+    """Give the way taken for each role of the stack's discovery: the profile's, or the default."""
+    asked = {"backend": topology.discovery.backend, "events": topology.discovery.events}
+    return {role: asked[role] or next(iter(known)) for role, known in stack.discovery.items()}
+
+
+def discovery_words(topology: Topology) -> dict[str, Json]:
+    """Give the words that a stack's discovery is filled with."""
+    return {
+        "etcd_endpoints": ",".join(topology.discovery.etcd_endpoints),
+        "nats_server": topology.discovery.nats_server,
+    }
+
+
+def discovery_env(topology: Topology, stack: Stack, words: Mapping[str, Json]) -> dict[str, str]:
+    """Give the environment that every worker and the frontend have in common."""
+    env: dict[str, str] = {}
+    for role, way in ways(topology, stack).items():
+        skeleton = stack.discovery[role][way]
+        env.update({name: text_of(fill(value, words)) for name, value in skeleton.items()})
+    return env
+
+
+def services(topology: Topology, stack: Stack) -> tuple[Service, ...]:
+    """List what the deployment needs that it does not start itself."""
+    urls = {
+        "etcd": topology.discovery.etcd_endpoints,
+        "nats": (topology.discovery.nats_server,),
+    }
+    return tuple(
+        Service(purpose=way, url=url)
+        for way in dict.fromkeys(ways(topology, stack).values())
+        for url in urls.get(way, ())
+    )
+
+
+def registrations(topology: Topology, stack: Stack) -> str:
+    """Give the folder of registrations that peers delete; nothing where the way taken has none."""
+    found = (stack.registrations.get(way, "") for way in ways(topology, stack).values())
+    return next(filter(None, found), "")

@@ -1,0 +1,53 @@
+"""Build the process of a storage server that the deployment starts itself."""
+
+from __future__ import annotations
+
+from compiler.plan import Kind, Listen, Memory, OffForm, Process, Protocol, Ready
+from compiler.resolve.allocation import StoreSeat
+from compiler.resolve.tier_values import GIB, LOOPBACK
+
+PASSWORD = "REDIS_PASSWORD"
+SCRIPT = "lib/redis.sh"
+READY_S, STOP_S = 30, 15
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def store_process(seat: StoreSeat) -> Process:
+    """Give the distribution's redis-server: loopback, bounded memory, nothing on disk.
+
+    Source: redis.conf of Redis 7.0: maxmemory, maxmemory-policy, save, appendonly.
+    """
+    size, file = seat.tier.options["size_gb"], seat.tier.options["password_file"]
+    memory = int(size * GIB) if isinstance(size, (int, float)) else 0
+    key_file = str(file) if file else ""
+    options = {
+        "bind": LOOPBACK,
+        "port": str(seat.port),
+        "maxmemory": str(memory),
+        "maxmemory-policy": "allkeys-lru",
+        "save": "",
+        "appendonly": "no",
+        "daemonize": "no",
+    }
+    words = (word for name, value in options.items() for word in (f"--{name}", value))
+    return Process(
+        name=seat.name,
+        kind=Kind.STORE,
+        argv=("/bin/bash", SCRIPT, *words),
+        env={"LANG": "C.UTF-8", "PATH": _PATH},
+        without_lmcache=OffForm.NOT_STARTED,
+        secrets={PASSWORD: key_file} if key_file else {},
+        listens=(Listen(purpose="redis", host=LOOPBACK, port=seat.port),),
+        ready=Ready(
+            url=f"redis://{LOOPBACK}:{seat.port}",
+            host=LOOPBACK,
+            port=seat.port,
+            path="",
+            key_file=key_file,
+            protocol=Protocol.REDIS,
+            timeout_s=READY_S,
+        ),
+        metrics="",
+        memory=Memory(host_bytes=memory, gpu_fraction=0.0),
+        stop_s=STOP_S,
+    )

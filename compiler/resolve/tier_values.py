@@ -1,0 +1,106 @@
+"""The words that a tier's form is filled with: its options, and what follows from them.
+
+Besides the options: number (its place in the list), process, folder (set by resolve/tiers.py), host
+and port of its server, url, resp_url, sentinel_url, cluster_url, hosts_text, keep_gb and run_gb
+(what a restart keeps, and the rest), texts and bytes of other options.
+"""
+
+from __future__ import annotations
+
+from compiler.document import Json
+from compiler.plan import ProcessName
+from compiler.stacks.placeholders import text_of
+from compiler.topology import TierChoice
+
+LOOPBACK = "127.0.0.1"
+GIB, MIB = 1 << 30, 1 << 20
+Words = dict[str, Json]
+
+
+def options_of(choice: TierChoice) -> Words:
+    """Give a tier's options with what is said in two ways said in one."""
+    options = dict(choice.options)
+    if str(options.get("url") or "").startswith("rediss://"):
+        options["tls"] = True
+    return options
+
+
+def tier_words(choice: TierChoice, number: int, process: ProcessName, store_port: int) -> Words:
+    """Give the words of one tier of one process."""
+    options = options_of(choice)
+    words: Words = {
+        **options,
+        "number": number,
+        "process": process,
+        "folder": "",
+        "tls": options.get("tls", False),
+        "is_managed": bool(options.get("managed")),
+        **_server(options, store_port),
+        **_sizes(options),
+    }
+    direct_io = bool(options.get("direct_io"))
+    words["direct_io_text"] = "true" if direct_io else "false"
+    words["chunk_meta"] = False if direct_io else None  # a header of 28 bytes is not aligned
+    words["valkey_mode"] = "cluster" if options.get("cluster") else "standalone"
+    words["has_ttl"] = True if options.get("ttl_s") else None
+    words["without_tls"] = not words["tls"]
+    words["endpoint"] = options.get("endpoint") or f"s3.{options.get('region')}.amazonaws.com"
+    adapter = options.get("l2_adapter")
+    words["own_adapter"] = adapter
+    words["custom_place"] = str(adapter.get("type", "")) if isinstance(adapter, dict) else ""
+    return words
+
+
+def _server(options: Words, store_port: int) -> Words:
+    """Say where a tier's server is, in every form that some connector wants."""
+    hosts = [str(host) for host in _list(options.get("hosts"))]
+    if options.get("managed"):
+        host, port = LOOPBACK, int_of(options.get("port")) or store_port
+    elif hosts or (options.get("url") and "managed" in options):
+        first = hosts[0] if hosts else str(options["url"]).rpartition("/")[2]
+        host, _, port_text = first.rpartition(":")
+        port = int(port_text)
+    else:
+        host, port = str(options.get("host") or ""), int_of(options.get("port"))
+    text = ",".join(hosts)
+    scheme = "rediss" if options.get("tls") else "redis"
+    is_redis = "managed" in options
+    return {
+        "host": host,
+        "port": port,
+        "hosts_text": text,
+        "url": f"{scheme}://{text or f'{host}:{port}'}" if is_redis else options.get("url"),
+        "resp_url": f"resp://{host}:{port}",
+        "sentinel_url": f"redis-sentinel://{text}",
+        "cluster_url": f"redis-cluster://{text}",
+    }
+
+
+def _sizes(options: Words) -> Words:
+    size, given = options.get("size_gb"), options.get("keep_gb")
+    words: Words = {"keep_gb": None, "run_gb": None, "run_gb_text": None, "size_bytes": None}
+    if isinstance(size, (int, float)):
+        keep = given if isinstance(given, (int, float)) else size / 2
+        words = {
+            "keep_gb": keep,
+            "run_gb": size - keep,
+            "run_gb_text": text_of(float(size - keep)),
+            "size_bytes": int(size * GIB),
+        }
+    for word, option, unit in (
+        ("slot_bytes", "slot_mb", MIB),
+        ("segment_bytes", "segment_gb", GIB),
+        ("buffer_bytes", "buffer_gb", GIB),
+    ):
+        value = options.get(option)
+        words[word] = int(value * unit) if isinstance(value, (int, float)) else None
+    return words
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def int_of(value: Json) -> int:
+    """Give a whole number; 0 where there is none."""
+    return int(value) if isinstance(value, (int, float)) else 0

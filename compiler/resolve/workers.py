@@ -1,0 +1,152 @@
+"""Build the forms of a worker from its stack's skeletons: with LMCache, and without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from compiler.document import Json
+from compiler.plan import KvSource, Launch, ProcessName
+from compiler.resolve.allocation import WorkerSeat
+from compiler.resolve.connectors import (
+    cache_connector,
+    connector_argv,
+    kv_transfer_config,
+    loses_hybrid_manager,
+)
+from compiler.resolve.discovery import discovery_env
+from compiler.resolve.tiers import ProcessTiers, join
+from compiler.rules.stack_cases import case_env
+from compiler.stacks.conditions import settings
+from compiler.stacks.placeholders import fill, fill_argv, text_of
+from compiler.stacks.stack import Setting, Stack, Start
+from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
+
+ENGINE_FOLDER = "engine"
+LMCACHE_FOLDER = "lmcache"
+LOOPBACK = "127.0.0.1"
+
+
+class WorkerForms:
+    """The workers of one topology on one stack; words are those that all processes share."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        stack: Stack,
+        words: Mapping[str, Json],
+        cache_ports: Mapping[ProcessName, int],
+        tiers: Mapping[ProcessName, ProcessTiers],
+    ) -> None:
+        self.topology = topology
+        self.stack = stack
+        self.words = words
+        self.cache_ports = cache_ports
+        self.tiers = tiers
+
+    def launch(self, seat: WorkerSeat, *, uses_lmcache: bool) -> Launch:
+        """Give one form of a worker."""
+        stack, topology = self.stack, self.topology
+        words = self._words(seat, is_off_form=seat.uses_lmcache and not uses_lmcache)
+        cache = cache_connector(stack, topology.lmcache.mode, words) if uses_lmcache else None
+        config = kv_transfer_config(topology, stack, seat.group.role, cache)
+        held = list(settings(topology, stack, seat.group, lmcache=uses_lmcache))
+        start = stack.starts["worker"]
+        platform = stack.platforms[topology.accelerator.value]
+        added = (item for setting in held for item in setting.argv)
+        in_process = uses_lmcache and topology.lmcache.mode is CacheMode.IN_PROCESS
+        lmcache_config = fill(dict(stack.lmcache_config), words) if in_process else {}
+        tiers = self.tiers.get(seat.name, ProcessTiers()) if in_process else ProcessTiers()
+        return Launch(
+            argv=fill_argv(
+                (*platform.worker_argv, *added, *connector_argv(stack, config), *start.argv), words
+            ),
+            env=self._env(seat, held, words, tiers, uses_lmcache=uses_lmcache),
+            engine_args=self._engine_args(seat, held, words),
+            kv_transfer_config=config,
+            kv_source=KvSource.COMMAND if stack.connectors.command else KvSource.ENGINE_FILE,
+            lmcache_config=join(
+                lmcache_config if isinstance(lmcache_config, dict) else {}, tiers.config
+            ),
+        )
+
+    def _words(self, seat: WorkerSeat, *, is_off_form: bool) -> dict[str, Json]:
+        topology = self.topology
+        form = ".no-lmcache" if is_off_form else ""
+        return {
+            **self.words,
+            "host": seat.host,
+            "port": seat.port,
+            "tensor_parallel_size": seat.group.tensor_parallel_size,
+            "without_hybrid_manager": loses_hybrid_manager(topology, self.stack) or None,
+            "cache_port": self.cache_ports[seat.cache] if seat.cache else 0,
+            "engine_file": f"{ENGINE_FOLDER}/{seat.name}{form}.yaml",
+            **{port.word: port.port for port in seat.ports},
+        }
+
+    def _env(
+        self,
+        seat: WorkerSeat,
+        held: list[Setting],
+        words: Mapping[str, Json],
+        tiers: ProcessTiers,
+        *,
+        uses_lmcache: bool,
+    ) -> dict[str, str]:
+        stack, topology = self.stack, self.topology
+        env = process_env(topology, stack, stack.starts["worker"], seat.gpus, words)
+        env.update(discovery_env(topology, stack, words))
+        for setting in held:
+            env.update({name: text_of(fill(value, words)) for name, value in setting.env.items()})
+        if seat.side_channel_port is not None:
+            env[stack.side_channel["host_variable"]] = LOOPBACK
+            env[stack.side_channel["port_variable"]] = str(seat.side_channel_port)
+            env.update(stack.platforms[topology.accelerator.value].transfer_env)
+        if uses_lmcache:
+            if topology.lmcache.mode is CacheMode.IN_PROCESS and stack.lmcache_config:
+                env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{seat.name}.yaml"
+            env.update(case_env(topology, seat.group, stack))
+        env.update(tiers.env)
+        env.update(seat.group.env)
+        return dict(sorted(env.items()))
+
+    def _engine_args(
+        self, seat: WorkerSeat, held: list[Setting], words: Mapping[str, Json]
+    ) -> dict[str, Json]:
+        skeleton = dict(self.stack.engine_args)
+        for setting in held:
+            skeleton.update(setting.engine_args)
+        filled = {name: fill(value, words) for name, value in skeleton.items()}
+        arguments: dict[str, Json] = {
+            name: value for name, value in filled.items() if value is not None
+        }
+        arguments.update(self._given_engine_args(seat.group))
+        return arguments
+
+    def _given_engine_args(self, group: WorkerGroup) -> dict[str, Json]:
+        """Give the profile's engine_args in the form that the engine's file can hold."""
+        given: dict[str, Json] = {}
+        for name, value in group.engine_args.items():
+            option = self.stack.engine_options[name]
+            is_text = isinstance(value, dict) and not self.stack.nested_engine_file
+            if is_text or (option.json == "array" and isinstance(value, list)):
+                given[name] = json.dumps(value, ensure_ascii=False)
+            elif value is not False or option.negatable:
+                given[name] = value
+        return given
+
+
+def process_env(
+    topology: Topology,
+    stack: Stack,
+    start: Start,
+    gpus: tuple[str, ...],
+    words: Mapping[str, Json],
+) -> dict[str, str]:
+    """Give the environment that a process has whatever it does: the stack's, and its GPUs."""
+    platform = stack.platforms[topology.accelerator.value]
+    skeleton = {**stack.env, **platform.env, **start.env}
+    env = {name: text_of(fill(value, words)) for name, value in skeleton.items()}
+    if topology.accelerator is Accelerator.CUDA:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    return dict(sorted(env.items()))

@@ -1,0 +1,103 @@
+"""The storage tiers of one LMCache release, read from its data file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from compiler.document import Json
+from compiler.load.yaml_tree import parse_data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierRefusal:
+    """What a mode does not have, or must be told: options and the values that make it hold.
+
+    The value "*" stands for any that is given, null for none.
+    """
+
+    when: Mapping[str, tuple[Json, ...]]
+    why: str
+    fix: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierVariant:
+    """What replaces parts of a form where options say so; a null takes a key away."""
+
+    when: Mapping[str, tuple[Json, ...]]
+    config: Mapping[str, Json]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierForm:
+    """What a kind of tier becomes in one mode; the data file says what each part is.
+
+    refused: why this mode does not have it; empty where it does.
+    """
+
+    refused: str = ""
+    fix: str = ""
+    adapter: Json = None
+    config: Mapping[str, Json] = field(default_factory=dict)
+    instead: tuple[TierVariant, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""
+    folder: str = ""
+    own_folder: bool = False
+    size_gb: Json = None
+    keep_gb: Json = None
+    server: Mapping[str, bool] = field(default_factory=dict)
+    persistent: bool = False
+    shared: bool = False
+    needs: str = ""
+    bounded: str = ""
+    verified: str = ""
+    proof: str = ""
+    refuses: tuple[TierRefusal, ...] = ()
+    wants: tuple[TierRefusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierKind:
+    """One kind: what it is, and its form by mode."""
+
+    summary: str
+    modes: Mapping[str, TierForm]
+
+
+def parse_tiers(text: str) -> dict[str, TierKind]:
+    """Read a data file of tiers; empty text is a release that was not looked at."""
+    if not text:
+        return {}
+    return {kind: _kind(data) for kind, data in parse_data(text)["kinds"].items()}
+
+
+def _kind(data: dict[str, Any]) -> TierKind:
+    modes = {mode: _form(form) for mode, form in data.items() if mode != "summary"}
+    return TierKind(summary=data["summary"], modes=modes)
+
+
+def _form(data: dict[str, Any]) -> TierForm:
+    return TierForm(
+        **{
+            **data,
+            "instead": tuple(
+                TierVariant(**{**item, "when": _when(item)}) for item in data.get("instead", ())
+            ),
+            "refuses": _refusals(data.get("refuses", ())),
+            "wants": _refusals(data.get("wants", ())),
+        }
+    )
+
+
+def _refusals(items: Any) -> tuple[TierRefusal, ...]:
+    return tuple(TierRefusal(**{**item, "when": _when(item)}) for item in items)
+
+
+def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:
+    return {name: tuple(values) for name, values in data["when"].items()}

@@ -1,0 +1,1 @@
+"""Validate: a document of the right shape becomes a topology."""
