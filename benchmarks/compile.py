@@ -35,14 +35,14 @@ Row = tuple[str, str, str]
 
 
 def timed(command: Sequence[str], cwd: Path) -> float:
-    """Give the wall time of a command in seconds."""
+    """Return the wall time of a command in seconds."""
     began = time.perf_counter()
     subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def check_rows(rounds: int, python: str) -> Iterator[Row]:
-    """Hold `dync check` against importing what it stands on, and doing nothing with it."""
+    """Check `dync check` against importing what it stands on, and doing nothing with it."""
     check = [python, "-m", "compiler", "check", "profiles/disagg.yaml"]
     base = [python, "-c", BASE]
     for command in (check, base):
@@ -55,7 +55,7 @@ def check_rows(rounds: int, python: str) -> Iterator[Row]:
 
 
 def profile(workers: int, shape: str) -> dict[str, object]:
-    """Give a profile of so many workers: a group each, or one group of replicas."""
+    """Return a profile of so many workers: a group each, or one group of replicas."""
     given: list[dict[str, object]] = [{"role": "aggregated", "engine_args": {"max_num_seqs": 64}}]
     given = given * workers if shape == "groups" else [{**given[0], "replicas": workers}]
     return {
@@ -88,7 +88,7 @@ def build_rows(sizes: Sequence[int], rounds: int, python: str) -> Iterator[Row]:
 
 
 def built(content: dict[str, object], rounds: int, python: str) -> tuple[float, float, float, int]:
-    """Give a build's seconds on the disk and in memory, those of empty files, and how many."""
+    """Return a build's seconds on the disk and in memory, those of empty files, and how many."""
     disk, memory, empty = [], [], []
     with (
         tempfile.TemporaryDirectory() as name,
@@ -160,7 +160,7 @@ def rule_rows(size: int, rounds: int, python: str) -> Iterator[Row]:
 
 
 def _rule_shares(path: str, rounds: int, python: str) -> dict[str, float]:
-    """Give each rule's part of the time between a profile's text and its plan, as a median."""
+    """Return each rule's part of the time between a profile's text and its plan, as a median."""
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         command = [python, "-c", RULES, path]

@@ -22,9 +22,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.fault_injection import built, by_hand, dync, prepared
 from benchmarks.gpu.faults import CONNECTOR_ON_CPU
-from benchmarks.planting import built, by_hand, dync, prepared
-from demo.workshop import STACK, launched
+from demo.cpu_stack import STACK, launched
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def unstarted(why: str) -> dict[str, str]:
 
 
 def said(output: str) -> list[str]:
-    """Give the messages of a JSON result, failures first."""
+    """Return the messages of a JSON result, failures first."""
     findings = json.loads(output)["findings"]
     order = {"fail": 0, "warn": 1, "pass": 2, "skip": 3}
     findings.sort(key=lambda item: order[item["verdict"]])

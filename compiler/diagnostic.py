@@ -11,10 +11,6 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class CompilerBug(Exception):
-    """An impossible state: an earlier stage should have refused the input."""
-
-
 class Severity(str, Enum):
     """How much a diagnostic weighs; only ERROR stops the pipeline."""
 
@@ -44,9 +40,9 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One finding: what is wrong, where, why, and the edit that mends it.
+    """One finding: what is wrong, where, why, and the edit that fixes it.
 
-    table: rows that hold two sides against each other; the first row is their head.
+    table: rows that check two sides against each other; the first row is their head.
     """
 
     rule: str
@@ -73,11 +69,11 @@ class Outcome(Generic[T]):
 
 
 def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
-    """Tell whether any diagnostic is an error."""
+    """Return whether any diagnostic is an error."""
     return any(d.severity is Severity.ERROR for d in diagnostics)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """Give the one known word nearest to a misspelt one, or None."""
+    """Return the one known word nearest to a misspelt one, or None."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return found[0] if found else None

@@ -22,7 +22,7 @@ class Node:
     keys: dict[str, Span] = field(default_factory=dict)
 
     def plain(self) -> Json:
-        """Give the value without positions."""
+        """Return the value without positions."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -30,7 +30,7 @@ class Node:
         return self.value
 
     def child(self, step: str | int) -> Node | None:
-        """Give the node one step down, or None."""
+        """Return the node one step down, or None."""
         if isinstance(self.value, dict) and isinstance(step, str):
             return self.value.get(step)
         if isinstance(self.value, list) and isinstance(step, int) and step < len(self.value):
@@ -46,15 +46,15 @@ class Document:
     sources: dict[str, str]
 
     def span(self, path: Path) -> Span:
-        """Give the span of the value at a path, or of its deepest parent that was written."""
+        """Return the span of the value at a path, or of its deepest parent that was written."""
         return self._walk(path)[0].span
 
     def has(self, path: Path) -> bool:
-        """Tell whether a value at this path was written."""
+        """Return whether a value at this path was written."""
         return self._walk(path)[1] == 0
 
     def key_span(self, path: Path) -> Span:
-        """Give the span of the key at a path, or of the value where there is no key."""
+        """Return the span of the key at a path, or of the value where there is no key."""
         parent, rest = self._walk(path[:-1])
         if rest == 0 and path and isinstance(path[-1], str) and path[-1] in parent.keys:
             return parent.keys[path[-1]]

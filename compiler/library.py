@@ -62,7 +62,7 @@ def _config(model: str) -> dict[str, Json]:
 
 
 def library() -> Library:
-    """Give the schema and the stacks."""
+    """Return the schema and the stacks."""
     return Library(
         schema=shipped_files.profile_schema(),
         stack_names=tuple(shipped_files.stack_names()),

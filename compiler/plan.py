@@ -28,7 +28,7 @@ from enum import Enum
 from typing import Any, NewType
 
 from compiler.document import Json
-from compiler.topology import Accelerator, Arrangement, CacheMode, Role
+from compiler.topology import Accelerator, CacheMode, Role, TopologyKind
 
 FORMAT = 1
 API_KEY = "VLLM_API_KEY"
@@ -45,7 +45,7 @@ class Kind(str, Enum):
     STORE = "store"
 
 
-class OffForm(str, Enum):
+class WithoutLmcache(str, Enum):
     """What becomes of a process under ENABLE_LMCACHE=0 where it needs no Launch of its own."""
 
     SAME = "same"
@@ -163,7 +163,7 @@ class Process:
     kv_transfer_config: Mapping[str, Json] = field(default_factory=dict)
     kv_source: KvSource = KvSource.ENGINE_FILE
     lmcache_config: Mapping[str, Json] = field(default_factory=dict)
-    without_lmcache: OffForm | Launch
+    without_lmcache: WithoutLmcache | Launch
     secrets: Mapping[str, str] = field(default_factory=dict)
     switch_argv: Mapping[str, int] = field(default_factory=dict)
     switch_env: tuple[str, ...] = ()
@@ -177,7 +177,7 @@ class Process:
 
     @property
     def ranks(self) -> int:
-        """Give how many parts a worker computes and caches in, one on each of its GPUs."""
+        """Return how many parts a worker computes and caches in, one on each of its GPUs."""
         given = self.engine_args.get("tensor_parallel_size", 1)
         return given if isinstance(given, int) else 1
 
@@ -192,7 +192,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheChoice:
-    """What the launch-time switches are held against; chunk_multiple is in tokens."""
+    """What the launch-time switches are checked against; chunk_multiple is in tokens."""
 
     enabled: bool
     mode: CacheMode
@@ -228,7 +228,7 @@ class Plan:
     format: int
     name: str
     stack: str
-    topology: Arrangement
+    topology: TopologyKind
     accelerator: Accelerator
     model: str
     served_name: str
@@ -242,17 +242,17 @@ class Plan:
 
     @property
     def stack_program(self) -> str:
-        """Give the stack's own program, which starts every process but a store."""
+        """Return the stack's own program, which starts every process but a store."""
         return next(item.argv[0] for item in self.processes if item.kind is not Kind.STORE)
 
     @property
     def api_key_file(self) -> str:
-        """Give the file of the key that clients must send; empty where none is asked for."""
+        """Return the file of the key that clients must send; empty where none is asked for."""
         files = (process.secrets.get(API_KEY, "") for process in self.processes)
         return next(filter(None, files), "")
 
     def to_json(self) -> str:
-        """Give the plan as JSON text: the same plan, the same bytes."""
+        """Return the plan as JSON text: the same plan, the same bytes."""
         return json.dumps(_plain(self), indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
@@ -287,7 +287,7 @@ def _plan(data: dict[str, Any]) -> Plan:
     return Plan(
         **{
             **data,
-            "topology": Arrangement(data["topology"]),
+            "topology": TopologyKind(data["topology"]),
             "accelerator": Accelerator(data["accelerator"]),
             "lmcache": CacheChoice(**{**lmcache, "mode": CacheMode(lmcache["mode"])}),
             "source": Source(
@@ -309,7 +309,7 @@ def _process(data: dict[str, Any]) -> Process:
             "role": None if data["role"] is None else Role(data["role"]),
             "gpus": tuple(data["gpus"]),
             **_launch(data),
-            "without_lmcache": OffForm(off)
+            "without_lmcache": WithoutLmcache(off)
             if isinstance(off, str)
             else Launch(**{**off, **_launch(off)}),
             "switch_env": tuple(data["switch_env"]),

@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 @lru_cache(maxsize=1)
 def root() -> Path:
-    """Give the folder of schemas/ and templates/: in a wheel beside the code, else the checkout."""
+    """Return the folder of schemas/ and templates/: beside the code, or the checkout."""
     bundled = _PACKAGE / "_bundled"
     return bundled if bundled.is_dir() else _PACKAGE.parent
 

@@ -18,7 +18,7 @@ class Role(str, Enum):
     DECODE = "decode"
 
 
-class Arrangement(str, Enum):
+class TopologyKind(str, Enum):
     """The profile's `topology`: one pool of workers, or separate pools."""
 
     AGG = "agg"
@@ -48,19 +48,19 @@ class Origin:
 
     @property
     def span(self) -> Span:
-        """Give the span of the object, or of its deepest written parent."""
+        """Return the span of the object, or of its deepest written parent."""
         return self.document.span(self.path)
 
     def of(self, *steps: str | int) -> Span:
-        """Give the span of a value below the object."""
+        """Return the span of a value below the object."""
         return self.document.span((*self.path, *steps))
 
     def wrote(self, *steps: str | int) -> bool:
-        """Tell whether a value below the object was written, rather than left to its default."""
+        """Return whether a value below the object was written, rather than left to its default."""
         return self.document.has((*self.path, *steps))
 
     def key(self, *steps: str | int) -> Span:
-        """Give the span of a key below the object."""
+        """Return the span of a key below the object."""
         return self.document.key_span((*self.path, *steps))
 
 
@@ -157,7 +157,7 @@ class Topology:
 
     name: str
     stack: str
-    arrangement: Arrangement
+    kind: TopologyKind
     accelerator: Accelerator
     model: Model
     frontend: Frontend
@@ -168,6 +168,6 @@ class Topology:
     origin: Origin
 
     def uses_lmcache(self, group: WorkerGroup) -> bool:
-        """Tell whether a group caches: as it says, else by role, and never when disabled."""
+        """Return whether a group caches: as it says, else by role, and never when disabled."""
         asked = group.lmcache if group.lmcache is not None else group.role is not Role.DECODE
         return self.lmcache.enabled and asked

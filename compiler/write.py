@@ -79,7 +79,7 @@ def _digest(content: bytes) -> str:
 
 
 def written_files(place: Path) -> dict[str, str]:
-    """Give the files of a bundle and their hashes, as dync wrote them.
+    """Return the files of a bundle and their hashes, as dync wrote them.
 
     Errors: NotWritten where the folder was not written by dync.
     """
@@ -102,7 +102,7 @@ def changed_files(place: Path) -> list[str]:
 
 
 def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
-    """Tell whether this very bundle stands there; refuse what must not be replaced."""
+    """Return whether this very bundle stands there; refuse what must not be replaced."""
     if not place.is_dir():
         if place.exists():
             raise NotWritten(f"{place} is not a folder: name another place with -o")

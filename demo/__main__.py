@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compiler.plan import Plan
 from demo.client import ask, long_prompt, metric
-from demo.workshop import dync, launched, model, stack_prefix
+from demo.cpu_stack import dync, launched, model, stack_prefix
 
 PROFILE = Path(__file__).resolve().parent.parent / "profiles" / "disagg-cpu.yaml"
 SENTENCES = 102  # about 2,000 tokens

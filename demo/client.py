@@ -72,7 +72,7 @@ def first_logprobs(
     timeout_s: float = 300,
     **more: object,
 ) -> dict[str, float]:
-    """Give the likeliest first tokens, five if not told otherwise, with their log-probabilities."""
+    """Return the likeliest first tokens, five by default, with their log-probabilities."""
     body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 5}
     with _post(f"{url}/completions", {**body, **more}, timeout_s) as response:
         answer = json.load(response)

@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def compare_tree(request: pytest.FixtureRequest) -> CompareTree:
-    """Hold a whole folder against texts by their paths; a file too many or too few fails too."""
+    """Check a whole folder against texts by their paths; a file too many or too few fails too."""
     update = bool(request.config.getoption("--update-golden"))
 
     def compare(folder: Path, texts: Tree) -> None:

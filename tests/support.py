@@ -37,14 +37,14 @@ workers:
 
 
 def free_ports(count: int) -> list[int]:
-    """Give ports of loopback that nothing listens on."""
+    """Return ports of loopback that nothing listens on."""
     with ExitStack() as held:
         found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(listener.getsockname()[1]) for listener in found]
 
 
 def free_port() -> int:
-    """Give one such port."""
+    """Return one such port."""
     return free_ports(1)[0]
 
 

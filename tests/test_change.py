@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from compiler.cli.main import dync
-from compiler.diff.restarts import Bundle, Change, Fate, changes
+from compiler.diff.restarts import Action, Bundle, Change, changes
 from compiler.emit.bundle import emit
 from compiler.library import templates
 from tests.support import DISAGG, plan_of
@@ -23,8 +23,8 @@ def bundle(text: str = DISAGG, *overrides: str) -> Bundle:
     return Bundle(plan=plan, texts={item.path: item.text for item in emit(plan, templates())})
 
 
-def fates(found: tuple[Change, ...]) -> dict[str, Fate]:
-    return {str(change.process): change.fate for change in found}
+def fates(found: tuple[Change, ...]) -> dict[str, Action]:
+    return {str(change.process): change.action for change in found}
 
 
 ALL = ("lmcache-prefill-0", "prefill-0", "decode-0", "router")
@@ -45,15 +45,15 @@ ALL = ("lmcache-prefill-0", "prefill-0", "decode-0", "router")
 def test_only_what_changed_restarts(override: str, restarting: set[str]) -> None:
     found = fates(changes(bundle(), bundle(DISAGG, override)))
     assert found == {
-        name: Fate.RESTARTS if name in restarting else Fate.KEEPS for name in (*ALL[1:], ALL[0])
+        name: Action.RESTARTS if name in restarting else Action.KEEPS for name in (*ALL[1:], ALL[0])
     }
 
 
 def test_a_cache_server_takes_its_worker_along() -> None:
     found = changes(bundle(), bundle(DISAGG, "lmcache.cpu_cache_gb=7"))
     worker = next(change for change in found if change.process == "prefill-0")
-    assert (worker.fate, worker.because_of, worker.lines) == (
-        Fate.RESTARTS,
+    assert (worker.action, worker.because_of, worker.lines) == (
+        Action.RESTARTS,
         "lmcache-prefill-0",
         (),
     )
@@ -61,10 +61,10 @@ def test_a_cache_server_takes_its_worker_along() -> None:
 
 def test_processes_start_and_stop() -> None:
     more = fates(changes(bundle(), bundle(REPLICAS)))
-    assert more["prefill-1"] is more["lmcache-prefill-1"] is Fate.STARTS
+    assert more["prefill-1"] is more["lmcache-prefill-1"] is Action.STARTS
     fewer = fates(changes(bundle(REPLICAS), bundle()))
-    assert fewer["prefill-1"] is fewer["lmcache-prefill-1"] is Fate.STOPS
-    assert set(fates(changes(None, bundle())).values()) == {Fate.STARTS}
+    assert fewer["prefill-1"] is fewer["lmcache-prefill-1"] is Action.STOPS
+    assert set(fates(changes(None, bundle())).values()) == {Action.STARTS}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from compiler.diagnostic import Severity
 from compiler.library import load_stack
 from compiler.stacks.combinations import COMBINATIONS, Combination, Standing, known
-from compiler.topology import Accelerator, Arrangement
+from compiler.topology import Accelerator, TopologyKind
 from tests.support import ROOT, compile_text
 
 WRONG_KV, WRONG_BLOCKS = "in-process-wrong-kv", "multi-connector-wrong-blocks"
@@ -37,7 +37,7 @@ CASES = [
 
 def profile(stack: str, accelerator: str, combination: Combination) -> str:
     """Write the smallest profile of a combination."""
-    roles = ("aggregated",) if combination.topology is Arrangement.AGG else ("decode", "prefill")
+    roles = ("aggregated",) if combination.topology is TopologyKind.AGG else ("decode", "prefill")
     on_gpu = accelerator == "cuda"
     return json.dumps(
         {

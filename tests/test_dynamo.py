@@ -33,7 +33,7 @@ each_stack = pytest.mark.parametrize("stack", DYNAMO)
 
 
 def forms(plan: Plan) -> list[tuple[Process, Process | Launch]]:
-    """Give every form of every worker, beside the worker itself."""
+    """Return every form of every worker, beside the worker itself."""
     found: list[tuple[Process, Process | Launch]] = []
     for worker in workers(plan):
         found.append((worker, worker))

@@ -17,7 +17,7 @@ from compiler.emit import bundle as emit_module
 from compiler.emit.bundle import emit
 from compiler.emit.render import Renderer
 from compiler.library import templates
-from compiler.plan import Kind, KvSource, Launch, OffForm, Plan, Process
+from compiler.plan import Kind, KvSource, Launch, Plan, Process, WithoutLmcache
 from compiler.resolve.connectors import connector_names
 from tests.support import PROFILES, compile_file, plan_in, plan_of
 
@@ -39,7 +39,7 @@ def workers(plan: Plan) -> list[Process]:
 
 
 def launches(plan: Plan) -> list[tuple[Process | Launch, str]]:
-    """Give both forms of every worker, each with the name of its files."""
+    """Return both forms of every worker, each with the name of its files."""
     found: list[tuple[Process | Launch, str]] = []
     for worker in workers(plan):
         found.append((worker, worker.name))
@@ -182,7 +182,7 @@ ON_MODES = {"multiprocess": "LMCacheMPConnector", "in_process": "LMCacheConnecto
 
 
 def config_of(role: str, mode: str, lmcache: bool, stack: str) -> dict[str, Any]:
-    """Compile the smallest deployment with such a worker, and give its kv_transfer_config."""
+    """Compile the smallest deployment with such a worker, and return its kv_transfer_config."""
     others = {"aggregated": [], "prefill": ["decode"], "decode": ["prefill"]}[role]
     profile = {
         "name": "table",
@@ -308,7 +308,7 @@ def test_cache_servers(path: Path) -> None:
     else:
         assert [server.name for server in servers] == [f"lmcache-{user.name}" for user in users]
     for server in servers:
-        assert server.without_lmcache is OffForm.NOT_STARTED
+        assert server.without_lmcache is WithoutLmcache.NOT_STARTED
         port = server.listens[0].port
         assert server.argv[server.argv.index("--port") + 1] == str(port)
         for user in users:

@@ -1,4 +1,4 @@
-"""What caches hold: held against what engines said when they started, and as people read it."""
+"""What caches hold: checked against what engines said when they started, and as people read it."""
 
 from __future__ import annotations
 

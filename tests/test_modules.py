@@ -37,7 +37,7 @@ if __name__ == "__main__":
 
 
 def ends(tmp_path: Path, **environment: str) -> bool:
-    """Tell whether the worker ends by itself, and end it otherwise."""
+    """Return whether the worker ends by itself, and end it otherwise."""
     program = tmp_path / "worker.py"
     program.write_text(WORKER, "utf-8")
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The scrape file and the dashboard, held against what the stacks' processes really export."""
+"""The scrape file and the dashboard, checked against what the stacks' processes really export."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_c
 
 
 def recorded_plan(case: str) -> Plan:
-    """Give the plan of a recorded run under a name of its own; only one had a tier."""
+    """Return the plan of a recorded run under a name of its own; only one had a tier."""
     plan = replace(
         plan_in(compile_file(PROFILES / f"{CASES[case]}.yaml")), name=case.replace(".", "-")
     )
@@ -56,14 +56,14 @@ def recorded_plan(case: str) -> Plan:
 
 
 def expressions(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Give every query of the dashboard with its panel's title."""
+    """Return every query of the dashboard with its panel's title."""
     for panel in dashboard(plan)["panels"]:
         for target in panel.get("targets", ()):
             yield panel["title"], target["expr"]
 
 
 def exported(case: str) -> set[str]:
-    """Give every name that a recorded run has samples of."""
+    """Return every name that a recorded run has samples of."""
     found = set()
     for path in (RECORDED / case).glob("*.txt"):
         for family, kind in FAMILY.findall(path.read_text("utf-8")):
@@ -114,7 +114,7 @@ def test_the_dashboard_fits_grafanas_schema(path: Path) -> None:
 
 
 def lost(given: Any, read_back: Any, path: str = "") -> Iterator[str]:
-    """Give what the schema's own types dropped or changed; they may add defaults."""
+    """Return what the schema's own types dropped or changed; they may add defaults."""
     if isinstance(given, dict) and isinstance(read_back, dict):
         for key, value in given.items():
             yield from lost(value, read_back.get(key), f"{path}/{key}")
@@ -136,7 +136,7 @@ def test_panels_are_those_the_deployment_has_something_to_say_in() -> None:
 
 @contextmanager
 def serving(text: str) -> Iterator[str]:
-    """Answer /metrics with a recorded text; give its URL."""
+    """Answer /metrics with a recorded text; return its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -210,7 +210,7 @@ def test_a_real_prometheus_finds_something_for_every_panel(tmp_path: Path) -> No
 
 @contextmanager
 def prometheus(folder: Path) -> Iterator[str]:
-    """Run a Prometheus on a free port; give its URL."""
+    """Run a Prometheus on a free port; return its URL."""
     port = free_port()
     argv = [
         "prometheus",
@@ -228,7 +228,7 @@ def prometheus(folder: Path) -> Iterator[str]:
 
 
 def answers(url: str, expression: str) -> bool:
-    """Tell whether a query has any series; the window is that of two scrapes and more."""
+    """Return whether a query has any series; the window is that of two scrapes and more."""
     query = expression.replace("$__rate_interval", "20s").replace("$process", ".*")
     asked = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
     try:

@@ -142,7 +142,7 @@ def segments(points: str) -> Iterator[Area]:
 
 
 def boxes_of(drawn: Drawn) -> dict[str, list[str]]:
-    """Give each box's lines, as its tooltip has them, by its heading."""
+    """Return each box's lines, as its tooltip has them, by its heading."""
     return {lines[0]: lines for lines in (area.says.split("\n") for area, _ in drawn.boxes)}
 
 
@@ -182,7 +182,7 @@ def test_all_of_the_plan_is_in_the_picture(path: Path) -> None:
 
 
 def with_tiers(plan: Plan, *tiers: Tier) -> Plan:
-    """Give a plan whose caches have these tiers."""
+    """Return a plan whose caches have these tiers."""
     caches = any(process.kind is Kind.CACHE_SERVER for process in plan.processes)
     owner = Kind.CACHE_SERVER if caches else Kind.WORKER
     processes = (replace(p, tiers=tiers) if p.kind is owner else p for p in plan.processes)

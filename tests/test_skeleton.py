@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compiler.diagnostic import CompilerBug
+from compiler.errors import CompilerBug
 from compiler.stacks.placeholders import fill, fill_argv, text_of
 
 

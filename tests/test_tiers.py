@@ -14,7 +14,7 @@ from compiler.load.yaml_tree import parse_data
 from compiler.model.kv_shape import KvShape
 from compiler.model.memory_budget import cache_budgets
 from compiler.model.tier_budget import tier_budgets, unknown_tiers
-from compiler.plan import Kind, OffForm, Plan, Process, Protocol
+from compiler.plan import Kind, Plan, Process, Protocol, WithoutLmcache
 from compiler.shipped_files import stack_names, stack_text, tiers_text
 from tests.support import AGG, DISAGG, compile_text, plan_of
 
@@ -77,7 +77,7 @@ def test_a_managed_redis_comes_first_and_is_no_part_of_the_form_without_lmcache(
     plan = plan_of(AGG, MANAGED)
     store = plan.processes[0]
     assert (store.name, store.kind, store.ready.protocol) == ("redis", Kind.STORE, Protocol.REDIS)
-    assert store.without_lmcache is OffForm.NOT_STARTED
+    assert store.without_lmcache is WithoutLmcache.NOT_STARTED
     assert process(plan, "lmcache").after == ("redis",)
     assert "redis" not in process(plan, "aggregated-0").after
     options = dict(zip(store.argv[2::2], store.argv[3::2], strict=True))
@@ -118,14 +118,14 @@ def test_a_password_is_named_by_its_file_alone(mode: tuple[str, ...]) -> None:
 def test_without_lmcache_no_tier_is_used() -> None:
     plan = plan_of(AGG, MANAGED, *IN_PROCESS)
     off = process(plan, "aggregated-0").without_lmcache
-    assert not isinstance(off, OffForm)
+    assert not isinstance(off, WithoutLmcache)
     assert off.lmcache_config == {}
     assert not any(name.startswith("LMCACHE_RESP") for name in off.env)
     assert "redis" not in [item.name for item in plan_of(AGG, "lmcache.enabled=false").processes]
 
 
 def test_every_kind_of_the_schema_has_a_form_and_every_option_is_used() -> None:
-    """An option that no form reads would be dropped in silence."""
+    """An option that no form reads would be dropped silently."""
     kinds = library().schema["properties"]["lmcache"]["properties"]["tiers"]["items"]["properties"]
     newer, older = (parse_data(tiers_text(f"lmcache-{release}"))["kinds"] for release in RELEASES)
     assert set(newer) == set(kinds) == set(older)

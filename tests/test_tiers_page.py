@@ -24,7 +24,7 @@ def test_table_is_current() -> None:
 
 
 def offered(release: str) -> set[CacheMode]:
-    """Give the modes that some stack with this data file does not refuse."""
+    """Return the modes that some stack with this data file does not refuse."""
     stacks = [load_stack(name) for name in stack_names()]
     return {
         known.combination.mode

@@ -60,7 +60,7 @@ def run_dump(script: str, outputs: list[Path], python: str, site: Path | None) -
 
 
 def finished(found: dict[str, Any], date: str) -> str:
-    """Give a catalogue's stable text, with the header that says where it came from."""
+    """Return a catalogue's stable text, with the header that says where it came from."""
     catalogue = {key: value for key, value in found.items() if key != "unmapped"}
     catalogue |= {"generated_by": "tools/catalogue.py", "generated_on": date}
     return json.dumps(catalogue, sort_keys=True, indent=1, ensure_ascii=False) + "\n"

@@ -45,7 +45,7 @@ class Captured(Exception):
 
 
 def parser_of(parse: Callable[[], Any]) -> argparse.ArgumentParser:
-    """Give the parser that a ``parse_args`` function builds, without parsing anything."""
+    """Return the parser that a ``parse_args`` function builds, without parsing anything."""
 
     def capture(self: argparse.ArgumentParser, *_args: object, **_kwargs: object) -> None:
         raise Captured(self)

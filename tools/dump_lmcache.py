@@ -46,7 +46,7 @@ JSON_OPTIONS = {
 
 
 def flatten(hint: Any) -> Iterator[Any]:
-    """Give the members of a union, or the hint itself."""
+    """Return the members of a union, or the hint itself."""
     if get_origin(hint) in (Union, types.UnionType):
         for member in get_args(hint):
             yield from flatten(member)
@@ -55,7 +55,7 @@ def flatten(hint: Any) -> Iterator[Any]:
 
 
 def describe_key(key: str, definition: dict[str, Any], unmapped: set[str]) -> Entry:
-    """Give the catalogue entry of one configuration key."""
+    """Return the catalogue entry of one configuration key."""
     entry: Entry = {"env": f"LMCACHE_{key.upper()}", "types": []}
     for member in flatten(definition["type"]):
         origin = get_origin(member) or member
@@ -77,7 +77,7 @@ def describe_key(key: str, definition: dict[str, Any], unmapped: set[str]) -> En
 
 
 def config_catalogue() -> dict[str, Any]:
-    """Give every in-process configuration key, with renamed and retired ones."""
+    """Return every in-process configuration key, with renamed and retired ones."""
     config: Any = importlib.import_module("lmcache.v1.config")
     unmapped: set[str] = set()
     options = {
@@ -101,7 +101,7 @@ def config_catalogue() -> dict[str, Any]:
 
 
 def server_catalogue() -> dict[str, Any] | None:
-    """Give every option of ``lmcache server``; None for releases before 0.5, which have it not."""
+    """Return every option of ``lmcache server``; None for releases before 0.5, which lack it."""
     if importlib.util.find_spec("lmcache.cli") is None:
         return None
     command: Any = importlib.import_module("lmcache.cli.commands.server")

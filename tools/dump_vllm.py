@@ -68,7 +68,7 @@ def choose_cuda_platform() -> None:
 
 
 def parser_actions() -> tuple[str, list[argparse.Action]]:
-    """Build the server's parser; give the function's dotted name and the actions."""
+    """Build the server's parser; return the function's dotted name and the actions."""
     utils = importlib.import_module("vllm.utils.argparse_utils")
     for name in PARSER_MODULES:
         try:
@@ -83,7 +83,7 @@ def parser_actions() -> tuple[str, list[argparse.Action]]:
 
 
 def deprecation_messages(engine_args: Any) -> dict[str, str]:
-    """Give the deprecation texts the code keeps in constants, by option key.
+    """Return the deprecation texts the code keeps in constants, by option key.
 
     Source: vllm/engine/arg_utils.py, 0.32.0, ``_*_DEPRECATION_MESSAGE``.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def env_names_read(root: Path, prefix: str) -> set[str]:
-    """Give the names under `prefix` that the files below `root` read.
+    """Return the names under `prefix` that the files below `root` read.
 
     A read is `os.getenv`, a lookup in `os.environ`, or a call of a function whose own name says
     `env`; the name may be a literal or a constant of the same file.
@@ -19,7 +19,7 @@ def env_names_read(root: Path, prefix: str) -> set[str]:
 
 
 def env_prefixes(root: Path, prefix: str) -> set[str]:
-    """Give the longer prefixes, ``PREFIX_X_``, under which whole families of names are read."""
+    """Return the longer prefixes, ``PREFIX_X_``, under which whole families of names are read."""
     pattern = re.compile(re.escape(prefix) + r"[A-Z0-9_]*[A-Z0-9]_")
     found = set()
     for tree in _trees(root):

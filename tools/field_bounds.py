@@ -17,7 +17,7 @@ Bounds = dict[str, float]
 
 
 def option_bounds(package: Path) -> dict[str, Bounds]:
-    """Give the bounds of every option, by its snake_case name; package: the folder of vllm."""
+    """Return the bounds of every option, by its snake_case name; package: the folder of vllm."""
     fields = {}
     for module in sorted((package / "config").glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text("utf-8"))):

@@ -37,7 +37,7 @@ class CallableTypes:
         self.unmapped: set[str] = set()
 
     def resolve(self, convert: Callable[..., Any] | None) -> tuple[list[str], bool]:
-        """Give the JSON types a callable accepts, and whether it accepts ``None``."""
+        """Return the JSON types a callable accepts, and whether it accepts ``None``."""
         if convert is None:
             return ["string"], False
         name = getattr(convert, "__qualname__", repr(convert))
@@ -56,7 +56,7 @@ def describe_options(
     types: CallableTypes,
     extra_types: dict[str, list[str]] | None = None,
 ) -> dict[str, Entry]:
-    """Give an entry for each option of a parser, keyed by its long flag in snake case.
+    """Return an entry for each option of a parser, keyed by its long flag in snake case.
 
     Positional arguments and ``--help`` are left out. ``extra_types`` adds types to the options
     named there, for values that the program parses itself after argparse.
@@ -73,7 +73,7 @@ def describe_options(
 
 
 def describe_option(action: argparse.Action, types: CallableTypes) -> Entry:
-    """Give the catalogue entry of one argparse action."""
+    """Return the catalogue entry of one argparse action."""
     negations, flags = split_negations(action)
     flag = next(f for f in flags if f.startswith("--"))
     entry: Entry = {"flag": flag, "types": []}
@@ -145,13 +145,13 @@ def add_default(entry: Entry, default: Any) -> None:
 
 
 def names_this_machine(text: str) -> bool:
-    """Tell whether a default in JSON mentions a path or the name of this machine."""
+    """Return whether a default in JSON mentions a path or the name of this machine."""
     local = [str(Path.home()), os.uname().nodename, str(Path.cwd())]
     return text.startswith('"/') or any(len(name) > 1 and name in text for name in local)
 
 
 def help_text(action: argparse.Action) -> str:
-    """Give an option's help with argparse's own escapes undone."""
+    """Return an option's help with argparse's own escapes undone."""
     if not action.help or action.help == argparse.SUPPRESS:
         return ""
     return action.help.replace("%%", "%").strip()
@@ -167,7 +167,7 @@ def sentences(text: str) -> list[str]:
 
 
 def first_sentence(text: str) -> str:
-    """Give the first sentence, cut at a word to HELP_LENGTH characters."""
+    """Return the first sentence, cut at a word to HELP_LENGTH characters."""
     line = sentences(text)[0]
     if len(line) <= HELP_LENGTH:
         return line
@@ -175,7 +175,7 @@ def first_sentence(text: str) -> str:
 
 
 def deprecation(text: str) -> str:
-    """Give the sentences of a help text that retire the option itself, or nothing."""
+    """Return the sentences of a help text that retire the option itself, or nothing."""
     retires = re.compile(r"\[deprecated|^\(?deprecated\b|\b(is|are|been) deprecated", re.I)
     found = [i for i, s in enumerate(sentences(text)) if retires.search(s)]
     if not found:

@@ -64,7 +64,7 @@ Probe = tuple[str, Callable[[], str]]
 
 
 def mutants(tree: ast.Module) -> Iterator[tuple[int, str, ast.Module]]:
-    """Give every mutant of a module: its line, what was changed, the whole tree."""
+    """Return every mutant of a module: its line, what was changed, the whole tree."""
     places = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef))]
     inside = {id(part) for function in places for part in ast.walk(function)}
     for index, node in enumerate(ast.walk(tree)):
@@ -163,7 +163,7 @@ def _example(page: str, heading: str) -> str:
 
 
 def swap(module: types.ModuleType, tree: ast.Module) -> Callable[[], None]:
-    """Give a module's functions the code of a changed tree; the result puts the old one back."""
+    """Return a module's functions the code of a changed tree; the result puts the old one back."""
     scratch = types.ModuleType(module.__name__)
     scratch.__dict__.update({"__name__": module.__name__, "__file__": module.__file__})
     exec(compile(tree, str(module.__file__), "exec"), scratch.__dict__)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from compiler.plan import Plan  # noqa: E402 - the checkout is not installed
 from demo.client import ask, long_prompt  # noqa: E402
-from demo.workshop import dync, launched, model, stack_prefix  # noqa: E402
+from demo.cpu_stack import dync, launched, model, stack_prefix  # noqa: E402
 
 OURS = re.compile(r"(?:# (?:HELP|TYPE) )?(?:vllm|lmcache|dynamo_frontend)")
 SETTLE_S = 10  # vLLM hands NIXL's numbers on with the next step, OpenTelemetry every few seconds

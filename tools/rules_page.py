@@ -21,13 +21,13 @@ from compiler.load.yaml_tree import parse_data  # noqa: E402
 from compiler.rules.explain import pages  # noqa: E402
 from compiler.rules.reading_pages import READING_PAGES  # noqa: E402
 from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES  # noqa: E402
-from compiler.stacks.stack import Case  # noqa: E402
+from compiler.stacks.stack import KnownIssue  # noqa: E402
 
 HEADER = """\
 # Rules
 
 What `dync check` says before anything starts, and which known failures that covers. Generated from
-the rules, the stacks and `docs/failures.yaml`; a test holds it against them. To make it again:
+the rules, the stacks and `docs/failures.yaml`; a test checks it against them. To make it again:
 
     python tools/rules_page.py > docs/rules.md
 
@@ -50,7 +50,7 @@ def failures() -> list[dict[str, Any]]:
 
 
 def rule_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """Give each rule's id, severity, stage, claim and source."""
+    """Return each rule's id, severity, stage, claim and source."""
     listed = pages(library())
     for stage, table in (
         ("profile", TOPOLOGY_RULES),
@@ -68,8 +68,8 @@ def rule_rows() -> Iterator[tuple[str, str, str, str, str]]:
 
 
 def _case_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """Give one row for each stack case, with the words of every stack that has it."""
-    told: dict[str, list[tuple[str, Case]]] = {}
+    """Return one row for each stack case, with the words of every stack that has it."""
+    told: dict[str, list[tuple[str, KnownIssue]]] = {}
     for stack in library().stack_names:
         for case in library().load_stack(stack).cases:
             told.setdefault(case.id, []).append((stack, case))
@@ -85,7 +85,7 @@ def _case_rows() -> Iterator[tuple[str, str, str, str, str]]:
 
 
 def _source(page: str) -> str:
-    """Give the Source paragraph of a page as one line."""
+    """Return the Source paragraph of a page as one line."""
     found = re.search(r"^Source: (.+?)(?:\n\n|\Z)", page, re.MULTILINE | re.DOTALL)
     return " ".join(found.group(1).split()) if found else ""
 
@@ -118,7 +118,7 @@ def _answer(item: dict[str, Any]) -> str:
 
 
 def _waits(item: dict[str, Any]) -> bool:
-    """Tell whether a failure is left to a command that dync does not have yet."""
+    """Return whether a failure is left to a command that dync does not have yet."""
     return item.get("later", "").startswith("doctor:") and "doctor" not in dync.commands
 
 

@@ -36,7 +36,7 @@ from compiler.emit.picture.svg import picture  # noqa: E402 - the checkout is no
 from compiler.emit.render import Renderer  # noqa: E402
 from compiler.library import library, templates  # noqa: E402
 from compiler.pipeline import compile_profile  # noqa: E402
-from demo.workshop import cache_folder, dync, model, stack_prefix  # noqa: E402
+from demo.cpu_stack import cache_folder, dync, model, stack_prefix  # noqa: E402
 
 SCREENS = ROOT / "docs" / "screens"
 GRAPHS = ("agg", "disagg", "disagg-2p2d", "dynamo-disagg", "reference-disagg", "tiers-disk")
@@ -53,7 +53,7 @@ _FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 
 def graphs() -> dict[str, str]:
-    """Give the pictures of ready profiles by their file names."""
+    """Return the pictures of ready profiles by their file names."""
     renderer = Renderer(templates())
     found = {}
     for name in GRAPHS:
@@ -110,7 +110,7 @@ def screen(folder: str, *words: str) -> bool:
 
 
 def starting(frames: Sequence[str]) -> str:
-    """Give the last frame in which a process still starts, and the last of all."""
+    """Return the last frame in which a process still starts, and the last of all."""
     before = [frame for frame in frames if "starting" in frame and "ready" in frame]
     return "\n\n".join(frame.strip("\r\n") for frame in (*before[-1:], frames[-1]))
 
@@ -171,13 +171,13 @@ class Terminal:
         os.write(self._end, b"\x03")
 
     def rest(self) -> str:
-        """Wait for its end; give the last frame, or all that a plain command printed."""
+        """Wait for its end; return the last frame, or all that a plain command printed."""
         self.process.wait()
         self._reader.join()
         return self.frames()[-1]
 
     def frames(self) -> list[str]:
-        """Give what was drawn, frame by frame."""
+        """Return what was drawn, frame by frame."""
         return [frame for frame in _FRAME.split(_CURSOR.sub("", self._raw)) if frame.strip()]
 
     def _read(self) -> None:

@@ -30,7 +30,7 @@ HEADER = """\
 # One profile, four stacks
 
 `profiles/disagg.yaml`, compiled for four stacks: with `lmcache.mode=in_process` for the two that
-have no other, else with its cache server. Generated from the plans; a test holds it against them.
+have no other, else with its cache server. Generated from the plans; a test checks it against them.
 To make it again:
 
     python tools/side_by_side.py > docs/side-by-side.md
@@ -55,7 +55,7 @@ def plans() -> list[Plan]:
 
 
 def process_of(plan: Plan, kind: Kind, name: str = "") -> Process:
-    """Give a plan's process of a kind, by the start of its name."""
+    """Return a plan's process of a kind, by the start of its name."""
     return next(item for item in plan.processes if item.kind is kind and item.name.startswith(name))
 
 
@@ -114,7 +114,7 @@ def ready(process: Process) -> str:
 
 
 def rows(found: list[Plan]) -> list[tuple[str, list[str]]]:
-    """Give the table's rows."""
+    """Return the table's rows."""
     table = [
         ("starts", [", ".join(item.name for item in plan.processes) for plan in found]),
         (
@@ -143,7 +143,7 @@ def rows(found: list[Plan]) -> list[tuple[str, list[str]]]:
 
 
 def page() -> str:
-    """Give the whole page."""
+    """Return the whole page."""
     lines = [f"| | {' | '.join(STACKS)} |", f"|---|{'---|' * len(STACKS)}"]
     lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows(plans())]
     return HEADER + "\n" + "\n".join(lines) + "\n"

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from compiler.shipped_files import tiers_text  # noqa: E402 -- the checkout, wherever this is run from
-from compiler.stacks.tier_specs import TierForm, parse_tiers  # noqa: E402
+from compiler.stacks.tier_specs import TierSpec, parse_tiers  # noqa: E402
 
 PAGE = ROOT / "docs" / "storage-tiers.md"
 _BLOCK = re.compile(
@@ -25,26 +25,26 @@ _HEAD = ("Tier", "Mode", "Needs", "Survives a restart", "Shared", "Bounded by", 
 
 
 def page() -> str:
-    """Give the page with its table made again."""
+    """Return the page with its table made again."""
     text = PAGE.read_text("utf-8")
     return _BLOCK.sub(lambda block: f"{block[1]}\n{table(block[2])}\n{block[3]}", text)
 
 
 def table(name: str) -> str:
-    """Give the table of one LMCache release."""
+    """Return the table of one LMCache release."""
     rows = [_HEAD, tuple("---" for _ in _HEAD), *rows_of(name)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def rows_of(name: str) -> Iterator[tuple[str, ...]]:
-    """Give a row for each kind and mode."""
+    """Return a row for each kind and mode."""
     for kind, item in parse_tiers(tiers_text(name)).items():
         for mode, form in item.modes.items():
             what = f"`{kind}`: {item.summary}" if mode == next(iter(item.modes)) else f"`{kind}`"
             yield (what, f"`{mode}`", *_columns(form))
 
 
-def _columns(form: TierForm) -> tuple[str, ...]:
+def _columns(form: TierSpec) -> tuple[str, ...]:
     if form.refused:
         return ("-", "-", "-", "-", f"refused: {form.refused}")
     return (

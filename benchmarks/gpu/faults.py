@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.planting import rewritten
+from benchmarks.fault_injection import rewritten
 from compiler.topology import CacheMode
 
 

@@ -34,7 +34,7 @@ NOT_NEEDED = (
 
 
 def pack(stack: str, work: Path, parts: Path, part_mib: int) -> list[Path]:
-    """Download, unpack, thin out and split; give the parts."""
+    """Download, unpack, thin out and split; return the parts."""
     wheels, site = work / "wheels", work / "site"
     for folder in (wheels, parts):
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.fault_injection import rewritten
 from benchmarks.gpu.faults import ON_CPU, ON_CUDA, WRONG_ANSWERS, Fault
 from benchmarks.gpu.rig.exact import BY_ID
 from benchmarks.gpu.rig.nixl_pair import UCX_SAYS
@@ -21,10 +22,9 @@ from benchmarks.gpu.rig.timing import (
     SERVER_THREADS,
     four_agg,
 )
-from benchmarks.planting import rewritten
 from compiler.library import load_stack
 from compiler.stacks.combinations import Combination, Known, all_known
-from compiler.topology import Accelerator, Arrangement, CacheMode
+from compiler.topology import Accelerator, CacheMode, TopologyKind
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -47,7 +47,7 @@ NO_MULTICAST = {
     "VLLM_USE_NCCL_SYMM_MEM": "0",
 }
 CHUNK_SIZE = 256
-# The engine without a cache that Dynamo's deployments are held against.
+# The engine without a cache that Dynamo's deployments are checked against.
 VLLM_SERVER = ["-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
 Given = Mapping[str, object]
 Env = Mapping[str, str]
@@ -77,7 +77,7 @@ class Form:
         return {"lmcache.mode": self.combination.mode.value}
 
 
-AGG, DISAGG = Arrangement.AGG, Arrangement.DISAGG
+AGG, DISAGG = TopologyKind.AGG, TopologyKind.DISAGG
 SERVER, INSIDE = CacheMode.MULTIPROCESS, CacheMode.IN_PROCESS
 FORMS: Mapping[str, Form] = {
     "agg": Form("agg", 1, Combination(topology=AGG, mode=SERVER)),
@@ -229,14 +229,14 @@ def beside_nixl(here: Here) -> Given:
 def small(
     models: Mapping[str, str], workers: int, env: Mapping[str, str] | None = None
 ) -> dict[str, object]:
-    """Give what makes a deployment so small that many run on one GPU."""
+    """Return what makes a deployment so small that many run on one GPU."""
     sizes = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
     common = {"model.id": models["tiny"], "lmcache.cpu_cache_gb": 2}
     return {**common, **_engine(workers, {**sizes, "enable_prefix_caching": False}, env)}
 
 
 def tiered(machine: Machine, given: Given, profile: str) -> Bundles:
-    """Give one bundle for each tier; the suite starts the servers that they ask."""
+    """Return one bundle for each tier; the suite starts the servers that they ask."""
     folder = f"{machine.prefix}/{TIERS_FOLDER}"
     redis, mooncake = (machine.first_port + port for port in (REDIS_PORT, MOONCAKE_PORT))
     tiers = {
@@ -258,7 +258,7 @@ def tiered(machine: Machine, given: Given, profile: str) -> Bundles:
 
 
 def on_gpu(bundles: Bundles, gpu: int) -> Bundles:
-    """Give the same bundles on one GPU."""
+    """Return the same bundles on one GPU."""
     return {
         name: (profile, {**given, **dict.fromkeys(_gpus(given), f"[{gpu}]")})
         for name, (profile, given) in bundles.items()
@@ -270,7 +270,7 @@ def _gpus(given: Given) -> set[str]:
 
 
 def timed(models: Mapping[str, str], here: Here) -> dict[str, Bundle]:
-    """Give the deployments of the 8B shape that are timed; a cache's own is not the engine's."""
+    """Return the deployments of the 8B shape that are timed; a cache's own is not the engine's."""
     cached = _large(models, 1)
     sizes = {
         f"timed-chunk-{size}": ("agg", {**cached, "lmcache.chunk_size": size})
@@ -294,7 +294,7 @@ def timed(models: Mapping[str, str], here: Here) -> dict[str, Bundle]:
 
 
 def two_gpus(models: Mapping[str, str], here: Here) -> Bundles:
-    """Give what is timed on two GPUs: decode on 0 and prefill on 1, or a whole worker on each."""
+    """Return what is timed on two GPUs: decode on 0 and prefill on 1, or a whole worker on each."""
     both = _large(models, 2, env=UCX_SAYS | NO_MULTICAST)
     return {
         "timed-two-disagg": ("disagg", {**both, **beside_nixl(here)}),
@@ -304,7 +304,7 @@ def two_gpus(models: Mapping[str, str], here: Here) -> Bundles:
 
 
 def four_gpus(models: Mapping[str, str], here: Here) -> Bundles:
-    """Give what is proved and timed on four GPUs.
+    """Return what is proved and timed on four GPUs.
 
     Decode on 0 and 1 beside prefill on 2 and 3, or on 2 alone, or two workers of two ranks. A
     profile cannot set the cache server's threads: the built bundles are changed.
@@ -341,7 +341,7 @@ def _large(
 def rehearsed(
     models: Mapping[str, str], profiles: Mapping[str, str], *, is_dynamo: bool
 ) -> Bundles:
-    """Give what a machine without a GPU can run of it; profiles by the names of their bundles."""
+    """Return what a machine without a GPU can run of it; profiles by the names of their bundles."""
     given = rehearsed_given(models, COMPLETES if is_dynamo else None)
     return {name: (profile, given) for name, profile in profiles.items()}
 
@@ -349,7 +349,7 @@ def rehearsed(
 def rehearsed_given(
     models: Mapping[str, str], env: Mapping[str, str] | None = None
 ) -> dict[str, object]:
-    """Give what differs from a profile for a CPU."""
+    """Return what differs from a profile for a CPU."""
     given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False}, env)}
     return {**given, "lmcache.chunk_size": CHUNK_SIZE, "model.max_len": 8192}
 

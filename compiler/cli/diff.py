@@ -59,30 +59,30 @@ def diff(new: str, old: str | None, overrides: tuple[str, ...], root: str, for_u
     Ends with 0 where nothing changes, 2 where something does, 1 for an error.
     """
     from compiler.deploy.install.generations import read_bundle
-    from compiler.deploy.installation import Deployment
+    from compiler.deploy.installation import Installation
     from compiler.diff.plan_diff import plan_differences
-    from compiler.diff.restarts import Fate, changes, other_lines
+    from compiler.diff.restarts import Action, changes, other_lines
 
     coming = _read(new, overrides)
     if old is not None:
         present: Bundle | None = _read(old, ())
     else:
-        deployment = Deployment(host=host_of(root, for_user), name=coming.plan.name)
-        number = deployment.current
-        present = None if number is None else read_bundle(deployment.folder(number))
+        installation = Installation(host=host_of(root, for_user), name=coming.plan.name)
+        number = installation.current
+        present = None if number is None else read_bundle(installation.folder(number))
     for line in plan_differences(present.plan, coming.plan) if present else ():
         click.echo(line)
     found = changes(present, coming)
     for change in found:
         with_ = f" with {change.because_of}" if change.because_of else ""
-        click.echo(f"{change.process}: {change.fate.value}{with_}")
+        click.echo(f"{change.process}: {change.action.value}{with_}")
         for line in _lines(change, present, coming):
             click.echo(f"  {line}")
     others = other_lines(present, coming) if present else ()
     if others:
         text = f"also change, and restart nothing: {', '.join(others)}"
         click.echo(click.wrap_text(text, 100, subsequent_indent="  "))
-    is_same = not others and all(change.fate is Fate.KEEPS for change in found)
+    is_same = not others and all(change.action is Action.KEEPS for change in found)
     sys.exit(0 if is_same else CHANGED)
 
 

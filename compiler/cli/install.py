@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from compiler.deploy.installation import Deployment, Host
+    from compiler.deploy.installation import Host, Installation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,7 +29,7 @@ _no_start = click.option("--no-start", is_flag=True, help="Put in place and enab
 _no_verify = click.option(
     "--no-verify", is_flag=True, help="Call it serving once it answers, without a proof."
 )
-_deployment = click.argument("deployment", metavar="DEPLOYMENT")
+_named_argument = click.argument("named", metavar="DEPLOYMENT")
 
 
 def refusing(function: F) -> F:
@@ -37,11 +37,11 @@ def refusing(function: F) -> F:
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        from compiler.deploy.installation import Refused
+        from compiler.errors import HostError
 
         try:
             return function(*args, **kwargs)
-        except Refused as error:
+        except HostError as error:
             raise click.ClickException(str(error)) from error
 
     return run  # type: ignore[return-value]
@@ -80,7 +80,7 @@ def install(
     A deployment that is there already is upgraded: only processes whose own files changed restart,
     and if the new generation does not serve, or `dync verify` fails, the old one comes back.
     """
-    from compiler.deploy.install.environment_file import keep
+    from compiler.deploy.install.environment_file import write_environment
     from compiler.deploy.install.install import Choices, WentBack
     from compiler.deploy.install.install import install as put
     from compiler.deploy.installation import read_plan
@@ -90,7 +90,7 @@ def install(
         start=not no_start, verify=not no_verify, overwrite=overwrite, create_user=create_user
     )
     if passed:
-        keep(
+        write_environment(
             host, read_plan(Path(bundle)).name, {name: os.environ.get(name, "") for name in passed}
         )
     try:
@@ -100,7 +100,7 @@ def install(
 
 
 @click.command()
-@_deployment
+@_named_argument
 @click.option("--to", type=click.IntRange(1), metavar="N", help="A generation, not the one before.")
 @root_option
 @user_option
@@ -108,7 +108,7 @@ def install(
 @_overwrite
 @refusing
 def rollback(
-    deployment: str, to: int | None, root: str, for_user: bool, no_start: bool, overwrite: bool
+    named: str, to: int | None, root: str, for_user: bool, no_start: bool, overwrite: bool
 ) -> None:
     """Go back to the generation that was current before this one.
 
@@ -120,28 +120,28 @@ def rollback(
     host = host_of(root, for_user)
     choices = Choices(start=not no_start, overwrite=overwrite)
     try:
-        go_back(_named(host, deployment), to, choices, click.echo)
+        go_back(_installation(host, named), to, choices, click.echo)
     except WentBack as error:
         raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
 
 
 @click.command()
-@_deployment
+@_named_argument
 @click.option("--purge", is_flag=True, help="Also remove its state, caches and settings.")
 @root_option
 @user_option
 @_overwrite
 @refusing
-def uninstall(deployment: str, purge: bool, root: str, for_user: bool, overwrite: bool) -> None:
+def uninstall(named: str, purge: bool, root: str, for_user: bool, overwrite: bool) -> None:
     """Stop a deployment and take its units and generations away; data stays."""
     from compiler.deploy.install.install import uninstall as take_away
 
     host = host_of(root, for_user)
-    take_away(_named(host, deployment), purge=purge, overwrite=overwrite, say=click.echo)
+    take_away(_installation(host, named), purge=purge, overwrite=overwrite, say=click.echo)
 
 
 def host_of(root: str, for_user: bool) -> Host:
-    """Give the host that the options name."""
+    """Return the host that the options name."""
     from compiler.deploy.installation import system_host, user_host
 
     if not for_user:
@@ -153,12 +153,12 @@ def host_of(root: str, for_user: bool) -> Host:
     return user_host(os.environ)
 
 
-def _named(host: Host, deployment: str) -> Deployment:
+def _installation(host: Host, named: str) -> Installation:
     from compiler.deploy.deployment import installed
     from compiler.deploy.installation import read_plan
 
-    is_bundle = (Path(deployment) / "plan.json").is_file()
-    return installed(host, read_plan(Path(deployment)).name if is_bundle else deployment)
+    is_bundle = (Path(named) / "plan.json").is_file()
+    return installed(host, read_plan(Path(named)).name if is_bundle else named)
 
 
 def _log_command(host: Host, unit: str) -> str:

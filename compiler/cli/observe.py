@@ -29,7 +29,7 @@ machine_format = click.option(
 @overrides_option
 @machine_format
 def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
-    """Hold this host against a profile's plan before a start; 1 if something must be mended.
+    """Check this host against a profile's plan before a start; 1 if something must be fixed.
 
     PROFILE is a profile, or the folder of a bundle.
     """
@@ -37,7 +37,8 @@ def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
 
     from compiler.deploy.doctor.examine import examine
     from compiler.deploy.doctor.subject import Subject
-    from compiler.deploy.installation import Refused, read_plan
+    from compiler.deploy.installation import read_plan
+    from compiler.errors import HostError
     from compiler.library import library
     from compiler.report.doctor import checkup_json, print_checkup
     from compiler.report.findings import console_for
@@ -48,7 +49,7 @@ def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
             raise click.UsageError("--set is for a profile: a bundle is built already")
         try:
             plan = read_plan(folder)
-        except Refused as error:
+        except HostError as error:
             raise click.ClickException(str(error)) from error
     else:
         compiled = compile_named(named, overrides)
@@ -67,7 +68,7 @@ def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
 
 
 @click.command()
-@click.argument("deployment", metavar="BUNDLE")
+@click.argument("named", metavar="BUNDLE")
 @click.option(
     "--tokens",
     type=click.IntRange(1),
@@ -86,26 +87,24 @@ def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
 @user_option
 @machine_format
 @refusing
-def verify(
-    deployment: str, tokens: int | None, timeout_s: float, for_user: bool, style: str
-) -> None:
+def verify(named: str, tokens: int | None, timeout_s: float, for_user: bool, style: str) -> None:
     """Prove on the running deployment that LMCache and NIXL do their work; 1 if they do not.
 
     BUNDLE is a bundle's folder, or the name of what is installed, however it was started. A new
     prompt is sent twice; it stays in the cache, with at most one more.
     """
-    from compiler.deploy.deployment import find_place
+    from compiler.deploy.deployment import find_deployment
     from compiler.deploy.finding import Verdict
     from compiler.deploy.verify.record import keep, record_of
     from compiler.deploy.verify.verify import verify as prove
     from compiler.report.findings import console_for
     from compiler.report.verify import print_proof, proof_json
 
-    place = find_place(host_of("/", for_user), deployment)
-    proof = prove(place, tokens, timeout_s)
+    deployment = find_deployment(host_of("/", for_user), named)
+    proof = prove(deployment, tokens, timeout_s)
     runs = any(item.check == "as-built" and item.verdict is Verdict.PASS for item in proof.findings)
     if runs and not proof.is_switched:
-        keep(place, record_of(place, proof))
+        keep(deployment, record_of(deployment, proof))
     if style == "json":
         click.echo(proof_json(proof), nl=False)
     else:
@@ -114,7 +113,7 @@ def verify(
 
 
 @click.command()
-@click.argument("deployment", metavar="DEPLOYMENT")
+@click.argument("named", metavar="DEPLOYMENT")
 @click.option("-w", "--watch", is_flag=True, help="Look again every few seconds, until Ctrl-C.")
 @click.option(
     "--every",
@@ -128,12 +127,12 @@ def verify(
 @user_option
 @machine_format
 @refusing
-def status(deployment: str, watch: bool, every_s: float, for_user: bool, style: str) -> None:
+def status(named: str, watch: bool, every_s: float, for_user: bool, style: str) -> None:
     """Show each process: state, readiness, requests, cache hits and fill; 0 if all are ready.
 
     DEPLOYMENT is a bundle's folder, or the name of what is installed.
     """
-    from compiler.deploy.deployment import find_place
+    from compiler.deploy.deployment import find_deployment
     from compiler.deploy.status.status import status as look
     from compiler.library import library
     from compiler.report.findings import console_for
@@ -144,8 +143,8 @@ def status(deployment: str, watch: bool, every_s: float, for_user: bool, style: 
     host = host_of("/", for_user)
 
     def now() -> Status:
-        place = find_place(host, deployment)
-        return look(place, library().load_stack(place.plan.stack).status_metrics)
+        deployment = find_deployment(host, named)
+        return look(deployment, library().load_stack(deployment.plan.stack).status_metrics)
 
     seen = _watched(now, every_s) if watch else now()
     if style == "json":
@@ -156,7 +155,7 @@ def status(deployment: str, watch: bool, every_s: float, for_user: bool, style: 
 
 
 def _watched(now: Callable[[], Status], every_s: float) -> Status:
-    """Show a status again and again until Ctrl-C; give the last one."""
+    """Show a status again and again until Ctrl-C; return the last one."""
     import time
 
     from rich.live import Live
@@ -176,33 +175,33 @@ def _watched(now: Callable[[], Status], every_s: float) -> Status:
 
 
 @click.command()
-@click.argument("deployment", metavar="DEPLOYMENT")
+@click.argument("named", metavar="DEPLOYMENT")
 @click.argument("process", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=200, show_default=True)
 @user_option
 @refusing
-def logs(deployment: str, process: str | None, follow: bool, lines: int, for_user: bool) -> None:
+def logs(named: str, process: str | None, follow: bool, lines: int, for_user: bool) -> None:
     """Show the log of a deployment, or of one of its processes.
 
     DEPLOYMENT is a bundle's folder, or the name of what is installed.
     """
-    from compiler.deploy.deployment import find_place
+    from compiler.deploy.deployment import find_deployment
     from compiler.deploy.logs import show_command
     from compiler.deploy.systemd import become
     from compiler.diagnostic import suggestion
 
-    place = find_place(host_of("/", for_user), deployment)
-    names = [str(item.name) for item in place.plan.processes]
+    deployment = find_deployment(host_of("/", for_user), named)
+    names = [str(item.name) for item in deployment.plan.processes]
     if process is not None and process not in names:
         near = suggestion(process, names)
         raise click.UsageError(
-            f"{place.plan.name} has no process {process!r}"
+            f"{deployment.plan.name} has no process {process!r}"
             + (f"; did you mean {near}?" if near else f"; it has {', '.join(names)}")
         )
-    wanted = [item for item in place.plan.processes if process in (None, item.name)]
+    wanted = [item for item in deployment.plan.processes if process in (None, item.name)]
     sys.stdout.flush()
-    become(show_command(place, wanted, lines, follow=follow))
+    become(show_command(deployment, wanted, lines, follow=follow))
 
 
 COMMANDS = (doctor, verify, status, logs)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
-    from compiler.deploy.launch.launcher import Launch
+    from compiler.deploy.launch.launcher import Launcher
     from compiler.deploy.launch.progress import Progress
     from compiler.deploy.verify.first_start import FirstProof
     from compiler.plan import Plan
@@ -50,7 +50,7 @@ def up(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
     fails: the deployment is stopped then.
     """
     from compiler.deploy.installation import read_plan
-    from compiler.deploy.launch.launcher import LOG, Launch, become_launch
+    from compiler.deploy.launch.launcher import LOG, Launcher, become_launch
 
     folder = Path(bundle)
     plan = read_plan(folder)
@@ -58,7 +58,7 @@ def up(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
     if no_verify and not display and not detach:
         sys.stdout.flush()
         become_launch(folder)
-    with _signals() as hand_to, Launch(folder, behind=detach) as launch:
+    with _signals() as hand_to, Launcher(folder, behind=detach) as launch:
         hand_to(launch)
         with _display(launch, plan) if display else nullcontext(_Lines(plan)) as shown:
             status = _follow(launch, shown, proves=not no_verify, until_it_serves=detach)
@@ -67,7 +67,7 @@ def up(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
     click.echo(f"{plan.name} runs on; its log is {folder}/logs/{LOG}; stop it: dync down {bundle}")
 
 
-def _follow(launch: Launch, shown: Shown, *, proves: bool, until_it_serves: bool) -> int | None:
+def _follow(launch: Launcher, shown: Shown, *, proves: bool, until_it_serves: bool) -> int | None:
     """Follow a launch to its end, and prove it once it answers.
 
     Returns the exit status, or None once it serves.
@@ -107,23 +107,23 @@ def _follow(launch: Launch, shown: Shown, *, proves: bool, until_it_serves: bool
 
 def _prover(bundle: Path, *, again: bool) -> Callable[[], FirstProof]:
     """Return what proves a bundle that launch.sh runs."""
-    from compiler.deploy.deployment import Manager, Place
+    from compiler.deploy.deployment import Deployment, Manager
     from compiler.deploy.installation import read_plan
     from compiler.deploy.verify.first_start import prove
 
     plan = read_plan(bundle)
-    place = Place(named=str(bundle), plan=plan, folder=bundle, manager=Manager.LAUNCHER)
-    return lambda: prove(place, again=again)
+    deployment = Deployment(named=str(bundle), plan=plan, folder=bundle, manager=Manager.LAUNCHER)
+    return lambda: prove(deployment, again=again)
 
 
 @contextmanager
-def _signals() -> Iterator[Callable[[Launch], None]]:
+def _signals() -> Iterator[Callable[[Launcher], None]]:
     """Keep what asks this process to stop, for a launch that is given later.
 
     Before the launch begins: bash cannot trap what it was started with as ignored, as every job in
     the background of a script is for SIGINT. `nohup` means it.
     """
-    taker: list[Launch] = []
+    taker: list[Launcher] = []
     asked: list[int] = []
 
     def hand_on(signum: int, _frame: object) -> None:
@@ -131,7 +131,7 @@ def _signals() -> Iterator[Callable[[Launch], None]]:
         for launch in taker:
             launch.signal(signum)
 
-    def hand_to(launch: Launch) -> None:
+    def hand_to(launch: Launcher) -> None:
         taker.append(launch)
         for signum in asked:
             launch.signal(signum)
@@ -224,7 +224,7 @@ class _Lines:
 class _Display:
     """A table that lives; what only a person understands stands above it."""
 
-    def __init__(self, launch: Launch, plan: Plan, live: Live) -> None:
+    def __init__(self, launch: Launcher, plan: Plan, live: Live) -> None:
         from compiler.deploy.launch.progress import Progress
 
         self.progress = Progress.of(plan)
@@ -270,7 +270,7 @@ def _error_lines(why: tuple[str, ...]) -> Iterator[str]:
 
 
 @contextmanager
-def _display(launch: Launch, plan: Plan) -> Iterator[Shown]:
+def _display(launch: Launcher, plan: Plan) -> Iterator[Shown]:
     from rich.console import Console
     from rich.live import Live
 

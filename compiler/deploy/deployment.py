@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from compiler.deploy.installation import Deployment, Host, Refused, installed_names, read_plan
+from compiler.deploy.installation import Host, Installation, installed_names, read_plan
 from compiler.deploy.launch.launcher import runner
 from compiler.diagnostic import suggestion
+from compiler.errors import HostError
 from compiler.plan import Plan
 
 
@@ -21,7 +22,7 @@ class Manager(str, Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Deployment:
     """A deployment as it stands here; deployment is there under systemd only.
 
     named: what the operator called it, and what other commands find it by.
@@ -31,52 +32,52 @@ class Place:
     plan: Plan
     folder: Path
     manager: Manager
-    deployment: Deployment | None = None
+    installation: Installation | None = None
 
 
-def find_place(host: Host, named: str) -> Place:
+def find_deployment(host: Host, named: str) -> Deployment:
     """Find what a bundle's folder or an installed name stands for.
 
     A bundle that launch.sh runs is that one; else what is installed under its name; else whatever
     was started by hand from it.
-    Errors: Refused where there is neither.
+    Errors: HostError where there is neither.
     """
     folder = Path(named)
     if not (folder / "plan.json").is_file():
-        return installed_place(host, named)
+        return installed_deployment(host, named)
     plan = read_plan(folder)
     if runner(folder) is not None:
-        return Place(named=named, plan=plan, folder=folder, manager=Manager.LAUNCHER)
+        return Deployment(named=named, plan=plan, folder=folder, manager=Manager.LAUNCHER)
     if plan.name in installed_names(host):
-        return installed_place(host, plan.name)
-    return Place(named=named, plan=plan, folder=folder, manager=Manager.NONE)
+        return installed_deployment(host, plan.name)
+    return Deployment(named=named, plan=plan, folder=folder, manager=Manager.NONE)
 
 
-def installed(host: Host, name: str) -> Deployment:
+def installed(host: Host, name: str) -> Installation:
     """Find what is installed on a host by its name.
 
-    Errors: Refused where nothing is.
+    Errors: HostError where nothing is.
     """
     names = list(installed_names(host))
     if name not in names:
         near = suggestion(name, names)
         hint = f"; did you mean {near}?" if near else f"; installed: {', '.join(names) or 'none'}"
-        raise Refused(f"{name!r} is neither a bundle nor installed here{hint}")
-    return Deployment(host=host, name=name)
+        raise HostError(f"{name!r} is neither a bundle nor installed here{hint}")
+    return Installation(host=host, name=name)
 
 
-def installed_place(host: Host, name: str) -> Place:
+def installed_deployment(host: Host, name: str) -> Deployment:
     """Return what is installed on a host by its name.
 
-    Errors: Refused where nothing is.
+    Errors: HostError where nothing is.
     """
-    deployment = installed(host, name)
-    number = deployment.current
+    installation = installed(host, name)
+    number = installation.current
     assert number is not None, "installed_names lists it"
-    return Place(
+    return Deployment(
         named=name,
-        plan=deployment.plan(number),
-        folder=deployment.folder(number),
+        plan=installation.plan(number),
+        folder=installation.folder(number),
         manager=Manager.SYSTEMD,
-        deployment=deployment,
+        installation=installation,
     )

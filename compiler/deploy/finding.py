@@ -28,22 +28,22 @@ class Finding:
 
 
 def passed(check: str, subject: str, message: str) -> Finding:
-    """Give a fact that is as it should be."""
+    """Return a fact that is as it should be."""
     return Finding(check=check, subject=subject, verdict=Verdict.PASS, message=message)
 
 
 def warned(check: str, subject: str, message: str, fix: str) -> Finding:
-    """Give a fact that works and costs something."""
+    """Return a fact that works and costs something."""
     return Finding(check=check, subject=subject, verdict=Verdict.WARN, message=message, fix=fix)
 
 
 def failed(check: str, subject: str, message: str, fix: str) -> Finding:
-    """Give a fact that must be mended."""
+    """Return a fact that must be fixed."""
     return Finding(check=check, subject=subject, verdict=Verdict.FAIL, message=message, fix=fix)
 
 
 def skipped(check: str, subject: str, message: str, fix: str = "") -> Finding:
-    """Give a fact that could not be looked at."""
+    """Return a fact that could not be looked at."""
     return Finding(check=check, subject=subject, verdict=Verdict.SKIP, message=message, fix=fix)
 
 

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compiler.emit.systemd.unit_names import UNITS_FOLDER, USER_UNITS_FOLDER
+from compiler.errors import HostError
 from compiler.plan import Plan
 
 _GENERATION = re.compile(r"generations/([1-9][0-9]*)\Z")
-
-
-class Refused(Exception):
-    """What cannot be done to a host; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +28,7 @@ class Host:
     cache: Path
 
     def at(self, path: Path) -> Path:
-        """Give where a path of the host lies on this machine."""
+        """Return where a path of the host lies on this machine."""
         return self.root / path.relative_to("/")
 
     @property
@@ -41,17 +38,17 @@ class Host:
 
     @property
     def units_folder(self) -> str:
-        """Give the folder of a bundle that has this manager's units."""
+        """Return the folder of a bundle that has this manager's units."""
         return UNITS_FOLDER if self.is_system else USER_UNITS_FOLDER
 
     @property
     def wanted_by(self) -> str:
-        """Give the target of a boot, or of a user's first login."""
+        """Return the target of a boot, or of a user's first login."""
         return "multi-user.target" if self.is_system else "default.target"
 
 
 def system_host(root: Path) -> Host:
-    """Give the system's manager, of this machine or of an image below root."""
+    """Return the system's manager, of this machine or of an image below root."""
     return Host(
         root=root,
         is_system=True,
@@ -64,7 +61,7 @@ def system_host(root: Path) -> Host:
 
 
 def user_host(environment: Mapping[str, str]) -> Host:
-    """Give the manager of the user whose environment this is.
+    """Return the manager of the user whose environment this is.
 
     Source: systemd 252, systemd.unit(5), UNIT FILE LOAD PATH, user units.
     """
@@ -84,7 +81,7 @@ def user_host(environment: Mapping[str, str]) -> Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+class Installation:
     """One installed name on a host: numbered generations, and a link to the one that counts."""
 
     host: Host
@@ -92,12 +89,12 @@ class Deployment:
 
     @property
     def home(self) -> Path:
-        """Give the deployment's folder on this machine."""
+        """Return the deployment's folder on this machine."""
         return self.host.at(self.host.config / self.name)
 
     @property
     def link(self) -> Path:
-        """Give the link that names the current generation."""
+        """Return the link that names the current generation."""
         return self.home / "current"
 
     @property
@@ -111,19 +108,19 @@ class Deployment:
 
     @property
     def current(self) -> int | None:
-        """Give the current generation's number, or None where nothing is installed."""
+        """Return the current generation's number, or None where nothing is installed."""
         return _number(self.link)
 
     @property
     def previous(self) -> int | None:
-        """Give the generation that was current before, or else the newest older one."""
+        """Return the generation that was current before, or else the newest older one."""
         number, current = _number(self.home / "previous"), self.current or 0
         if number in self.numbers and number != current:
             return number
         return max((older for older in self.numbers if older < current), default=None)
 
     def folder(self, number: int) -> Path:
-        """Give a generation's folder on this machine."""
+        """Return a generation's folder on this machine."""
         return self.home / "generations" / str(number)
 
     def proof(self, number: int) -> Path:
@@ -133,12 +130,12 @@ class Deployment:
     def plan(self, number: int) -> Plan:
         """Read a generation's plan.
 
-        Errors: Refused where it cannot be read.
+        Errors: HostError where it cannot be read.
         """
         return read_plan(self.folder(number))
 
     def unit_target(self, unit: str) -> Path:
-        """Give what the link of a unit names, as the manager sees it."""
+        """Return what the link of a unit names, as the manager sees it."""
         return self.host.config / self.name / "current" / self.host.units_folder / unit
 
 
@@ -153,15 +150,17 @@ def _number(link: Path) -> int | None:
 def read_plan(bundle: Path) -> Plan:
     """Read the plan of a bundle.
 
-    Errors: Refused where the folder is no bundle of this version's.
+    Errors: HostError where the folder is no bundle of this version's.
     """
     try:
         return Plan.from_json((bundle / "plan.json").read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise Refused(f"{bundle} is no bundle: plan.json: {reason}; dync build makes one") from None
+        raise HostError(
+            f"{bundle} is no bundle: plan.json: {reason}; dync build makes one"
+        ) from None
     except ValueError as error:
-        raise Refused(
+        raise HostError(
             f"{bundle}/plan.json: {error}; make the bundle again with dync build"
         ) from None
 
@@ -170,5 +169,5 @@ def installed_names(host: Host) -> Iterable[str]:
     """List what is installed on a host."""
     folder = host.at(host.config)
     return sorted(
-        path.name for path in folder.glob("*") if Deployment(host=host, name=path.name).current
+        path.name for path in folder.glob("*") if Installation(host=host, name=path.name).current
     )

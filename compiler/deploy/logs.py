@@ -6,31 +6,31 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from compiler.deploy.deployment import Manager, Place
-from compiler.deploy.installation import Refused
+from compiler.deploy.deployment import Deployment, Manager
 from compiler.deploy.systemd import Systemd
 from compiler.emit.systemd.unit_names import process_unit, service_units
+from compiler.errors import HostError
 from compiler.plan import Process
 
 _MOST_BYTES = 16_000_000
 """The start and the end of a longer log are read: where engines say that they gave up."""
 
 
-def log_file(place: Place, process: Process) -> Path | None:
-    """Give the file that launch.sh writes for a process; None where it wrote none."""
-    path = place.folder / "logs" / f"{process.name}.log"
-    return path if place.manager is not Manager.SYSTEMD and path.is_file() else None
+def log_file(deployment: Deployment, process: Process) -> Path | None:
+    """Return the file that launch.sh writes for a process; None where it wrote none."""
+    path = deployment.folder / "logs" / f"{process.name}.log"
+    return path if deployment.manager is not Manager.SYSTEMD and path.is_file() else None
 
 
-def read_log(place: Place, process: Process) -> str | None:
+def read_log(deployment: Deployment, process: Process) -> str | None:
     """Read a process's log since its last start; None where there is none to be read."""
-    path = log_file(place, process)
+    path = log_file(deployment, process)
     if path is not None:
         return _ends(path)
-    if place.deployment is None:
+    if deployment.installation is None:
         return None
-    systemd = Systemd(place.deployment.host.is_system)
-    unit = process_unit(place.plan.name, process.name)
+    systemd = Systemd(deployment.installation.host.is_system)
+    unit = process_unit(deployment.plan.name, process.name)
     started = systemd.show([unit])[unit].invocation
     words = (
         "--no-pager",
@@ -48,27 +48,29 @@ def read_log(place: Place, process: Process) -> str | None:
 
 
 def show_command(
-    place: Place, processes: Sequence[Process], lines: int, *, follow: bool
+    deployment: Deployment, processes: Sequence[Process], lines: int, *, follow: bool
 ) -> list[str]:
-    """Give the command that shows the logs of processes: journalctl, or tail.
+    """Return the command that shows the logs of processes: journalctl, or tail.
 
-    Errors: Refused where none of them has a log.
+    Errors: HostError where none of them has a log.
     """
-    if place.deployment is not None:
+    if deployment.installation is not None:
         names = [process.name for process in processes]
-        every = len(names) == len(place.plan.processes)
+        every = len(names) == len(deployment.plan.processes)
         units = (
-            service_units(place.plan)
+            service_units(deployment.plan)
             if every
-            else tuple(process_unit(place.plan.name, name) for name in names)
+            else tuple(process_unit(deployment.plan.name, name) for name in names)
         )
         options = ("--no-pager", f"--lines={lines}", *(("--follow",) if follow else ()))
-        return Systemd(place.deployment.host.is_system).journal(units, *options)
-    files = [path for path in (log_file(place, item) for item in processes) if path is not None]
+        return Systemd(deployment.installation.host.is_system).journal(units, *options)
+    files = [
+        path for path in (log_file(deployment, item) for item in processes) if path is not None
+    ]
     if not files:
-        raise Refused(
-            f"{place.folder}/logs has no log of it: start the bundle's launch.sh; what is started "
-            "by hand logs to its own terminal"
+        raise HostError(
+            f"{deployment.folder}/logs has no log of it: start the bundle's launch.sh; what is "
+            "started by hand logs to its own terminal"
         )
     # -F: launch.sh moves a log aside at its next start.
     return ["tail", f"--lines={lines}", *(("-F",) if follow else ()), "--", *map(str, files)]

@@ -72,7 +72,7 @@ class StackFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PinCheck:
     """One thing that was looked at in an environment; wanted: in words, or a version's bounds."""
 
     subject: str
@@ -82,7 +82,7 @@ class Finding:
 
 
 def folder_of(stack: Stack, prefix: Path) -> Path:
-    """Give where a stack's environment lives."""
+    """Return where a stack's environment lives."""
     return prefix / "stacks" / stack.name
 
 
@@ -145,23 +145,23 @@ def _fill(stack: Stack, accelerator: str, prefix: Path, python: str, tell: Tell)
     (folder / LOCK).write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
 
 
-def check(stack: Stack, accelerator: str, prefix: Path) -> Iterator[Finding]:
+def check(stack: Stack, accelerator: str, prefix: Path) -> Iterator[PinCheck]:
     """Look at an environment: versions against the pins, every part and extension loaded."""
     form = _form(stack, accelerator)
     python = folder_of(stack, prefix) / "bin" / "python"
     pins = [Requirement(item) for item in form.requirements]
     if not python.exists():
-        yield Finding(str(python), "missing", "present")
+        yield PinCheck(str(python), "missing", "present")
         return
     lists = ([pin.name for pin in pins], form.imports, form.extensions)
     command = [str(python), "-c", _PROBE, *map(json.dumps, lists)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
     seen = _seen(done.stdout)
     if seen is None:
-        yield Finding(str(python), f"does not run (status {done.returncode})", "runs")
+        yield PinCheck(str(python), f"does not run (status {done.returncode})", "runs")
         return
     if seen["python"] not in stack.python:
-        yield Finding("python", seen["python"], " or ".join(stack.python))
+        yield PinCheck("python", seen["python"], " or ".join(stack.python))
     for pin in pins:
         yield _version(pin, seen["versions"][pin.name])
     for module in form.imports:
@@ -169,7 +169,7 @@ def check(stack: Stack, accelerator: str, prefix: Path) -> Iterator[Finding]:
     for extension in form.extensions:
         error = seen["broken"].get(extension)
         if error and _DRIVER in error and not seen["driver"]:
-            yield Finding(f"load {extension}", "no NVIDIA driver here", "works", holds=True)
+            yield PinCheck(f"load {extension}", "no NVIDIA driver here", "works", holds=True)
         else:
             yield _loaded(f"load {extension}", error)
 
@@ -183,19 +183,19 @@ def _seen(printed: str) -> dict[str, Any] | None:
     return seen if isinstance(seen, dict) and seen.keys() >= _SEEN else None
 
 
-def _version(pin: Requirement, found: str | None) -> Finding:
-    """Hold a version against a pin; a release's own local part, such as +cpu, is no difference."""
+def _version(pin: Requirement, found: str | None) -> PinCheck:
+    """Check a version against a pin; a release's own local part, such as +cpu, is no difference."""
     exact = str(pin.specifier).removeprefix("==")
     holds = found is not None and pin.specifier.contains(found, prereleases=True)
-    return Finding(pin.name, found or "missing", exact, holds=holds)
+    return PinCheck(pin.name, found or "missing", exact, holds=holds)
 
 
-def _loaded(subject: str, error: str | None) -> Finding:
-    return Finding(subject, error or "works", "works", holds=error is None)
+def _loaded(subject: str, error: str | None) -> PinCheck:
+    return PinCheck(subject, error or "works", "works", holds=error is None)
 
 
 def accelerator_of(stack: Stack, prefix: Path) -> str:
-    """Give what an environment was made for; the stack's first form where nothing says so."""
+    """Return what an environment was made for; the stack's first form where nothing says so."""
     return str(_lock(folder_of(stack, prefix)).get("accelerator", next(iter(stack.platforms))))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.deploy.installation import Refused
+from compiler.errors import HostError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,NRestarts,MainPID,Result,ActiveEnterTimestamp,InvocationID"
@@ -48,21 +48,21 @@ class Systemd:
     def refuse_unless_running(self) -> None:
         """Refuse a host whose manager cannot be reached.
 
-        Errors: Refused.
+        Errors: HostError.
         """
         if shutil.which("systemctl") is None:
-            raise Refused(
+            raise HostError(
                 "systemctl is missing: install systemd (apt-get install systemd), or start the "
                 "bundle's launch.sh"
             )
         if self._call("show", "-p", "Version").returncode == 0:
             return
         if not self.is_system:
-            raise Refused(
+            raise HostError(
                 "your systemd manager does not answer: log in as this user, or: loginctl "
                 "enable-linger USER and set XDG_RUNTIME_DIR=/run/user/UID"
             )
-        raise Refused(
+        raise HostError(
             "systemd does not run this machine (no answer to systemctl): give --no-start to put "
             "the units in place only, --root DIR for an image, or start the bundle's launch.sh"
         )
@@ -74,12 +74,12 @@ class Systemd:
     def control(self, *words: str) -> None:
         """Run systemctl.
 
-        Errors: Refused with what it said.
+        Errors: HostError with what it said.
         """
         done = self._call(*words)
         if done.returncode:
             said = (done.stderr or done.stdout).strip()
-            raise Refused(f"systemctl {' '.join(words)} ended with {done.returncode}: {said}")
+            raise HostError(f"systemctl {' '.join(words)} ended with {done.returncode}: {said}")
 
     def begin(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a systemctl command that waits for its jobs."""
@@ -87,26 +87,26 @@ class Systemd:
         return subprocess.Popen(self._command("systemctl", *words), stdout=quiet, stderr=quiet)
 
     def show(self, units: Iterable[str]) -> dict[str, UnitState]:
-        """Give the state of each unit; one that is not loaded is inactive."""
+        """Return the state of each unit; one that is not loaded is inactive."""
         wanted = tuple(units)
         if not wanted:
             return {}
         done = self._call("show", "-p", _PROPERTIES, "--", *wanted)
         if done.returncode:
-            raise Refused(f"systemctl show ended with {done.returncode}: {done.stderr.strip()}")
+            raise HostError(f"systemctl show ended with {done.returncode}: {done.stderr.strip()}")
         blocks = done.stdout.strip().split("\n\n")
         states = [_state(block) for block in blocks]
         return dict(zip(wanted, states, strict=True))
 
     def environment(self) -> dict[str, str]:
-        """Give the variables that the manager hands to every service."""
+        """Return the variables that the manager hands to every service."""
         lines = self._call("show-environment").stdout.splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def verify(self, folder: Path, units: Iterable[str]) -> list[str]:
-        """Let systemd-analyze read units; give every line it says, a line for a silent failure."""
+        """Let systemd-analyze read units; return each line it says, one for a silent failure."""
         if shutil.which("systemd-analyze") is None:
-            raise Refused("systemd-analyze is missing: install systemd (apt-get install systemd)")
+            raise HostError("systemd-analyze is missing: install systemd (apt-get install systemd)")
         paths = [str(folder / unit) for unit in units]
         done = subprocess.run(
             self._command("systemd-analyze", "--man=no", "verify", *paths),
@@ -121,7 +121,7 @@ class Systemd:
         return said
 
     def journal(self, units: Iterable[str], *options: str) -> list[str]:
-        """Give the journalctl command that shows the log of units."""
+        """Return the journalctl command that shows the log of units."""
         words = [
             word for unit in units for word in ("--unit" if self.is_system else "--user-unit", unit)
         ]
@@ -154,9 +154,9 @@ def _state(block: str) -> UnitState:
 def become(command: list[str]) -> None:
     """Replace this program by another, which then has its terminal and its signals.
 
-    Errors: Refused where there is none of that name.
+    Errors: HostError where there is none of that name.
     """
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        raise Refused(f"cannot run {command[0]}: {error.strerror}; install systemd") from error
+        raise HostError(f"cannot run {command[0]}: {error.strerror}; install systemd") from error

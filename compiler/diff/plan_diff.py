@@ -16,12 +16,12 @@ _WRAPPINGS = ("kv_connector_extra_config", "connectors")  # say nothing of their
 
 
 def process_differences(old: Process, new: Process) -> tuple[str, ...]:
-    """Give a line for each fact of a process that differs: `what: before -> after`."""
+    """Return a line for each fact of a process that differs: `what: before -> after`."""
     return tuple(_differences(_facts(old), _facts(new)))
 
 
 def plan_differences(old: Plan, new: Plan) -> tuple[str, ...]:
-    """Give a line for each fact of a whole deployment that differs."""
+    """Return a line for each fact of a whole deployment that differs."""
     return tuple(_differences(_plan_facts(old), _plan_facts(new)))
 
 
@@ -97,7 +97,7 @@ def _launch_facts(launch: Process | Launch) -> Facts:
 
 
 def _options(argv: tuple[str, ...]) -> Facts:
-    """Give argv as its options: what stands behind one until the next belongs to it."""
+    """Return argv as its options: what stands behind one until the next belongs to it."""
     found: dict[str, list[str]] = {}
     name = "program"
     for word in argv:

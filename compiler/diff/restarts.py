@@ -13,7 +13,7 @@ from compiler.plan import Plan, ProcessName
 Texts = Mapping[str, str]
 
 
-class Fate(str, Enum):
+class Action(str, Enum):
     """What becomes of a process when the new bundle is installed over the old one."""
 
     KEEPS = "keeps running"
@@ -35,13 +35,13 @@ class Change:
     """One process: its fate, the lines that differ, and the process that takes it along."""
 
     process: ProcessName
-    fate: Fate
+    action: Action
     lines: tuple[str, ...] = ()
     because_of: ProcessName | None = None
 
 
 def own_texts(bundle: Bundle, process: ProcessName) -> dict[str, str]:
-    """Give what decides how a process runs: its unit and its engine's files, without comments."""
+    """Return what decides how a process runs: its unit and its engine's files, without comments."""
     unit = process_unit(bundle.plan.name, process)
     paths = (f"{UNITS_FOLDER}/{unit}", f"engine/{process}.yaml", f"lmcache/{process}.yaml")
     return {path: _meant(bundle.texts[path]) for path in paths if path in bundle.texts}
@@ -51,16 +51,16 @@ def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:
     """Compare two bundles process by process: the new one's in its order, then those that stop."""
     found = {name: _change(old, new, name) for name in _names(new)}
     for name, change in tuple(found.items()):
-        if change.fate is Fate.RESTARTS:
+        if change.action is Action.RESTARTS:
             for other in restarted_with(new.plan, name):
-                if found[other].fate is Fate.KEEPS:
-                    found[other] = Change(process=other, fate=Fate.RESTARTS, because_of=name)
+                if found[other].action is Action.KEEPS:
+                    found[other] = Change(process=other, action=Action.RESTARTS, because_of=name)
     gone = [name for name in _names(old) if name not in found] if old else []
-    return (*found.values(), *(Change(process=name, fate=Fate.STOPS) for name in gone))
+    return (*found.values(), *(Change(process=name, action=Action.STOPS) for name in gone))
 
 
 def other_lines(old: Bundle, new: Bundle) -> tuple[str, ...]:
-    """Give the differences in files that restart nothing, such as launch.sh."""
+    """Return the differences in files that restart nothing, such as launch.sh."""
     names = {*_names(old), *_names(new)}
     owned = {path for name in names for side in (old, new) for path in own_texts(side, name)}
     skipped = ("systemd/", "plan.json")
@@ -79,9 +79,9 @@ def _names(bundle: Bundle) -> list[ProcessName]:
 
 def _change(old: Bundle | None, new: Bundle, name: ProcessName) -> Change:
     if old is None or name not in _names(old):
-        return Change(process=name, fate=Fate.STARTS)
+        return Change(process=name, action=Action.STARTS)
     lines = tuple(_lines(own_texts(old, name), own_texts(new, name)))
-    return Change(process=name, fate=Fate.RESTARTS if lines else Fate.KEEPS, lines=lines)
+    return Change(process=name, action=Action.RESTARTS if lines else Action.KEEPS, lines=lines)
 
 
 def _lines(old: Texts, new: Texts) -> Iterator[str]:

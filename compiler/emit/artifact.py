@@ -19,7 +19,7 @@ class Artifact:
 
 
 def header(plan: Plan) -> tuple[str, ...]:
-    """Give the lines that open every artifact: what made it, and how to make it again."""
+    """Return the lines that open every artifact: what made it, and how to make it again."""
     profile = plan.source.files[0].path
     words = ["dync", "build", profile]
     for key, value in plan.source.overrides.items():

@@ -48,7 +48,7 @@ _EMITTERS = (
 
 
 def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
-    """Give every file of the bundle, in the order of their paths.
+    """Return every file of the bundle, in the order of their paths.
 
     Errors: none; a plan that cannot be emitted is a bug.
     """

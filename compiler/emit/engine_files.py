@@ -27,9 +27,9 @@ def emit_engine_files(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:  # 
 
 
 def option_lines(launch: Process | Launch) -> dict[str, Json]:
-    """Give a worker's options by the flags of vLLM's --config file, nested connectors last.
+    """Return a worker's options by the flags of vLLM's --config file, nested connectors last.
 
-    False becomes `no-FLAG: true`: vLLM 0.25 drops a false value in silence.
+    False becomes `no-FLAG: true`: vLLM 0.25 drops a false value silently.
     Source: vllm/utils/argparse_utils.py, load_config_file.
     """
     options: dict[str, Json] = {}

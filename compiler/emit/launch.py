@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.quoting import shell_word
 from compiler.emit.render import Renderer
-from compiler.plan import OffForm, Plan, Process
+from compiler.plan import Plan, Process, WithoutLmcache
 from compiler.stacks.placeholders import text_of
 
 
@@ -43,7 +43,7 @@ class LaunchView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltView:
-    """The fields of built.sh.j2: what the launch-time switches are held against."""
+    """The fields of built.sh.j2: what the launch-time switches are checked against."""
 
     header: tuple[str, ...]
     mode: str
@@ -102,5 +102,5 @@ def _view(process: Process) -> ProcessView:
         after=shell_word(" ".join(process.after)),
         listens=shell_word(listens),
         ready_protocol=shell_word(ready.protocol.value),
-        only_with_lmcache=process.without_lmcache is OffForm.NOT_STARTED,
+        only_with_lmcache=process.without_lmcache is WithoutLmcache.NOT_STARTED,
     )

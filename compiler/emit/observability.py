@@ -68,7 +68,7 @@ def _target(process: Process) -> dict[str, Json]:
 
 
 def dashboard(plan: Plan) -> dict[str, Any]:
-    """Give the dashboard as Grafana's JSON model; the panels of a row stand three abreast.
+    """Return the dashboard as Grafana's JSON model; the panels of a row stand three abreast.
 
     Source: grafana-foundation-sdk 10.1.0, models/dashboard.py, the schema of Grafana 10.1.
     """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from compiler.plan import Kind, Plan
-from compiler.topology import Arrangement
+from compiler.topology import TopologyKind
 
 
 class Has(str, Enum):
@@ -317,7 +317,7 @@ _ROWS = (
 
 
 def rows(plan: Plan) -> Iterator[Row]:
-    """Give the rows and panels that a deployment has something to say in."""
+    """Return the rows and panels that a deployment has something to say in."""
     present = _present(plan)
     for row in _ROWS:
         panels = tuple(panel for panel in row.panels if panel.has in present)
@@ -333,7 +333,7 @@ def _present(plan: Plan) -> set[Has]:
         Has.PROCESSES: True,
         Has.CACHE_SERVER: caches,
         Has.TIERS: tiers,
-        Has.TRANSFER: plan.topology is Arrangement.DISAGG,
+        Has.TRANSFER: plan.topology is TopologyKind.DISAGG,
         Has.VLLM_ROUTER: Has.VLLM_ROUTER.value in names,
         Has.DYNAMO_FRONTEND: Has.DYNAMO_FRONTEND.value in names,
     }

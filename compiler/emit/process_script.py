@@ -9,7 +9,7 @@ from compiler.emit.artifact import Artifact, header
 from compiler.emit.quoting import shell_word
 from compiler.emit.render import Renderer
 from compiler.emit.tiers import ServerCheck, folder_words, folders, server_checks
-from compiler.plan import Launch, OffForm, Plan, Process
+from compiler.plan import Launch, Plan, Process, WithoutLmcache
 
 PASSTHROUGH = ("HOME", "HF_HOME", "HF_TOKEN")
 """What a process may have from its caller; everything else of the caller's shell stays out."""
@@ -96,7 +96,7 @@ def _view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
         has_lmcache_off_form=has_off_form,
         environment_off=_assignments(off.env) if isinstance(off, Launch) else (),
         argv_off=tuple(map(shell_word, off.argv)) if isinstance(off, Launch) else (),
-        only_with_lmcache=off is OffForm.NOT_STARTED,
+        only_with_lmcache=off is WithoutLmcache.NOT_STARTED,
         argv_switches=tuple(
             SwitchView(variable=variable, index=index)
             for variable, index in process.switch_argv.items()

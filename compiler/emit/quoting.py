@@ -109,7 +109,7 @@ def environment_line(name: str, value: str) -> str:
 
 
 def unit_carries(text: str) -> bool:
-    """Tell whether a unit can hold the text: systemd takes U+FFFE and its like for broken UTF-8.
+    """Return whether a unit can hold the text: systemd takes U+FFFE and its like for broken UTF-8.
 
     Source: systemd 252, src/basic/utf8.c, unichar_is_valid; D-Bus refuses the same.
     """
@@ -119,7 +119,7 @@ def unit_carries(text: str) -> bool:
 
 
 def unit_runs(program: str) -> bool:
-    """Tell whether systemd starts a program of this path as it stands."""
+    """Return whether systemd starts a program of this path as it stands."""
     return _UNIT_PROGRAM.match(program) is not None
 
 

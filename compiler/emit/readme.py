@@ -85,7 +85,7 @@ def _needs(plan: Plan) -> tuple[str, ...]:
 
 
 def _authorization(plan: Plan) -> str:
-    """Give curl's header for a deployment that asks for a key, with a space after it."""
+    """Return curl's header for a deployment that asks for a key, with a space after it."""
     file = plan.api_key_file
     return f'-H "Authorization: Bearer $(cat {shell_word(file)})" ' if file else ""
 

@@ -25,12 +25,12 @@ class Renderer:
         return self._compiled[template].render(values)
 
     def static(self, name: str) -> str:
-        """Give a file that goes into every bundle as it is."""
+        """Return a file that goes into every bundle as it is."""
         return self._templates[name]
 
 
 def environment(templates: Mapping[str, str]) -> Environment:
-    """Give the one Jinja2 setting: whole lines, and no silent gaps."""
+    """Return the one Jinja2 setting: whole lines, and no silent gaps."""
     return Environment(
         loader=DictLoader(dict(templates)),
         undefined=StrictUndefined,

@@ -37,18 +37,18 @@ def emit_tier_library(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
 
 
 def folders(process: Process) -> tuple[Tier, ...]:
-    """Give the tiers that have a folder."""
+    """Return the tiers that have a folder."""
     return tuple(tier for tier in process.tiers if tier.folder)
 
 
 def folder_words(tier: Tier) -> tuple[str, str, str]:
-    """Give a folder, the bytes that may lie there at a start ("": all), "shared" where it is."""
+    """Return a folder, the bytes that may lie there at a start ("": all), "shared" where it is."""
     keep = "" if tier.keep_bytes is None else str(tier.keep_bytes)
     return tier.folder, keep, "shared" if tier.shared else ""
 
 
 def server_checks(plan: Plan, process: Process) -> tuple[ServerCheck, ...]:
-    """Give the servers that a process's tiers are kept in, each once."""
+    """Return the servers that a process's tiers are kept in, each once."""
     servers = dict.fromkeys(tier.server for tier in process.tiers if tier.server)
     return tuple(_check(plan, process, server) for server in servers)
 

@@ -155,7 +155,7 @@ def _steps(key: str) -> list[str | int] | None:
 def _placed(
     node: Node | None, steps: list[str | int], value: Node, span: Span, found: _Found
 ) -> Node | None:
-    """Give a copy of the tree with the value at the end of the steps."""
+    """Return a copy of the tree with the value at the end of the steps."""
     if not steps:
         return value
     step, rest = steps[0], steps[1:]

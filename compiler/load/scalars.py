@@ -37,7 +37,7 @@ _AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a scalar is refused: message, reason, and the edit that mends it."""
+    """Why a scalar is refused: message, reason, and the edit that fixes it."""
 
     message: str
     why: str
@@ -45,7 +45,7 @@ class Fault:
 
 
 def read_scalar(text: str) -> bool | int | float | str | Fault | None:
-    """Give an unquoted scalar's value by YAML 1.2, or a Fault.
+    """Return an unquoted scalar's value by YAML 1.2, or a Fault.
 
     Source: YAML 1.2.2 section 10.3.2; yaml.org/type for YAML 1.1.
     """

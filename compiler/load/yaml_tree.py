@@ -285,7 +285,7 @@ class _Builder:
         return self._add(target, event)
 
     def _measure(self, node: Node) -> tuple[int, int]:
-        """Give size and depth of a shared node, as if it were written out; each measured once."""
+        """Return size and depth of a shared node, as if it were written out; each measured once."""
         if id(node) not in self._measures:
             below: list[Node] = []
             if isinstance(node.value, dict):

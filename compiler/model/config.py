@@ -87,7 +87,7 @@ def _kinds(text: Mapping[str, Json]) -> set[str]:
 
 
 def _max_len(text: Mapping[str, Json]) -> int | None:
-    """Give the length that vLLM derives; None where it may be scaled in a way not known here."""
+    """Return the length that vLLM derives; None where it may be scaled in a way not known here."""
     given = whole(text, "model_max_length")
     lengths = [length for key in _LENGTHS if (length := whole(text, key)) is not None]
     if given is not None or not lengths:

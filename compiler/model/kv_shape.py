@@ -31,7 +31,7 @@ class KvShape:
     max_len: int | None
 
     def rank_bytes(self, ranks: int, value_bytes: int) -> int:
-        """Give the bytes of one token on one of the tensor-parallel ranks.
+        """Return the bytes of one token on one of the tensor-parallel ranks.
 
         Source: vLLM 0.32.0 config/model.py, get_num_kv_heads: heads are repeated where there are
                 fewer than ranks; v1/kv_cache_interface.py, MLAAttentionSpec: one latent vector.
@@ -73,7 +73,7 @@ def kv_shape(config: Mapping[str, Json]) -> KvShape:
 
 
 def cached_bytes(shape: KvShape, ranks: int, value: int, mode: CacheMode) -> int:
-    """Give what one cache keeps of one token.
+    """Return what one cache keeps of one token.
 
     Shape:  in process each rank keeps its own part in memory of its own; a server keeps the parts
             of all ranks, and a latent vector, which all ranks have alike, once.
@@ -84,7 +84,7 @@ def cached_bytes(shape: KvShape, ranks: int, value: int, mode: CacheMode) -> int
 
 
 def value_bytes(engine_args: Mapping[str, Json]) -> int:
-    """Give the bytes of one value of a worker's KV cache.
+    """Return the bytes of one value of a worker's KV cache.
 
     Errors: Unknown for a cache dtype that stores more than its values.
     Source: vLLM 0.32.0 config/cache.py, cache_dtype; config/model.py, dtype: auto is 16 bits, for
@@ -101,7 +101,7 @@ def value_bytes(engine_args: Mapping[str, Json]) -> int:
 def fixed_room(
     accelerator: Accelerator, env: Mapping[str, str], engine_args: Mapping[str, Json]
 ) -> int | None:
-    """Give the bytes for KV of one rank that the profile itself fixes; None: what the GPU leaves.
+    """Return the bytes for KV of one rank that the profile itself fixes; None: what the GPU leaves.
 
     Source: vLLM 0.32.0 platforms/cpu.py: kv_cache_memory_bytes, else VLLM_CPU_KVCACHE_SPACE in GiB.
     """
@@ -113,19 +113,19 @@ def fixed_room(
 
 
 def _share(text: Mapping[str, Json]) -> int:
-    """Give the part of the hidden size that each attention head has."""
+    """Return the part of the hidden size that each attention head has."""
     heads = whole(text, "num_attention_heads")
     return (whole(text, "hidden_size") or 0) // heads if heads else 0
 
 
 def text_part(config: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Give the part of a config.json that is about text: that of a larger model, or all of it."""
+    """Return the part of a config.json that is about text: that of a larger model, or all of it."""
     nested = config.get("text_config")
     return nested if isinstance(nested, dict) else config
 
 
 def whole(text: Mapping[str, Json], key: str) -> int | None:
-    """Give a count of a config.json; None where it is missing, or none."""
+    """Return a count of a config.json; None where it is missing, or none."""
     value = text.get(key)
     is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
     return value if is_count and isinstance(value, int) else None

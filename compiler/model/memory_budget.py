@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compiler.byte_units import GIB
 from compiler.model.kv_shape import KvShape, cached_bytes, fixed_room, value_bytes
-from compiler.plan import Kind, OffForm, Plan, Process
+from compiler.plan import Kind, Plan, Process, WithoutLmcache
 from compiler.topology import CacheMode
 
 
@@ -23,12 +23,12 @@ class CacheBudget:
 
     @property
     def tokens(self) -> int:
-        """Give the tokens that whole chunks of the cache have room for."""
+        """Return the tokens that whole chunks of the cache have room for."""
         return self.total_bytes // self.chunk_bytes * self.chunk_tokens
 
     @property
     def chunk_bytes(self) -> int:
-        """Give what one chunk takes."""
+        """Return what one chunk takes."""
         return self.token_bytes * self.chunk_tokens
 
 
@@ -50,16 +50,16 @@ class WorkerBudget:
     kv_bytes: int | None
 
     def tokens(self, room: int) -> int:
-        """Give the tokens that whole blocks of so many bytes have room for."""
+        """Return the tokens that whole blocks of so many bytes have room for."""
         return max(0, room) // (self.token_bytes * self.block_tokens) * self.block_tokens
 
     def room_on(self, gpu_bytes: int) -> int:
-        """Give what a GPU leaves for KV before activations and CUDA graphs take their part."""
+        """Return what a GPU leaves for KV before activations and CUDA graphs take their part."""
         return int(gpu_bytes * self.gpu_fraction) - (self.weights_bytes or 0)
 
 
 def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
-    """Give every cache of a plan: its cache servers, or its workers with a cache inside.
+    """Return every cache of a plan: its cache servers, or its workers with a cache inside.
 
     Shape:  in process each rank keeps its own part in memory of its own, so that one rank's share
             says how many tokens fit.
@@ -71,7 +71,9 @@ def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
     workers = _workers(plan)
     owners: list[tuple[Process, tuple[Process, ...]]]
     if cache.mode is CacheMode.IN_PROCESS:
-        caching = [worker for worker in workers if worker.without_lmcache is not OffForm.SAME]
+        caching = [
+            worker for worker in workers if worker.without_lmcache is not WithoutLmcache.SAME
+        ]
         owners = [(worker, (worker,)) for worker in caching]
     else:
         owners = [
@@ -97,7 +99,7 @@ def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
 def worker_budgets(
     plan: Plan, shape: KvShape, weights_bytes: int | None, block_size: int
 ) -> tuple[WorkerBudget, ...]:
-    """Give every worker of a plan; block_size: the engine's default, in tokens.
+    """Return every worker of a plan; block_size: the engine's default, in tokens.
 
     Errors: Unknown where a worker's KV has a size that is not known.
     """
@@ -120,7 +122,7 @@ def worker_budgets(
 
 
 def gpu_claims(plan: Plan) -> dict[str, dict[str, float]]:
-    """Give, for each GPU, the fraction of it that each worker claims."""
+    """Return, for each GPU, the fraction of it that each worker claims."""
     claims: dict[str, dict[str, float]] = {}
     for worker in _workers(plan):
         for gpu in worker.gpus:
@@ -129,19 +131,19 @@ def gpu_claims(plan: Plan) -> dict[str, dict[str, float]]:
 
 
 def host_claims(plan: Plan) -> Iterator[tuple[str, int, int]]:
-    """Give each process that takes host memory for KV: its name, its ranks, bytes in all."""
+    """Return each process that takes host memory for KV: its name, its ranks, bytes in all."""
     for process in plan.processes:
         if process.memory.host_bytes:
             yield str(process.name), process.ranks, process.memory.host_bytes
 
 
 def host_bytes(plan: Plan) -> int:
-    """Give the host memory that all processes of a plan claim together for KV."""
+    """Return the host memory that all processes of a plan claim together for KV."""
     return sum(process.memory.host_bytes for process in plan.processes)
 
 
 def shared_bytes(plan: Plan) -> int:
-    """Give the part of it that cache servers keep in /dev/shm where that is large enough.
+    """Return the part of it that cache servers keep in /dev/shm where that is large enough.
 
     Source: lmcache 0.5.6 v1/multiprocess/server.py, "Insufficient /dev/shm capacity".
     """

@@ -9,7 +9,7 @@ from compiler.plan import Plan
 
 
 def tier_budgets(plan: Plan, budgets: tuple[CacheBudget, ...]) -> tuple[CacheBudget, ...]:
-    """Give every tier whose size is known, behind the cache that it belongs to.
+    """Return every tier whose size is known, behind the cache that it belongs to.
 
     A managed store is one for all processes; a disk of a process in process is one for each rank,
     as its memory is, so that one rank's share says how many tokens fit.

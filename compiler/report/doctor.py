@@ -29,7 +29,7 @@ def print_checkup(checkup: Checkup, console: Console) -> None:
 
 
 def checkup_json(checkup: Checkup) -> str:
-    """Give a checkup as JSON."""
+    """Return a checkup as JSON."""
     found = {
         "name": checkup.name,
         "fit": checkup.is_fit,

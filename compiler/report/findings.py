@@ -22,7 +22,7 @@ _WIDE = 240
 
 
 def console_for(*, stderr: bool = False) -> Console:
-    """Give a console for a command's output; one that is no terminal never breaks a line early."""
+    """Return a console for a command's output; what is no terminal never breaks a line early."""
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, _WIDE)
@@ -30,12 +30,12 @@ def console_for(*, stderr: bool = False) -> Console:
 
 
 def mark(verdict: Verdict) -> Text:
-    """Give a verdict as a word in its colour."""
+    """Return a verdict as a word in its colour."""
     return Text(*STYLES[verdict])
 
 
 def findings_table(findings: Iterable[Finding]) -> Table:
-    """Give findings as a table, each followed by its fix where it has one."""
+    """Return findings as a table, each followed by its fix where it has one."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(style="bold", no_wrap=True)
@@ -51,7 +51,7 @@ def findings_table(findings: Iterable[Finding]) -> Table:
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
-    """Give a finding as JSON's types."""
+    """Return a finding as JSON's types."""
     return {**asdict(finding), "verdict": finding.verdict.value}
 
 

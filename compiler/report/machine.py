@@ -14,12 +14,12 @@ _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def as_json(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:  # noqa: ARG001
-    """Give a JSON list, one object a diagnostic."""
+    """Return a JSON list, one object a diagnostic."""
     return json.dumps([_object(d) for d in diagnostics], indent=1, ensure_ascii=False) + "\n"
 
 
 def as_github(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:  # noqa: ARG001
-    """Give GitHub workflow commands, which annotate the lines of a pull request."""
+    """Return GitHub workflow commands, which annotate the lines of a pull request."""
     lines = []
     for d in diagnostics:
         span = d.primary.span
@@ -31,7 +31,7 @@ def as_github(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> 
 
 
 def as_sarif(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:  # noqa: ARG001
-    """Give a SARIF log.
+    """Return a SARIF log.
 
     Source: OASIS SARIF 2.1.0, sections 3.27 (result) and 3.49 (reportingDescriptor).
     """

@@ -32,7 +32,7 @@ def memory_text(
     weights_bytes: int | None,
     block_size: int,
 ) -> str:
-    """Give the tables of one plan.
+    """Return the tables of one plan.
 
     max_len: the longest prompt plus answer, in tokens. weights_bytes: the model's files; None where
     they are not here. block_size: the engine's default, in tokens.
@@ -73,7 +73,7 @@ def _cache_row(budget: CacheBudget, longest: int | None) -> tuple[str, ...]:
 
 
 def _worker_rows(workers: tuple[WorkerBudget, ...]) -> Iterator[tuple[str, ...]]:
-    """Give a row a worker; its tokens where the room is fixed, or else by the size of a GPU."""
+    """Return a row a worker; its tokens where the room is fixed, or else by the size of a GPU."""
     is_fixed = all(worker.kv_bytes is not None or not worker.gpus for worker in workers)
     columns = ("KV room", "tokens") if is_fixed else [f"on {size} GiB" for size in _GPUS_GIB]
     yield ("worker", "on", "claims", "weights", "KV a token", *columns)
@@ -105,7 +105,7 @@ def _remarks(workers: tuple[WorkerBudget, ...]) -> Iterator[str]:
 
 
 def _totals(plan: Plan) -> Iterator[str]:
-    """Give the sums that a GPU or the host must have room for."""
+    """Return the sums that a GPU or the host must have room for."""
     for gpu, claims in gpu_claims(plan).items():
         if len(claims) > 1:
             parts = " + ".join(f"{name} {share:g}" for name, share in claims.items())
@@ -124,7 +124,7 @@ def _totals(plan: Plan) -> Iterator[str]:
 
 
 def _chunks(plan: Plan, budgets: tuple[CacheBudget, ...], longest: int | None) -> Iterator[str]:
-    """Hold chunk sizes against each other for the longest prompt, the profile's own among them."""
+    """Check chunk sizes against each other for the longest prompt, the profile's own among them."""
     if not budgets or not longest:
         return
     own = plan.lmcache.chunk_size

@@ -14,7 +14,7 @@ from compiler.deploy.stack_environment import Tell
 
 @contextmanager
 def shown_steps(console: Console) -> Iterator[Tell]:
-    """Give what an installation tells its steps to."""
+    """Return what an installation tells its steps to."""
     if not console.is_terminal:
         yield _lines(console)
         return

@@ -23,7 +23,7 @@ _COLUMNS = ("process", "state", *_NUMBERS, "filled", "NIXL")
 
 
 def status_view(status: Status) -> RenderableType:
-    """Give a deployment as a table under its name and address."""
+    """Return a deployment as a table under its name and address."""
     generation = f", generation {status.generation}" if status.generation is not None else ""
     head = Text.assemble(
         (status.name, "bold"), f"  {status.url}  started by {status.manager}{generation}"
@@ -45,7 +45,7 @@ def print_status(status: Status, console: Console) -> None:
 
 
 def status_json(status: Status) -> str:
-    """Give a status as JSON: tokens, bytes, seconds; null where nothing is known."""
+    """Return a status as JSON: tokens, bytes, seconds; null where nothing is known."""
     found = {
         "name": status.name,
         "url": status.url,

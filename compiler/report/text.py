@@ -13,7 +13,7 @@ MAX_LINE = 160
 
 
 def as_text(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:
-    """Give all diagnostics as text, a blank line between them."""
+    """Return all diagnostics as text, a blank line between them."""
     return "\n".join("\n".join(_lines(diagnostic, sources)) + "\n" for diagnostic in diagnostics)
 
 

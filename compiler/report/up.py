@@ -22,7 +22,7 @@ _STYLES = {
 
 
 def launch_view(progress: Progress, last_lines: Mapping[ProcessName, str], now_s: float) -> Group:
-    """Give a headline and a line for each process: state, time, the last line of its log."""
+    """Return a headline and a line for each process: state, time, the last line of its log."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), expand=True)
     table.add_column("process", no_wrap=True)
     table.add_column("role", no_wrap=True)

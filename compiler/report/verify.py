@@ -82,7 +82,7 @@ def _transfers(proof: Proof) -> Table:
 
 
 def proof_json(proof: Proof) -> str:
-    """Give a proof as JSON: seconds, bytes, tokens."""
+    """Return a proof as JSON: seconds, bytes, tokens."""
     found = {
         "name": proof.name,
         "url": proof.url,

@@ -11,12 +11,12 @@ from compiler.resolve.tier_values import int_of
 from compiler.stacks.conditions import settings
 from compiler.stacks.stack import PortUse, Stack
 from compiler.topology import (
-    Arrangement,
     CacheMode,
     Origin,
     Role,
     TierChoice,
     Topology,
+    TopologyKind,
     WorkerGroup,
 )
 
@@ -31,7 +31,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSeat:
+class WorkerSlot:
     """One worker's name, place and ports; side_channel_port is None without NIXL."""
 
     name: ProcessName
@@ -47,7 +47,7 @@ class WorkerSeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheSeat:
+class CacheSlot:
     """One cache server's name and ports; gpus are those of the workers it serves."""
 
     name: ProcessName
@@ -57,7 +57,7 @@ class CacheSeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSeat:
+class StoreSlot:
     """A storage server that the deployment starts itself, and the tier it is for."""
 
     name: ProcessName
@@ -66,36 +66,36 @@ class StoreSeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Allocation:
     """Who runs where; frontend_ports is None where one worker is its own frontend.
 
     store is None where every storage server runs already.
     """
 
-    caches: tuple[CacheSeat, ...]
-    workers: tuple[WorkerSeat, ...]
+    caches: tuple[CacheSlot, ...]
+    workers: tuple[WorkerSlot, ...]
     frontend_ports: tuple[Port, ...] | None
-    store: StoreSeat | None = None
+    store: StoreSlot | None = None
 
 
-def lay_out(topology: Topology, stack: Stack) -> Layout:
-    """Give every process its name, GPUs and ports, in one fixed order.
+def allocate(topology: Topology, stack: Stack) -> Allocation:
+    """Return every process its name, GPUs and ports, in one fixed order.
 
     Ports: the profile's own first; then from deploy.first_port upwards the workers' HTTP ports,
     their NIXL side channels, what else the stack asks for them, the cache servers' two ports each,
     the frontend's own, the managed store's.
     """
     ports = _free_ports(topology)
-    seats = list(_seats(topology))
+    slots = list(_slots(topology))
     has_router = needs_frontend(topology, stack)
     has_nixl = has_transfer(topology, stack)
     http = [
         topology.frontend.port if not has_router else given if given is not None else next(ports)
-        for _, _, _, given in seats
+        for _, _, _, given in slots
     ]
-    side = [next(ports) if has_nixl else None for _ in seats]
+    side = [next(ports) if has_nixl else None for _ in slots]
     workers = tuple(
-        WorkerSeat(
+        WorkerSlot(
             name=name,
             group=group,
             gpus=gpus,
@@ -107,9 +107,9 @@ def lay_out(topology: Topology, stack: Stack) -> Layout:
             uses_lmcache=topology.uses_lmcache(group),
             port_origin=group.origin if has_router else topology.frontend.origin,
         )
-        for (name, group, gpus, _), port, side_port in zip(seats, http, side, strict=True)
+        for (name, group, gpus, _), port, side_port in zip(slots, http, side, strict=True)
     )
-    return Layout(
+    return Allocation(
         caches=_caches(workers, ports),
         workers=workers,
         frontend_ports=tuple(_allot(stack.starts["frontend"].ports, ports)) if has_router else None,
@@ -117,25 +117,25 @@ def lay_out(topology: Topology, stack: Stack) -> Layout:
     )
 
 
-def _store(topology: Topology, ports: Iterator[int]) -> StoreSeat | None:
-    """Give the first managed store; a rule refuses a second one."""
+def _store(topology: Topology, ports: Iterator[int]) -> StoreSlot | None:
+    """Return the first managed store; a rule refuses a second one."""
     if not any(map(topology.uses_lmcache, topology.workers)):
         return None
     for tier in topology.lmcache.tiers:
         if tier.options.get("managed"):
             given = tier.options.get("port")
             port = int(given) if isinstance(given, (int, float)) else next(ports)
-            return StoreSeat(name=ProcessName(tier.kind), port=port, tier=tier)
+            return StoreSlot(name=ProcessName(tier.kind), port=port, tier=tier)
     return None
 
 
-def _caches(workers: tuple[WorkerSeat, ...], ports: Iterator[int]) -> tuple[CacheSeat, ...]:
+def _caches(workers: tuple[WorkerSlot, ...], ports: Iterator[int]) -> tuple[CacheSlot, ...]:
     served: dict[ProcessName, list[str]] = {}
-    for seat in workers:
-        if seat.cache is not None:
-            served.setdefault(seat.cache, []).extend(seat.gpus)
+    for slot in workers:
+        if slot.cache is not None:
+            served.setdefault(slot.cache, []).extend(slot.gpus)
     return tuple(
-        CacheSeat(
+        CacheSlot(
             name=name, port=next(ports), http_port=next(ports), gpus=tuple(dict.fromkeys(gpus))
         )
         for name, gpus in served.items()
@@ -143,9 +143,9 @@ def _caches(workers: tuple[WorkerSeat, ...], ports: Iterator[int]) -> tuple[Cach
 
 
 def needs_frontend(topology: Topology, stack: Stack) -> bool:
-    """Tell whether something stands between the clients and the workers."""
+    """Return whether something stands between the clients and the workers."""
     engines = sum(group.replicas for group in topology.workers)
-    several = topology.arrangement is Arrangement.DISAGG or engines > 1
+    several = topology.kind is TopologyKind.DISAGG or engines > 1
     return several or stack.frontend.for_one_worker
 
 
@@ -164,7 +164,7 @@ def _allot(uses: Mapping[str, PortUse], ports: Iterator[int]) -> Iterator[Port]:
         yield Port(word=word, use=use, port=next(ports))
 
 
-def _seats(
+def _slots(
     topology: Topology,
 ) -> Iterator[tuple[ProcessName, WorkerGroup, tuple[str, ...], int | None]]:
     counts = dict.fromkeys(Role, 0)
@@ -185,7 +185,7 @@ def _cache_of(topology: Topology, group: WorkerGroup, name: ProcessName) -> Proc
     """
     if not topology.uses_lmcache(group) or topology.lmcache.mode is not CacheMode.MULTIPROCESS:
         return None
-    return ProcessName("lmcache" if topology.arrangement is Arrangement.AGG else f"lmcache-{name}")
+    return ProcessName("lmcache" if topology.kind is TopologyKind.AGG else f"lmcache-{name}")
 
 
 def _free_ports(topology: Topology) -> Iterator[int]:

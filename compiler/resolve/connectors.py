@@ -7,26 +7,26 @@ from collections.abc import Mapping
 from compiler.document import Json
 from compiler.stacks.placeholders import fill
 from compiler.stacks.stack import Stack
-from compiler.topology import Arrangement, CacheMode, Role, Topology
+from compiler.topology import CacheMode, Role, Topology, TopologyKind
 
 KvTransferConfig = dict[str, Json]
 
 
-def cache_connector(stack: Stack, mode: CacheMode, words: Mapping[str, Json]) -> KvTransferConfig:
-    """Give LMCache's connector for one worker."""
-    filled = fill(dict(stack.connectors.cache[mode.value]), words)
+def cache_connector(stack: Stack, mode: CacheMode, values: Mapping[str, Json]) -> KvTransferConfig:
+    """Return LMCache's connector for one worker."""
+    filled = fill(dict(stack.connectors.cache[mode.value]), values)
     return filled if isinstance(filled, dict) else {}
 
 
 def has_transfer(topology: Topology, stack: Stack) -> bool:
-    """Tell whether some form of some worker moves KV to another engine."""
+    """Return whether some form of some worker moves KV to another engine."""
     return any(group.role.value in stack.connectors.transfer for group in topology.workers)
 
 
 def kv_transfer_config(
     topology: Topology, stack: Stack, role: Role, cache: KvTransferConfig | None
 ) -> KvTransferConfig:
-    """Give the engine's kv_transfer_config; empty where a worker has no connector.
+    """Return the engine's kv_transfer_config; empty where a worker has no connector.
 
     Shape:  one connector, or MultiConnector with NIXL first: it loads from the first child that
             has the tokens, and a cache listed first would win with a part of the prompt. A stack
@@ -36,7 +36,7 @@ def kv_transfer_config(
     transfer: KvTransferConfig = dict(stack.connectors.transfer.get(role.value, {}))
     if cache is None:
         return transfer
-    if topology.arrangement is Arrangement.AGG:
+    if topology.kind is TopologyKind.AGG:
         return cache
     children: list[Json] = [transfer, cache]
     several: KvTransferConfig = dict(stack.connectors.several)
@@ -47,12 +47,12 @@ def kv_transfer_config(
 
 
 def connector_argv(stack: Stack, config: KvTransferConfig) -> tuple[str, ...]:
-    """Give the option that makes the engine have these connectors; none where its file does."""
+    """Return the option that makes the engine have these connectors; none where its file does."""
     command = stack.connectors.command
     if command is None or not command.flag:
         return ()
-    words = [command.words[name] for name in connector_names(config)]
-    return (command.flag, *(words or [command.none]))
+    values = [command.words[name] for name in connector_names(config)]
+    return (command.flag, *(values or [command.none]))
 
 
 def connector_names(config: KvTransferConfig) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def connector_names(config: KvTransferConfig) -> tuple[str, ...]:
 
 
 def loses_hybrid_manager(topology: Topology, stack: Stack) -> bool:
-    """Tell whether some worker's connector lacks the hybrid KV cache manager.
+    """Return whether some worker's connector lacks the hybrid KV cache manager.
 
     NIXL hashes the choice at handshake, so one such worker decides for every worker of the
     deployment, in both forms of the bundle.

@@ -12,25 +12,25 @@ from compiler.topology import Topology
 
 
 def ways(topology: Topology, stack: Stack) -> dict[str, str]:
-    """Give the way taken for each role of the stack's discovery: the profile's, or the default."""
+    """Return the way taken for each role of a stack's discovery: the profile's or the default."""
     asked = {"backend": topology.discovery.backend, "events": topology.discovery.events}
     return {role: asked[role] or next(iter(known)) for role, known in stack.discovery.items()}
 
 
-def discovery_words(topology: Topology) -> dict[str, Json]:
-    """Give the words that a stack's discovery is filled with."""
+def discovery_values(topology: Topology) -> dict[str, Json]:
+    """Return the words that a stack's discovery is filled with."""
     return {
         "etcd_endpoints": ",".join(topology.discovery.etcd_endpoints),
         "nats_server": topology.discovery.nats_server,
     }
 
 
-def discovery_env(topology: Topology, stack: Stack, words: Mapping[str, Json]) -> dict[str, str]:
-    """Give the environment that every worker and the frontend have in common."""
+def discovery_env(topology: Topology, stack: Stack, values: Mapping[str, Json]) -> dict[str, str]:
+    """Return the environment that every worker and the frontend have in common."""
     env: dict[str, str] = {}
     for role, way in ways(topology, stack).items():
-        skeleton = stack.discovery[role][way]
-        env.update({name: text_of(fill(value, words)) for name, value in skeleton.items()})
+        template = stack.discovery[role][way]
+        env.update({name: text_of(fill(value, values)) for name, value in template.items()})
     return env
 
 
@@ -48,6 +48,6 @@ def services(topology: Topology, stack: Stack) -> tuple[Service, ...]:
 
 
 def registrations(topology: Topology, stack: Stack) -> str:
-    """Give the folder of registrations that peers delete; nothing where the way taken has none."""
+    """Return the folder of registrations that peers delete; empty where the way has none."""
     found = (stack.registrations.get(way, "") for way in ways(topology, stack).values())
     return next(filter(None, found), "")

@@ -22,7 +22,7 @@ _DTYPE_ALIASES = {"half": "float16", "float": "float32"}  # 0.32.0 config/model.
 _SHARING = ("eagle", "eagle3", "mtp", "dflash", "dspark")
 
 
-class Held(str, Enum):
+class Agreement(str, Enum):
     """How a factor must agree, and when a difference shows."""
 
     HASHED = "hashed at the handshake"
@@ -37,14 +37,14 @@ class Factor:
 
     name: str
     value: str
-    held: Held
+    agreement: Agreement
     at: Path = ()
 
 
 def factors(
     topology: Topology, stack: Stack, group: WorkerGroup, model: ModelConfig | None
 ) -> Iterator[Factor]:
-    """Give everything that a group's engines and those of the other side must agree on.
+    """Return everything that a group's engines and those of the other side must agree on.
 
     Shape:  the same names in the same order for every group of a topology.
     Source: vLLM 0.32.0 and 0.25.1 v1/nixl/metadata.py, compute_nixl_compatibility_hash, and
@@ -64,19 +64,19 @@ def factors(
         "transfer_mode": ("pull", ()),
     }
     for name, (value, at) in values.items():
-        held = Held.HASHED if name in stack.pairing.hashed else Held.COPIED
-        if held is Held.HASHED or at:
-            yield Factor(name=name, value=value, held=held, at=at)
+        agreement = Agreement.HASHED if name in stack.pairing.hashed else Agreement.COPIED
+        if agreement is Agreement.HASHED or at:
+            yield Factor(name=name, value=value, agreement=agreement, at=at)
     block = stack.platforms[topology.accelerator.value].block_size
     value, at = _option(args, "block_size", str(block))
-    yield Factor(name="block_size", value=value, held=Held.COPIED, at=at)
+    yield Factor(name="block_size", value=value, agreement=Agreement.COPIED, at=at)
     if model is None or not model.is_latent:  # a latent vector has no heads to lay out
-        layout = group.env.get(LAYOUT, _NIXL_LAYOUT)
-        value = LAYOUT_ALIASES.get(layout, layout)
-        yield Factor(name=LAYOUT, value=value, held=Held.COPIED, at=("env", LAYOUT))
+        allocation = group.env.get(LAYOUT, _NIXL_LAYOUT)
+        value = LAYOUT_ALIASES.get(allocation, allocation)
+        yield Factor(name=LAYOUT, value=value, agreement=Agreement.COPIED, at=("env", LAYOUT))
     for name in ("quantization", "hf_overrides", "revision"):
         value, at = _option(args, name, "none")
-        yield Factor(name=name, value=value, held=Held.WEIGHTS, at=at)
+        yield Factor(name=name, value=value, agreement=Agreement.WEIGHTS, at=at)
 
 
 def _option(args: Mapping[str, Json], name: str, default: str) -> tuple[str, Path]:
@@ -97,7 +97,7 @@ def _attention_backend(args: Mapping[str, Json]) -> tuple[str, Path]:
 
 
 def _speculative(args: Mapping[str, Json]) -> tuple[str, Path]:
-    """Give what NIXL hashes of speculative decoding: nothing where the draft has no such KV."""
+    """Return what NIXL hashes of speculative decoding: nothing where the draft has no such KV."""
     at = ("engine_args", "speculative_config")
     given = args.get("speculative_config")
     if not isinstance(given, dict):

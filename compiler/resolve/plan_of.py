@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from compiler.diagnostic import Diagnostic, Outcome, has_errors
 from compiler.model.config import ModelConfig
 from compiler.plan import FORMAT, CacheChoice, Plan, ProcessName, Source
-from compiler.resolve.allocation import Layout, lay_out
+from compiler.resolve.allocation import Allocation, allocate
 from compiler.resolve.discovery import registrations, services
 from compiler.resolve.processes import ProcessBuilder, reachable, url_of
 from compiler.rules.chunk_alignment import chunk_multiple
@@ -38,21 +38,23 @@ def resolve(
     found.extend(d for rule in MODEL_RULES for d in rule.check(topology, stack, model))
     if has_errors(found):
         return Outcome(None, tuple(found))
-    layout = lay_out(topology, stack)
-    resolved = Resolved(_plan(topology, stack, layout, source), _origins(topology, stack, layout))
+    allocation = allocate(topology, stack)
+    resolved = Resolved(
+        _plan(topology, stack, allocation, source), _origins(topology, stack, allocation)
+    )
     listening = [(resolved.plan, resolved.origins)]
     found.extend(d for rule in PLAN_RULES for d in rule.check(listening))
     return Outcome(None if has_errors(found) else resolved, tuple(found))
 
 
-def _plan(topology: Topology, stack: Stack, layout: Layout, source: Source) -> Plan:
+def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Source) -> Plan:
     platform = stack.platforms[topology.accelerator.value]
     frontend, cache = topology.frontend, topology.lmcache
     return Plan(
         format=FORMAT,
         name=topology.name,
         stack=stack.name,
-        topology=topology.arrangement,
+        topology=topology.kind,
         accelerator=topology.accelerator,
         model=topology.model.id,
         served_name=topology.model.served_name or topology.model.id,
@@ -70,14 +72,14 @@ def _plan(topology: Topology, stack: Stack, layout: Layout, source: Source) -> P
         services=services(topology, stack),
         registrations=registrations(topology, stack),
         source=source,
-        processes=ProcessBuilder(topology, stack, layout).processes(),
+        processes=ProcessBuilder(topology, stack, allocation).processes(),
     )
 
 
-def _origins(topology: Topology, stack: Stack, layout: Layout) -> dict[ProcessName, Origin]:
-    origins = {seat.name: seat.port_origin for seat in layout.workers}
-    origins.update({seat.name: topology.lmcache.origin for seat in layout.caches})
+def _origins(topology: Topology, stack: Stack, allocation: Allocation) -> dict[ProcessName, Origin]:
+    origins = {slot.name: slot.port_origin for slot in allocation.workers}
+    origins.update({slot.name: topology.lmcache.origin for slot in allocation.caches})
     origins[ProcessName(stack.frontend.name)] = topology.frontend.origin
-    if layout.store:
-        origins[layout.store.name] = layout.store.tier.origin
+    if allocation.store:
+        origins[allocation.store.name] = allocation.store.tier.origin
     return origins

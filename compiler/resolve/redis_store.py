@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compiler.plan import Kind, Listen, Memory, OffForm, Process, Protocol, Ready
-from compiler.resolve.allocation import StoreSeat
+from compiler.plan import Kind, Listen, Memory, Process, Protocol, Ready, WithoutLmcache
+from compiler.resolve.allocation import StoreSlot
 from compiler.resolve.tier_values import GIB, LOOPBACK
 
 PASSWORD = "REDIS_PASSWORD"
@@ -12,17 +12,17 @@ READY_S, STOP_S = 30, 15
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def store_process(seat: StoreSeat) -> Process:
-    """Give the distribution's redis-server: loopback, bounded memory, nothing on disk.
+def store_process(slot: StoreSlot) -> Process:
+    """Return the distribution's redis-server: loopback, bounded memory, nothing on disk.
 
     Source: redis.conf of Redis 7.0: maxmemory, maxmemory-policy, save, appendonly.
     """
-    size, file = seat.tier.options["size_gb"], seat.tier.options["password_file"]
+    size, file = slot.tier.options["size_gb"], slot.tier.options["password_file"]
     memory = int(size * GIB) if isinstance(size, (int, float)) else 0
     key_file = str(file) if file else ""
     options = {
         "bind": LOOPBACK,
-        "port": str(seat.port),
+        "port": str(slot.port),
         "maxmemory": str(memory),
         "maxmemory-policy": "allkeys-lru",
         "save": "",
@@ -31,17 +31,17 @@ def store_process(seat: StoreSeat) -> Process:
     }
     words = (word for name, value in options.items() for word in (f"--{name}", value))
     return Process(
-        name=seat.name,
+        name=slot.name,
         kind=Kind.STORE,
         argv=("/bin/bash", SCRIPT, *words),
         env={"LANG": "C.UTF-8", "PATH": _PATH},
-        without_lmcache=OffForm.NOT_STARTED,
+        without_lmcache=WithoutLmcache.NOT_STARTED,
         secrets={PASSWORD: key_file} if key_file else {},
-        listens=(Listen(purpose="redis", host=LOOPBACK, port=seat.port),),
+        listens=(Listen(purpose="redis", host=LOOPBACK, port=slot.port),),
         ready=Ready(
-            url=f"redis://{LOOPBACK}:{seat.port}",
+            url=f"redis://{LOOPBACK}:{slot.port}",
             host=LOOPBACK,
-            port=seat.port,
+            port=slot.port,
             path="",
             key_file=key_file,
             protocol=Protocol.REDIS,

@@ -14,21 +14,21 @@ from compiler.topology import TierChoice
 
 LOOPBACK = "127.0.0.1"
 GIB, MIB = 1 << 30, 1 << 20
-Words = dict[str, Json]
+Values = dict[str, Json]
 
 
-def options_of(choice: TierChoice) -> Words:
-    """Give a tier's options with what is said in two ways said in one."""
+def options_of(choice: TierChoice) -> Values:
+    """Return a tier's options with what is said in two ways said in one."""
     options = dict(choice.options)
     if str(options.get("url") or "").startswith("rediss://"):
         options["tls"] = True
     return options
 
 
-def tier_words(choice: TierChoice, number: int, process: ProcessName, store_port: int) -> Words:
-    """Give the words of one tier of one process."""
+def tier_values(choice: TierChoice, number: int, process: ProcessName, store_port: int) -> Values:
+    """Return the words of one tier of one process."""
     options = options_of(choice)
-    words: Words = {
+    values: Values = {
         **options,
         "number": number,
         "process": process,
@@ -39,19 +39,19 @@ def tier_words(choice: TierChoice, number: int, process: ProcessName, store_port
         **_sizes(options),
     }
     direct_io = bool(options.get("direct_io"))
-    words["direct_io_text"] = "true" if direct_io else "false"
-    words["chunk_meta"] = False if direct_io else None  # a header of 28 bytes is not aligned
-    words["valkey_mode"] = "cluster" if options.get("cluster") else "standalone"
-    words["has_ttl"] = True if options.get("ttl_s") else None
-    words["without_tls"] = not words["tls"]
-    words["endpoint"] = options.get("endpoint") or f"s3.{options.get('region')}.amazonaws.com"
+    values["direct_io_text"] = "true" if direct_io else "false"
+    values["chunk_meta"] = False if direct_io else None  # a header of 28 bytes is not aligned
+    values["valkey_mode"] = "cluster" if options.get("cluster") else "standalone"
+    values["has_ttl"] = True if options.get("ttl_s") else None
+    values["without_tls"] = not values["tls"]
+    values["endpoint"] = options.get("endpoint") or f"s3.{options.get('region')}.amazonaws.com"
     adapter = options.get("l2_adapter")
-    words["own_adapter"] = adapter
-    words["custom_place"] = str(adapter.get("type", "")) if isinstance(adapter, dict) else ""
-    return words
+    values["own_adapter"] = adapter
+    values["custom_place"] = str(adapter.get("type", "")) if isinstance(adapter, dict) else ""
+    return values
 
 
-def _server(options: Words, store_port: int) -> Words:
+def _server(options: Values, store_port: int) -> Values:
     """Say where a tier's server is, in every form that some connector wants."""
     hosts = [str(host) for host in _list(options.get("hosts"))]
     if options.get("managed"):
@@ -76,12 +76,12 @@ def _server(options: Words, store_port: int) -> Words:
     }
 
 
-def _sizes(options: Words) -> Words:
+def _sizes(options: Values) -> Values:
     size, given = options.get("size_gb"), options.get("keep_gb")
-    words: Words = {"keep_gb": None, "run_gb": None, "run_gb_text": None, "size_bytes": None}
+    values: Values = {"keep_gb": None, "run_gb": None, "run_gb_text": None, "size_bytes": None}
     if isinstance(size, (int, float)):
         keep = given if isinstance(given, (int, float)) else size / 2
-        words = {
+        values = {
             "keep_gb": keep,
             "run_gb": size - keep,
             "run_gb_text": text_of(float(size - keep)),
@@ -93,8 +93,8 @@ def _sizes(options: Words) -> Words:
         ("buffer_bytes", "buffer_gb", GIB),
     ):
         value = options.get(option)
-        words[word] = int(value * unit) if isinstance(value, (int, float)) else None
-    return words
+        values[word] = int(value * unit) if isinstance(value, (int, float)) else None
+    return values
 
 
 def _list(value: Json) -> list[Json]:
@@ -102,5 +102,5 @@ def _list(value: Json) -> list[Json]:
 
 
 def int_of(value: Json) -> int:
-    """Give a whole number; 0 where there is none."""
+    """Return a whole number; 0 where there is none."""
     return int(value) if isinstance(value, (int, float)) else 0

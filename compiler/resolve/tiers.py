@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from compiler.byte_units import GIB
-from compiler.diagnostic import CompilerBug
 from compiler.document import Json
+from compiler.errors import CompilerBug
 from compiler.plan import ProcessName, Tier, TierServer
-from compiler.resolve.tier_values import Words, options_of, tier_words
+from compiler.resolve.tier_values import Values, options_of, tier_values
 from compiler.stacks.placeholders import fill, text_of
 from compiler.stacks.stack import Stack
-from compiler.stacks.tier_specs import TierForm, TierVariant
+from compiler.stacks.tier_specs import TierSpec, TierVariant
 from compiler.topology import TierChoice, Topology
 
 ANY = "*"
@@ -36,7 +36,7 @@ class ProcessTiers:
 def process_tiers(
     topology: Topology, stack: Stack, process: ProcessName, store_port: int
 ) -> ProcessTiers:
-    """Give the tiers of one process that caches; store_port: where the managed Redis listens.
+    """Return the tiers of one process that caches; store_port: where the managed Redis listens.
 
     Errors: none; the rules of tiers have refused what a stack or a mode does not have.
     """
@@ -46,32 +46,32 @@ def process_tiers(
     secrets: dict[str, str] = {}
     tiers: list[Tier] = []
     for number, choice in enumerate(topology.lmcache.tiers, 1):
-        form = form_of(choice, topology, stack)
+        form = spec_of(choice, topology, stack)
         if form is None or form.refused:
             raise CompilerBug(f"no rule refused the tier {choice.kind}")
-        words = tier_words(choice, number, process, store_port)
-        words["folder"] = _folder(form, words)
+        values = tier_values(choice, number, process, store_port)
+        values["folder"] = _folder(form, values)
         if form.adapter is not None:
-            adapters.append(json.dumps(_filled(form.adapter, words), ensure_ascii=False))
-        config = join(config, tier_config(choice, form, words))
-        env.update(_texts(form.env, words))
+            adapters.append(json.dumps(_filled(form.adapter, values), ensure_ascii=False))
+        config = join(config, tier_config(choice, form, values))
+        env.update(_texts(form.env, values))
         for variant in _variants(form, choice):
-            env.update(_texts(variant.env, words))
-        secrets.update(_texts(form.secrets, words))
-        tiers.append(_tier(choice, form, words))
+            env.update(_texts(variant.env, values))
+        secrets.update(_texts(form.secrets, values))
+        tiers.append(_tier(choice, form, values))
     return ProcessTiers(
         adapters=tuple(adapters), config=config, env=env, secrets=secrets, tiers=tuple(tiers)
     )
 
 
-def form_of(choice: TierChoice, topology: Topology, stack: Stack) -> TierForm | None:
-    """Give what a tier is in the profile's mode; None where the stack does not say."""
+def spec_of(choice: TierChoice, topology: Topology, stack: Stack) -> TierSpec | None:
+    """Return what a tier is in the profile's mode; None where the stack does not say."""
     kind = stack.tier_kinds.get(choice.kind)
     return kind.modes.get(topology.lmcache.mode.value) if kind else None
 
 
-def holds_for(when: Mapping[str, tuple[Json, ...]], choice: TierChoice) -> bool:
-    """Tell whether every option has one of the values, or any where they say so."""
+def applies_to(when: Mapping[str, tuple[Json, ...]], choice: TierChoice) -> bool:
+    """Return whether every option has one of the values, or any where they say so."""
     options = options_of(choice)
     return all(
         options.get(name) in values or (ANY in values and options.get(name) is not None)
@@ -79,12 +79,12 @@ def holds_for(when: Mapping[str, tuple[Json, ...]], choice: TierChoice) -> bool:
     )
 
 
-def tier_config(choice: TierChoice, form: TierForm, words: Words) -> dict[str, Json]:
-    """Give the keys of LMCache's configuration that one tier writes."""
-    skeleton: dict[str, Json] = dict(form.config)
+def tier_config(choice: TierChoice, form: TierSpec, values: Values) -> dict[str, Json]:
+    """Return the keys of LMCache's configuration that one tier writes."""
+    template: dict[str, Json] = dict(form.config)
     for variant in _variants(form, choice):
-        skeleton = join(skeleton, variant.config, replace=True)
-    filled = _filled(skeleton, words)
+        template = join(template, variant.config, replace=True)
+    filled = _filled(template, values)
     return filled if isinstance(filled, dict) else {}
 
 
@@ -104,35 +104,35 @@ def join(
     return joined
 
 
-def _variants(form: TierForm, choice: TierChoice) -> Iterator[TierVariant]:
-    return (variant for variant in form.instead if holds_for(variant.when, choice))
+def _variants(form: TierSpec, choice: TierChoice) -> Iterator[TierVariant]:
+    return (variant for variant in form.instead if applies_to(variant.when, choice))
 
 
-def _folder(form: TierForm, words: Words) -> str:
-    path = str(fill(form.folder, words)) if form.folder else ""
-    return f"{path.rstrip('/')}/{words['process']}" if form.own_folder else path
+def _folder(form: TierSpec, values: Values) -> str:
+    path = str(fill(form.folder, values)) if form.folder else ""
+    return f"{path.rstrip('/')}/{values['process']}" if form.own_folder else path
 
 
-def _tier(choice: TierChoice, form: TierForm, words: Words) -> Tier:
-    size, keep = fill(form.size_gb, words), fill(form.keep_gb, words)
-    host, port = words["host"], words["port"]
+def _tier(choice: TierChoice, form: TierSpec, values: Values) -> Tier:
+    size, keep = fill(form.size_gb, values), fill(form.keep_gb, values)
+    host, port = values["host"], values["port"]
     server = None
-    if form.server and isinstance(port, int) and not words["tls"]:
-        secret = next(iter(_texts(form.secrets, words)), "")
+    if form.server and isinstance(port, int) and not values["tls"]:
+        secret = next(iter(_texts(form.secrets, values)), "")
         server = TierServer(
             host=str(host),
             port=port,
-            username=str(words.get("username") or ""),
+            username=str(values.get("username") or ""),
             secret=secret,
             required=form.server["required"],
         )
     return Tier(
         kind=choice.kind,
-        place=str(fill(form.place, words)),
-        folder=str(words["folder"]),
+        place=str(fill(form.place, values)),
+        folder=str(values["folder"]),
         size_bytes=_bytes(size),
         keep_bytes=_bytes(keep),
-        persistent=form.persistent and not words["is_managed"],
+        persistent=form.persistent and not values["is_managed"],
         shared=form.shared,
         server=server,
     )
@@ -142,15 +142,15 @@ def _bytes(gib: Json) -> int | None:
     return int(gib * GIB) if isinstance(gib, (int, float)) else None
 
 
-def _filled(skeleton: Json, words: Words) -> Json:
-    return _without_nothing(fill(_with_keys(skeleton, words), words))
+def _filled(template: Json, values: Values) -> Json:
+    return _without_nothing(fill(_with_keys(template, values), values))
 
 
-def _with_keys(value: Json, words: Words) -> Json:
+def _with_keys(value: Json, values: Values) -> Json:
     """Fill the names of keys, which some of LMCache's have a tier's number in."""
     if not isinstance(value, dict):
         return value
-    return {str(fill(key, words)): _with_keys(item, words) for key, item in value.items()}
+    return {str(fill(key, values)): _with_keys(item, values) for key, item in value.items()}
 
 
 def _without_nothing(value: Json) -> Json:
@@ -163,6 +163,6 @@ def _without_nothing(value: Json) -> Json:
     return {key: item for key, item in kept.items() if item != {}}
 
 
-def _texts(skeleton: Mapping[str, str], words: Words) -> dict[str, str]:
-    filled = {name: fill(value, words) for name, value in skeleton.items()}
+def _texts(template: Mapping[str, str], values: Values) -> dict[str, str]:
+    filled = {name: fill(value, values) for name, value in template.items()}
     return {name: text_of(value) for name, value in filled.items() if value is not None}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from compiler.document import Json
 from compiler.plan import KvSource, Launch, ProcessName
-from compiler.resolve.allocation import WorkerSeat
+from compiler.resolve.allocation import WorkerSlot
 from compiler.resolve.connectors import (
     cache_connector,
     connector_argv,
@@ -19,7 +19,7 @@ from compiler.resolve.tiers import ProcessTiers, join
 from compiler.rules.stack_cases import case_env
 from compiler.stacks.conditions import settings
 from compiler.stacks.placeholders import fill, fill_argv, text_of
-from compiler.stacks.stack import Setting, Stack, Start
+from compiler.stacks.stack import ProcessSpec, Setting, Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
 
 ENGINE_FOLDER = "engine"
@@ -27,42 +27,42 @@ LMCACHE_FOLDER = "lmcache"
 LOOPBACK = "127.0.0.1"
 
 
-class WorkerForms:
+class WorkerBuilder:
     """The workers of one topology on one stack; words are those that all processes share."""
 
     def __init__(
         self,
         topology: Topology,
         stack: Stack,
-        words: Mapping[str, Json],
+        values: Mapping[str, Json],
         cache_ports: Mapping[ProcessName, int],
         tiers: Mapping[ProcessName, ProcessTiers],
     ) -> None:
         self.topology = topology
         self.stack = stack
-        self.words = words
+        self.values = values
         self.cache_ports = cache_ports
         self.tiers = tiers
 
-    def launch(self, seat: WorkerSeat, *, uses_lmcache: bool) -> Launch:
-        """Give one form of a worker."""
+    def launch(self, slot: WorkerSlot, *, uses_lmcache: bool) -> Launch:
+        """Return one form of a worker."""
         stack, topology = self.stack, self.topology
-        words = self._words(seat, is_off_form=seat.uses_lmcache and not uses_lmcache)
-        cache = cache_connector(stack, topology.lmcache.mode, words) if uses_lmcache else None
-        config = kv_transfer_config(topology, stack, seat.group.role, cache)
-        held = list(settings(topology, stack, seat.group, lmcache=uses_lmcache))
+        values = self._values(slot, is_off_form=slot.uses_lmcache and not uses_lmcache)
+        cache = cache_connector(stack, topology.lmcache.mode, values) if uses_lmcache else None
+        config = kv_transfer_config(topology, stack, slot.group.role, cache)
+        applied = list(settings(topology, stack, slot.group, lmcache=uses_lmcache))
         start = stack.starts["worker"]
         platform = stack.platforms[topology.accelerator.value]
-        added = (item for setting in held for item in setting.argv)
+        added = (item for setting in applied for item in setting.argv)
         in_process = uses_lmcache and topology.lmcache.mode is CacheMode.IN_PROCESS
-        lmcache_config = fill(dict(stack.lmcache_config), words) if in_process else {}
-        tiers = self.tiers.get(seat.name, ProcessTiers()) if in_process else ProcessTiers()
+        lmcache_config = fill(dict(stack.lmcache_config), values) if in_process else {}
+        tiers = self.tiers.get(slot.name, ProcessTiers()) if in_process else ProcessTiers()
         return Launch(
             argv=fill_argv(
-                (*platform.worker_argv, *added, *connector_argv(stack, config), *start.argv), words
+                (*platform.worker_argv, *added, *connector_argv(stack, config), *start.argv), values
             ),
-            env=self._env(seat, held, words, tiers, uses_lmcache=uses_lmcache),
-            engine_args=self._engine_args(seat, held, words),
+            env=self._env(slot, applied, values, tiers, uses_lmcache=uses_lmcache),
+            engine_args=self._engine_args(slot, applied, values),
             kv_transfer_config=config,
             kv_source=KvSource.COMMAND if stack.connectors.command else KvSource.ENGINE_FILE,
             lmcache_config=join(
@@ -70,61 +70,61 @@ class WorkerForms:
             ),
         )
 
-    def _words(self, seat: WorkerSeat, *, is_off_form: bool) -> dict[str, Json]:
+    def _values(self, slot: WorkerSlot, *, is_off_form: bool) -> dict[str, Json]:
         topology = self.topology
         form = ".no-lmcache" if is_off_form else ""
         return {
-            **self.words,
-            "host": seat.host,
-            "port": seat.port,
-            "tensor_parallel_size": seat.group.tensor_parallel_size,
+            **self.values,
+            "host": slot.host,
+            "port": slot.port,
+            "tensor_parallel_size": slot.group.tensor_parallel_size,
             "without_hybrid_manager": loses_hybrid_manager(topology, self.stack) or None,
-            "cache_port": self.cache_ports[seat.cache] if seat.cache else 0,
-            "engine_file": f"{ENGINE_FOLDER}/{seat.name}{form}.yaml",
-            **{port.word: port.port for port in seat.ports},
+            "cache_port": self.cache_ports[slot.cache] if slot.cache else 0,
+            "engine_file": f"{ENGINE_FOLDER}/{slot.name}{form}.yaml",
+            **{port.word: port.port for port in slot.ports},
         }
 
     def _env(
         self,
-        seat: WorkerSeat,
-        held: list[Setting],
-        words: Mapping[str, Json],
+        slot: WorkerSlot,
+        applied: list[Setting],
+        values: Mapping[str, Json],
         tiers: ProcessTiers,
         *,
         uses_lmcache: bool,
     ) -> dict[str, str]:
         stack, topology = self.stack, self.topology
-        env = process_env(topology, stack, stack.starts["worker"], seat.gpus, words)
-        env.update(discovery_env(topology, stack, words))
-        for setting in held:
-            env.update({name: text_of(fill(value, words)) for name, value in setting.env.items()})
-        if seat.side_channel_port is not None:
+        env = process_env(topology, stack, stack.starts["worker"], slot.gpus, values)
+        env.update(discovery_env(topology, stack, values))
+        for setting in applied:
+            env.update({name: text_of(fill(value, values)) for name, value in setting.env.items()})
+        if slot.side_channel_port is not None:
             env[stack.side_channel["host_variable"]] = LOOPBACK
-            env[stack.side_channel["port_variable"]] = str(seat.side_channel_port)
+            env[stack.side_channel["port_variable"]] = str(slot.side_channel_port)
             env.update(stack.platforms[topology.accelerator.value].transfer_env)
         if uses_lmcache:
             if topology.lmcache.mode is CacheMode.IN_PROCESS and stack.lmcache_config:
-                env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{seat.name}.yaml"
-            env.update(case_env(topology, seat.group, stack))
+                env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{slot.name}.yaml"
+            env.update(case_env(topology, slot.group, stack))
         env.update(tiers.env)
-        env.update(seat.group.env)
+        env.update(slot.group.env)
         return dict(sorted(env.items()))
 
     def _engine_args(
-        self, seat: WorkerSeat, held: list[Setting], words: Mapping[str, Json]
+        self, slot: WorkerSlot, applied: list[Setting], values: Mapping[str, Json]
     ) -> dict[str, Json]:
-        skeleton = dict(self.stack.engine_args)
-        for setting in held:
-            skeleton.update(setting.engine_args)
-        filled = {name: fill(value, words) for name, value in skeleton.items()}
+        template = dict(self.stack.engine_args)
+        for setting in applied:
+            template.update(setting.engine_args)
+        filled = {name: fill(value, values) for name, value in template.items()}
         arguments: dict[str, Json] = {
             name: value for name, value in filled.items() if value is not None
         }
-        arguments.update(self._given_engine_args(seat.group))
+        arguments.update(self._given_engine_args(slot.group))
         return arguments
 
     def _given_engine_args(self, group: WorkerGroup) -> dict[str, Json]:
-        """Give the profile's engine_args in the form that the engine's file can hold."""
+        """Return the profile's engine_args in the form that the engine's file can hold."""
         given: dict[str, Json] = {}
         for name, value in group.engine_args.items():
             option = self.stack.engine_options[name]
@@ -139,14 +139,14 @@ class WorkerForms:
 def process_env(
     topology: Topology,
     stack: Stack,
-    start: Start,
+    start: ProcessSpec,
     gpus: tuple[str, ...],
-    words: Mapping[str, Json],
+    values: Mapping[str, Json],
 ) -> dict[str, str]:
-    """Give the environment that a process has whatever it does: the stack's, and its GPUs."""
+    """Return the environment that a process has whatever it does: the stack's, and its GPUs."""
     platform = stack.platforms[topology.accelerator.value]
-    skeleton = {**stack.env, **platform.env, **start.env}
-    env = {name: text_of(fill(value, words)) for name, value in skeleton.items()}
+    template = {**stack.env, **platform.env, **start.env}
+    env = {name: text_of(fill(value, values)) for name, value in template.items()}
     if topology.accelerator is Accelerator.CUDA:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     return dict(sorted(env.items()))

@@ -67,7 +67,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
 
 
 def chunk_multiple(group: WorkerGroup, platform: Platform) -> tuple[int, str]:
-    """Give the tokens that a group's chunk must be a multiple of, and where they come from."""
+    """Return the tokens that a group's chunk must be a multiple of, and where they come from."""
     given = group.engine_args.get("block_size")
     context = group.engine_args.get("decode_context_parallel_size", 1)
     scale = context if isinstance(context, int) and context > 0 else 1

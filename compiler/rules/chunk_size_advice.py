@@ -67,7 +67,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
 
 
 def _figures(topology: Topology, model: ModelConfig | None) -> Iterator[str]:
-    """Give a chunk's bytes and the chunks of the longest prompt, as far as they are known."""
+    """Return a chunk's bytes and the chunks of the longest prompt, as far as they are known."""
     chunk = topology.lmcache.chunk_size
     longest = topology.model.max_len or (model.max_len if model else None)
     if model is not None and model.shape is not None:

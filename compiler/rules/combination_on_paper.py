@@ -43,7 +43,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         return
     if not any(topology.uses_lmcache(group) for group in topology.workers):
         return
-    combination = Combination(topology=topology.arrangement, mode=topology.lmcache.mode)
+    combination = Combination(topology=topology.kind, mode=topology.lmcache.mode)
     if known(stack, topology.accelerator, combination).standing is not Standing.ON_PAPER:
         return
     run = [

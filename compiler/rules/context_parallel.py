@@ -40,7 +40,7 @@ from compiler.diagnostic import Diagnostic, Severity
 from compiler.model.config import ModelConfig
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
-from compiler.topology import Arrangement, Topology, WorkerGroup
+from compiler.topology import Topology, TopologyKind, WorkerGroup
 
 ID = "context-parallel"
 SEVERITY = Severity.ERROR
@@ -71,12 +71,12 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
 def _wrong(
     topology: Topology, stack: Stack, model: ModelConfig | None, group: WorkerGroup, size: int
 ) -> tuple[str, str] | None:
-    """Give what is wrong with a size of more than 1, and the fix."""
+    """Return what is wrong with a size of more than 1, and the fix."""
     ranks = group.tensor_parallel_size
     is_latent = model is not None and model.is_latent
     if ranks % size:
         return f"does not divide tensor_parallel_size {ranks}", f"remove it, or write {ranks}"
-    if topology.arrangement is Arrangement.DISAGG:
+    if topology.kind is TopologyKind.DISAGG:
         if not stack.pairing.context_parallel:
             return "is not known to this stack's NIXL connector", "remove it"
         if model is not None and not is_latent:

@@ -85,7 +85,7 @@ def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iter
 
 
 def _wrong(name: str, value: Json, option: Option) -> tuple[str, str] | None:
-    """Give message and fix for a value that the option does not take."""
+    """Return message and fix for a value that the option does not take."""
     if value is None and not option.nullable:
         return f"{name} has no value", f"write a value, or remove {name}"
     if isinstance(value, list) and option.repeat and len(value) > 1:
@@ -137,7 +137,7 @@ def _is_outside(value: float, bounds: Mapping[str, float]) -> bool:
 
 
 def _nearest(value: float, option: Option) -> Json:
-    """Give a number within the bounds, near to one that is not."""
+    """Return a number within the bounds, near to one that is not."""
     bounds = option.bounds
     low = bounds.get("at_least", bounds.get("more_than", 0))
     if value <= low:

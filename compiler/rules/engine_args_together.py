@@ -111,7 +111,7 @@ def _other(name: str, topology: Topology, group: WorkerGroup) -> tuple[Json, Spa
 
 
 def _value(engine_args: Mapping[str, Json], name: str) -> Json:
-    """Give an option's value, or that of a key of it."""
+    """Return an option's value, or that of a key of it."""
     first, _, rest = name.partition(".")
     value = engine_args.get(first)
     return _value(value, rest) if rest and isinstance(value, dict) else None if rest else value

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
 from compiler.rules.report import finding
-from compiler.topology import Arrangement, Topology
+from compiler.topology import Topology, TopologyKind
 
 ID = "expandable-segments"
 SEVERITY = Severity.ERROR
@@ -42,7 +42,7 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     """Report the setting on each worker that has a connector."""
     for group in topology.workers:
         value = group.env.get(_NAME, "")
-        has_connector = topology.uses_lmcache(group) or topology.arrangement is Arrangement.DISAGG
+        has_connector = topology.uses_lmcache(group) or topology.kind is TopologyKind.DISAGG
         if _SETTING not in value or not has_connector:
             continue
         if any(group.engine_args.get(name) is True for name in _EXEMPT):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from compiler.rules.reading_pages import READING_PAGES
 from compiler.rules.stack_cases import in_words
 from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
-from compiler.stacks.stack import Case
+from compiler.stacks.stack import KnownIssue
 
 if TYPE_CHECKING:
     from compiler.pipeline import Library
 
 
 def pages(library: Library) -> dict[str, str]:
-    """Give the text of every rule id: rule modules, stack cases, and the rules of reading."""
+    """Return the text of every rule id: rule modules, stack cases, and the rules of reading."""
     found = dict(READING_PAGES)
     for module in (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *PLAN_RULES):
         found[module.ID] = inspect.cleandoc(module.__doc__ or "") + "\n"
@@ -26,7 +26,7 @@ def pages(library: Library) -> dict[str, str]:
 
 
 def _case_texts(library: Library) -> dict[str, dict[str, list[str]]]:
-    """Give each case's text, and the stacks that tell it in these words."""
+    """Return each case's text, and the stacks that tell it in these words."""
     found: dict[str, dict[str, list[str]]] = {}
     for stack in library.stack_names:
         for case in library.load_stack(stack).cases:
@@ -34,7 +34,7 @@ def _case_texts(library: Library) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _case_text(case: Case) -> str:
+def _case_text(case: KnownIssue) -> str:
     parts = (
         f"Why ({case.severity}): {case.why}.",
         f"Fix: {case.fix}.",

@@ -53,5 +53,5 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can connect to an address."""
+    """Return whether only this machine can connect to an address."""
     return _LOOPBACK.match(host) is not None

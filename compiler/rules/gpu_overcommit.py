@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.resolve.allocation import lay_out
+from compiler.resolve.allocation import allocate
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Accelerator, Topology, WorkerGroup
@@ -47,11 +47,11 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     if platform is None or topology.accelerator is not Accelerator.CUDA:
         return
     shares: dict[str, list[tuple[WorkerGroup, float]]] = {}
-    for seat in lay_out(topology, stack).workers:
-        given = seat.group.engine_args.get("gpu_memory_utilization")
+    for slot in allocate(topology, stack).workers:
+        given = slot.group.engine_args.get("gpu_memory_utilization")
         share = platform.gpu_memory_utilization if not isinstance(given, (int, float)) else given
-        for gpu in seat.gpus:
-            shares.setdefault(gpu, []).append((seat.group, float(share)))
+        for gpu in slot.gpus:
+            shares.setdefault(gpu, []).append((slot.group, float(share)))
     for gpu, claims in shares.items():
         total = sum(share for _, share in claims)
         if len(claims) > 1 and total > LIMIT:

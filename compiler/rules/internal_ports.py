@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.resolve.allocation import Layout, lay_out
+from compiler.resolve.allocation import Allocation, allocate
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, WorkerGroup
@@ -39,7 +39,7 @@ _NAME = "VLLM_PORT"
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report a VLLM_PORT that is no port, that something listens on, or that engines share."""
     groups = [group for group in topology.workers if _NAME in group.env]
-    taken = _taken(topology, lay_out(topology, stack)) if groups else {}
+    taken = _taken(topology, allocate(topology, stack)) if groups else {}
     first: dict[int, WorkerGroup] = {}
     for group in groups:
         text, span = group.env[_NAME], group.origin.of("env", _NAME)
@@ -66,10 +66,10 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             first.setdefault(int(text), group)
 
 
-def _taken(topology: Topology, layout: Layout) -> dict[int, str]:
-    """Give who listens on the ports of the API and of cache servers."""
+def _taken(topology: Topology, allocation: Allocation) -> dict[int, str]:
+    """Return who listens on the ports of the API and of cache servers."""
     taken = {topology.frontend.port: "the frontend"}
-    for cache in layout.caches:
+    for cache in allocation.caches:
         taken.update({cache.port: str(cache.name), cache.http_port: str(cache.name)})
-    taken.update({seat.port: str(seat.name) for seat in layout.workers})
+    taken.update({slot.port: str(slot.name) for slot in allocation.workers})
     return taken

@@ -74,5 +74,5 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
 
 
 def _is_spread(group: WorkerGroup) -> bool:
-    """Tell whether a token's KV is spread over ranks, so that one of them holds less."""
+    """Return whether a token's KV is spread over ranks, so that one of them holds less."""
     return group.engine_args.get("decode_context_parallel_size", 1) != 1

@@ -152,7 +152,7 @@ def _number(
 
 
 def _sample(parts: list[str], convert: Callable[[str], object]) -> str:
-    """Give the numbers that a text begins with, or 1."""
+    """Return the numbers that a text begins with, or 1."""
     found = [re.match(r"[0-9]+(?:\.[0-9]+)?", part) for part in parts]
     numbers = [match.group() for match in found if match]
     try:

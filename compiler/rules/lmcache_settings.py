@@ -113,7 +113,7 @@ class _Settings:
         self.extra = _mapping(self.given.get(variable("extra_config"), ""))
 
     def check(self, *, is_protected: bool) -> Iterator[Diagnostic]:
-        """Give every finding; is_protected: the profile says that something guards the ports."""
+        """Return every finding; is_protected: the profile says that something guards the ports."""
         for need in _NEEDS:
             yield from self._missing(need)
         for key, choices in _CHOICES.items():
@@ -190,7 +190,7 @@ class _Settings:
         return finding(ID, SEVERITY, why, span, message, fix)
 
     def _is_on(self, key: str) -> bool:
-        """Tell whether a key is given, and not with a value that switches it off."""
+        """Return whether a key is given, and not with a value that switches it off."""
         value, option = self.given.get(variable(key)), self.keys.options.get(variable(key))
         return bool(value) and option is not None and not _is_off(value or "", option)
 

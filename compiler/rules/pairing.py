@@ -34,17 +34,17 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.pairing import LAYOUT, Factor, Held, factors
+from compiler.resolve.pairing import LAYOUT, Agreement, Factor, factors
 from compiler.stacks.stack import Stack
-from compiler.topology import Arrangement, Role, Topology, WorkerGroup
+from compiler.topology import Role, Topology, TopologyKind, WorkerGroup
 
 ID = "pairing"
 SEVERITY = Severity.ERROR
 _WHY = {
-    Held.HASHED: "NIXL refuses a side whose hash differs, at the first request",
-    Held.COPIED: "blocks are copied as they lie, and the first request finds out",
-    Held.SPLIT: "a decode rank reads whole ranks of prefill, or the heads of a part of one",
-    Held.WEIGHTS: "decode would go on with KV of another model, and nothing says so",
+    Agreement.HASHED: "NIXL refuses a side whose hash differs, at the first request",
+    Agreement.COPIED: "blocks are copied as they lie, and the first request finds out",
+    Agreement.SPLIT: "a decode rank reads whole ranks of prefill, or the heads of a part of one",
+    Agreement.WEIGHTS: "decode would go on with KV of another model, and nothing says so",
 }
 # Layouts that keep a head's tokens together: 0.32.0 v1/kv_cache_layout.py, is_block_contiguous.
 _SPLITTABLE = ("LBHNC", "BLHNC")
@@ -54,7 +54,7 @@ _MAY_DIFFER = {"hf_overrides", "revision"}  # nothing breaks, and answers may be
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
     """Report each decode group that differs from a prefill group, all differences together."""
-    if topology.arrangement is not Arrangement.DISAGG:
+    if topology.kind is not TopologyKind.DISAGG:
         return
     prefill, decode = _of(topology, Role.PREFILL), _of(topology, Role.DECODE)
     pairs = [(prefill[0], group) for group in decode]
@@ -94,7 +94,7 @@ def _compare(
         message=f"prefill and decode do not fit in {', '.join(names)}",
         primary=labels[0],
         related=tuple(dict.fromkeys(labels[1:])),
-        why=_WHY[min((ours.held for ours, _ in differing), key=list(Held).index)],
+        why=_WHY[min((ours.agreement for ours, _ in differing), key=list(Agreement).index)],
         fix=_fix(differing[0][0]),
         table=(
             (
@@ -104,7 +104,10 @@ def _compare(
                     for group in (prefill, decode)
                 ),
             ),
-            *((ours.name, ours.value, theirs.value, ours.held.value) for ours, theirs in differing),
+            *(
+                (ours.name, ours.value, theirs.value, ours.agreement.value)
+                for ours, theirs in differing
+            ),
             ("alike:", alike),
         ),
     )
@@ -117,7 +120,7 @@ def _ranks(
     model: ModelConfig | None,
     given: dict[str, Factor],
 ) -> list[tuple[Factor, Factor]]:
-    """Give what does not fit where the two sides split a model into different numbers of parts."""
+    """Return what does not fit where the sides split a model into different numbers of parts."""
     ours, theirs = prefill.tensor_parallel_size, decode.tensor_parallel_size
     is_split = model is None or not model.is_latent
     repeats = model is not None and model.kv_heads is not None and ours > model.kv_heads
@@ -128,7 +131,7 @@ def _ranks(
         return [(_split(prefill), _split(decode))]
     layout = given.get(LAYOUT)
     if is_split and layout is not None and layout.value not in _SPLITTABLE:
-        layout = dataclasses.replace(layout, held=Held.SPLIT)
+        layout = dataclasses.replace(layout, agreement=Agreement.SPLIT)
         return [(layout, layout), (_split(prefill), _split(decode))]
     return []
 
@@ -137,7 +140,7 @@ def _split(group: WorkerGroup) -> Factor:
     return Factor(
         name="tensor_parallel_size",
         value=str(group.tensor_parallel_size),
-        held=Held.SPLIT,
+        agreement=Agreement.SPLIT,
         at=("tensor_parallel_size",),
     )
 
@@ -146,7 +149,7 @@ def _fix(prefill: Factor) -> str:
     if prefill.name == "tensor_parallel_size":
         return f"write tensor_parallel_size: {prefill.value} for both, with as many gpus"
     place, *name = map(str, prefill.at)
-    if prefill.held is Held.SPLIT:
+    if prefill.agreement is Agreement.SPLIT:
         return f"remove {name[0]} from both {place}, or write LBHNC"
     return f"write the same {'.'.join(name)} in both {place}, or remove it from both"
 

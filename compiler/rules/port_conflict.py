@@ -48,7 +48,7 @@ class _Owner:
 
     @property
     def name(self) -> str:
-        """Give the process's name among several deployments."""
+        """Return the process's name among several deployments."""
         return f"{self.plan.name}/{self.process}"
 
     @property

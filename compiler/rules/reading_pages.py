@@ -26,7 +26,7 @@ def _page(claim: str, why: str, rejected: str, source: str, accepted: str = _PRO
 
 
 def _with(old: str, new: str) -> str:
-    """Give the accepted profile with one text replaced."""
+    """Return the accepted profile with one text replaced."""
     return _PROFILE.replace(old, new)
 
 

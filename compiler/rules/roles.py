@@ -29,21 +29,21 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
 from compiler.rules.report import finding
-from compiler.topology import Arrangement, Role, Topology
+from compiler.topology import Role, Topology, TopologyKind
 
 ID = "roles"
 SEVERITY = Severity.ERROR
 WHY = "agg has aggregated workers only; disagg has prefill and decode workers, at least one of each"
 _ROLES = {
-    Arrangement.AGG: (Role.AGGREGATED,),
-    Arrangement.DISAGG: (Role.PREFILL, Role.DECODE),
+    TopologyKind.AGG: (Role.AGGREGATED,),
+    TopologyKind.DISAGG: (Role.PREFILL, Role.DECODE),
 }
 
 
 def check(topology: Topology) -> Iterator[Diagnostic]:
     """Report each worker of a foreign role and each role that nobody has."""
-    wanted = _ROLES[topology.arrangement]
-    kind = topology.arrangement.value
+    wanted = _ROLES[topology.kind]
+    kind = topology.kind.value
     related = (Label(span=topology.origin.of("topology"), text="set here"),)
     for group in topology.workers:
         if group.role not in wanted:

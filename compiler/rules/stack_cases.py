@@ -30,9 +30,9 @@ from collections.abc import Iterator, Mapping
 from compiler.diagnostic import Diagnostic, Severity
 from compiler.document import Json
 from compiler.rules.report import finding
-from compiler.stacks.conditions import holds
+from compiler.stacks.conditions import applies
 from compiler.stacks.placeholders import text_of
-from compiler.stacks.stack import Case, Stack
+from compiler.stacks.stack import KnownIssue, Stack
 from compiler.topology import Topology, WorkerGroup
 
 ID = "stack-case"
@@ -53,7 +53,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             "(dync stack list)",
         )
     for case in stack.cases:
-        groups = [group for group in topology.workers if _holds(case, topology, group)]
+        groups = [group for group in topology.workers if _applies(case, topology, group)]
         if groups:
             yield finding(
                 case.id,
@@ -69,7 +69,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             yield from _undone(case, group)
 
 
-def _undone(case: Case, group: WorkerGroup) -> Iterator[Diagnostic]:
+def _undone(case: KnownIssue, group: WorkerGroup) -> Iterator[Diagnostic]:
     """Report a worker's own variable that takes back what the case sets to be right."""
     for name, value in case.env.items():
         if group.env.get(name, value) != value:
@@ -83,7 +83,7 @@ def _undone(case: Case, group: WorkerGroup) -> Iterator[Diagnostic]:
             )
 
 
-def _reason(case: Case) -> str:
+def _reason(case: KnownIssue) -> str:
     return f"{case.why} ({case.proof}; {case.source})"
 
 
@@ -94,13 +94,13 @@ def in_words(message: str, engine_args: Mapping[str, Json]) -> str:
 
 
 def case_env(topology: Topology, group: WorkerGroup, stack: Stack) -> dict[str, str]:
-    """Give the environment that this stack's cases set for a worker."""
+    """Return the environment that this stack's cases set for a worker."""
     env: dict[str, str] = {}
     for case in stack.cases:
-        if case.env and _holds(case, topology, group):
+        if case.env and _applies(case, topology, group):
             env.update(case.env)
     return env
 
 
-def _holds(case: Case, topology: Topology, group: WorkerGroup) -> bool:
-    return holds(case.when, topology, group, lmcache=topology.uses_lmcache(group))
+def _applies(case: KnownIssue, topology: Topology, group: WorkerGroup) -> bool:
+    return applies(case.when, topology, group, lmcache=topology.uses_lmcache(group))

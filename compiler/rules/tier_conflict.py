@@ -34,8 +34,8 @@ from collections.abc import Iterator, Mapping
 from compiler.diagnostic import Diagnostic, Label, Severity
 from compiler.document import Json
 from compiler.plan import ProcessName
-from compiler.resolve.tier_values import tier_words
-from compiler.resolve.tiers import form_of, tier_config
+from compiler.resolve.tier_values import tier_values
+from compiler.resolve.tiers import spec_of, tier_config
 from compiler.rules.report import finding
 from compiler.stacks.lmcache_keys import variable
 from compiler.stacks.stack import Stack
@@ -50,14 +50,14 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report settings that two tiers want differently, and variables that replace one."""
     owners: dict[str, tuple[TierChoice, Json]] = {}
     for number, tier in enumerate(topology.lmcache.tiers, 1):
-        form = form_of(tier, topology, stack)
+        form = spec_of(tier, topology, stack)
         if form is None or form.refused:
             continue
         own: dict[str, Json] = {}
         if topology.lmcache.mode is CacheMode.IN_PROCESS:
-            words = tier_words(tier, number, ProcessName(""), 0)
+            values = tier_values(tier, number, ProcessName(""), 0)
             own = dict(
-                _flat(tier_config(tier, form, {**words, "folder": tier.options.get("path")}))
+                _flat(tier_config(tier, form, {**values, "folder": tier.options.get("path")}))
             )
         for key, value in own.items():
             other, theirs = owners.setdefault(key, (tier, value))
@@ -68,7 +68,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
 
 
 def _flat(config: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
-    """Give every setting that has one value; lists are joined."""
+    """Return every setting that has one value; lists are joined."""
     for key, value in config.items():
         if isinstance(value, dict):
             yield from value.items()

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
-from compiler.resolve.tiers import form_of
+from compiler.resolve.tiers import spec_of
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
@@ -40,7 +40,7 @@ WHY = "LMCache keeps the index of these files in memory only"
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report tiers of files that are emptied at each start."""
     for tier in topology.lmcache.tiers:
-        form = form_of(tier, topology, stack)
+        form = spec_of(tier, topology, stack)
         if form is not None and form.keep_gb == 0:
             yield finding(
                 ID,

@@ -28,10 +28,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
-from compiler.resolve.tiers import form_of, holds_for
+from compiler.resolve.tiers import applies_to, spec_of
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
-from compiler.stacks.tier_specs import TierRefusal
+from compiler.stacks.tier_specs import TierConstraint
 from compiler.topology import TierChoice, Topology
 
 ID = "tier-offered"
@@ -41,7 +41,7 @@ SEVERITY = Severity.ERROR
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report tiers, and options of tiers, that the stack or the mode does not have."""
     for tier in topology.lmcache.tiers:
-        form = form_of(tier, topology, stack)
+        form = spec_of(tier, topology, stack)
         if form is None and tier.kind in stack.tier_kinds:
             continue  # the stack refuses the mode itself
         if form is None:
@@ -52,10 +52,10 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             yield finding(ID, SEVERITY, form.refused, tier.origin.key(), message, form.fix)
         else:
             for refusal in form.refuses:
-                if holds_for(refusal.when, tier):
+                if applies_to(refusal.when, tier):
                     yield _refused(topology, tier, refusal)
             for want in form.wants:
-                if holds_for(want.when, tier):
+                if applies_to(want.when, tier):
                     yield finding(ID, SEVERITY, want.why, tier.origin.key(), want.message, want.fix)
 
 
@@ -73,7 +73,7 @@ def _unknown(topology: Topology, tier: TierChoice, stack: Stack) -> Diagnostic:
     )
 
 
-def _refused(topology: Topology, tier: TierChoice, refusal: TierRefusal) -> Diagnostic:
+def _refused(topology: Topology, tier: TierChoice, refusal: TierConstraint) -> Diagnostic:
     """Report at the first of the options that ask for it, where it was written."""
     names = [name for name in refusal.when if tier.origin.wrote(name)]
     span = tier.origin.of(names[0]) if names else tier.origin.key()

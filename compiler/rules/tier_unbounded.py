@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Severity
-from compiler.resolve.tiers import form_of
+from compiler.resolve.tiers import spec_of
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
@@ -41,7 +41,7 @@ WHY = "LMCache never removes anything there: a full file system fails every stor
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report tiers that grow for ever."""
     for tier in topology.lmcache.tiers:
-        form = form_of(tier, topology, stack)
+        form = spec_of(tier, topology, stack)
         if form is not None and form.bounded == "nothing":
             yield finding(
                 ID,

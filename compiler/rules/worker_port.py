@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.resolve.allocation import lay_out, needs_frontend
+from compiler.resolve.allocation import allocate, needs_frontend
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
@@ -61,14 +61,14 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
 
 def _too_high(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     limit = stack.worker_port_max
-    for seat in lay_out(topology, stack).workers:
-        if limit < seat.port < 65536:  # rule port-conflict reports what no process can have
+    for slot in allocate(topology, stack).workers:
+        if limit < slot.port < 65536:  # rule port-conflict reports what no process can have
             yield finding(
                 ID,
                 SEVERITY,
                 f"the workers of stack {stack.name} start on no port above {limit}",
-                seat.group.origin.of("port"),
-                f"{seat.name} would listen on port {seat.port}",
+                slot.group.origin.of("port"),
+                f"{slot.name} would listen on port {slot.port}",
                 f"write a port, or a deploy.first_port, of at most {limit}",
             )
             return

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from compiler.document import Json
-from compiler.stacks.stack import Case, Run, Stack
-from compiler.topology import Accelerator, Arrangement, CacheMode
+from compiler.stacks.stack import KnownIssue, Run, Stack
+from compiler.topology import Accelerator, CacheMode, TopologyKind
 
 
 class Standing(str, Enum):
@@ -23,7 +23,7 @@ class Standing(str, Enum):
 class Combination:
     """A topology with LMCache in one of its modes; in disagg it stands beside NIXL."""
 
-    topology: Arrangement
+    topology: TopologyKind
     mode: CacheMode
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Known:
 
     combination: Combination
     run: Run | None = None
-    case: Case | None = None
+    case: KnownIssue | None = None
 
     @property
     def standing(self) -> Standing:
@@ -56,7 +56,7 @@ class Known:
 
 COMBINATIONS = tuple(
     Combination(topology=topology, mode=mode)
-    for topology in (Arrangement.AGG, Arrangement.DISAGG)
+    for topology in (TopologyKind.AGG, TopologyKind.DISAGG)
     for mode in (CacheMode.MULTIPROCESS, CacheMode.IN_PROCESS)
 )
 

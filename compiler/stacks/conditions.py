@@ -15,26 +15,26 @@ from compiler.topology import Topology, WorkerGroup
 DEFAULT_ROUTING = "round_robin"
 
 
-def holds(
+def applies(
     when: Mapping[str, tuple[Json, ...]], topology: Topology, group: WorkerGroup, *, lmcache: bool
 ) -> bool:
-    """Tell whether every fact has one of its values; lmcache: in the form with LMCache."""
+    """Return whether every fact has one of its values; lmcache: in the form with LMCache."""
     return all(_fact(name, topology, group, lmcache) in values for name, values in when.items())
 
 
 def settings(
     topology: Topology, stack: Stack, group: WorkerGroup, *, lmcache: bool
 ) -> Iterator[Setting]:
-    """Give the stack's settings that hold for a worker, in the stack's order."""
+    """Return the stack's settings that hold for a worker, in the stack's order."""
     for setting in stack.settings:
-        if holds(setting.when, topology, group, lmcache=lmcache):
+        if applies(setting.when, topology, group, lmcache=lmcache):
             yield setting
 
 
 def _fact(name: str, topology: Topology, group: WorkerGroup, lmcache: bool) -> Json:
     facts: dict[str, Json] = {
         "accelerator": topology.accelerator.value,
-        "topology": topology.arrangement.value,
+        "topology": topology.kind.value,
         "mode": topology.lmcache.mode.value,
         "role": group.role.value,
         "routing": topology.frontend.routing or DEFAULT_ROUTING,

@@ -48,12 +48,12 @@ def lmcache_keys(stack: Stack) -> LMCacheKeys:
 
 
 def variable(key: str) -> str:
-    """Give the variable that sets a key of LMCache's configuration."""
+    """Return the variable that sets a key of LMCache's configuration."""
     return PREFIX + key.upper()
 
 
 def unquoted(value: str) -> str:
-    """Give a variable's text as LMCache sees it: stripped, and without quotes of its own.
+    """Return a variable's text as LMCache sees it: stripped, and without quotes of its own.
 
     Source: lmcache 0.5.6 v1/config_base.py, _parse_quoted_string.
     """

@@ -14,29 +14,29 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from compiler.diagnostic import CompilerBug
 from compiler.document import Json
+from compiler.errors import CompilerBug
 
 _WORD = re.compile(r"\{([a-z_]+)\}")
 
 
-def fill(item: Json, words: Mapping[str, Json]) -> Json:
+def fill(item: Json, values: Mapping[str, Json]) -> Json:
     """Fill one value; an item that is nothing but one word keeps that word's type."""
     if isinstance(item, dict):
-        return {key: fill(value, words) for key, value in item.items()}
+        return {key: fill(value, values) for key, value in item.items()}
     if isinstance(item, list):
-        return [fill(value, words) for value in item]
+        return [fill(value, values) for value in item]
     if not isinstance(item, str):
         return item
     whole = _WORD.fullmatch(item)
     if whole:
-        return _word(whole[1], words)
-    return _WORD.sub(lambda match: text_of(_word(match[1], words)), item)
+        return _word(whole[1], values)
+    return _WORD.sub(lambda match: text_of(_word(match[1], values)), item)
 
 
 def fill_argv(
     items: Iterable[Any],
-    words: Mapping[str, Json],
+    values: Mapping[str, Json],
     each: Mapping[str, tuple[Mapping[str, Json], ...]] | None = None,
 ) -> tuple[str, ...]:
     """Fill an argv; {each: ROLE, argv: […]} repeats for every worker of that role."""
@@ -46,7 +46,7 @@ def fill_argv(
             for worker in (each or {})[item["each"]]:
                 argv.extend(fill_argv(item["argv"], worker))
         else:
-            argv.append(text_of(fill(item, words)))
+            argv.append(text_of(fill(item, values)))
     return tuple(argv)
 
 
@@ -57,7 +57,7 @@ def text_of(value: Json) -> str:
     return str(value)
 
 
-def _word(name: str, words: Mapping[str, Json]) -> Json:
-    if name not in words:
-        raise CompilerBug(f"a stack's skeleton names {{{name}}}, known: {sorted(words)}")
-    return words[name]
+def _word(name: str, values: Mapping[str, Json]) -> Json:
+    if name not in values:
+        raise CompilerBug(f"a stack's skeleton names {{{name}}}, known: {sorted(values)}")
+    return values[name]

@@ -37,7 +37,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class ProcessSpec:
     """How a kind of process starts: argv items with {placeholders}, and what is watched.
 
     ports: words for ports allotted to the process, and what each is for. ready_body: JSON to post
@@ -90,7 +90,7 @@ class Connectors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """What this stack's NIXL connector holds against the other side.
+    """What this stack's NIXL connector checks against the other side.
 
     hashed: the factors in its hash, by the names of resolve/pairing.py. context_parallel: whether
     it copies KV that is sharded by decode context parallelism. wider_prefill: whether prefill may
@@ -103,8 +103,8 @@ class Pairing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """What says that a worker is ready, instead of its Start's: JSON posted, answered with 200."""
+class ReadinessProbe:
+    """What a worker is asked for readiness in place of its ProcessSpec: JSON, answered by 200."""
 
     path: str
     body: Json
@@ -112,18 +112,18 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a worker gets where facts about it hold; `when` as in a Case, ports as in a Start."""
+    """What a worker gets where `when` applies, as in a KnownIssue; ports as in a ProcessSpec."""
 
     when: Mapping[str, tuple[Json, ...]]
     ports: Mapping[str, PortUse]
     argv: tuple[str, ...]
     env: Mapping[str, str]
     engine_args: Mapping[str, Json]
-    ready: Probe | None = None
+    ready: ReadinessProbe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class FrontendSpec:
     """The process that clients reach: its name, its argv by topology.
 
     for_one_worker: false where a single aggregated worker serves clients itself.
@@ -176,7 +176,7 @@ class Platform:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class KnownIssue:
     """A combination that this stack refuses, warns of, or needs a setting for.
 
     `when` names facts of a worker and the values that make the case hold; `at` is the profile's key
@@ -216,8 +216,8 @@ class Stack:
     python: tuple[str, ...]
     architectures: tuple[str, ...]
     platforms: Mapping[str, Platform]
-    starts: Mapping[str, Start]
-    frontend: Entry
+    starts: Mapping[str, ProcessSpec]
+    frontend: FrontendSpec
     discovery: Mapping[str, Mapping[str, Mapping[str, str]]]
     settings: tuple[Setting, ...]
     engine_args: Mapping[str, Json]
@@ -230,7 +230,7 @@ class Stack:
     connectors: Connectors
     lmcache_config: Mapping[str, Json]
     routing: Mapping[str, str]
-    cases: tuple[Case, ...]
+    cases: tuple[KnownIssue, ...]
     nested_engine_file: bool = True
     worker_port_max: int = 65535
     splits_served_name: bool = False
@@ -244,23 +244,23 @@ class Stack:
 
     @cached_property
     def engine_options(self) -> Mapping[str, Option]:
-        """Give every option of this stack's vLLM by its snake_case name and aliases."""
+        """Return every option of this stack's vLLM by its snake_case name and aliases."""
         data = json.loads(self.catalogue_text("vllm"))["options"]
         return {name: option_of(entry) for name, entry in data.items()}
 
     @cached_property
     def tier_kinds(self) -> Mapping[str, TierKind]:
-        """Give the kinds of storage tiers that its LMCache has; empty where nobody looked."""
+        """Return the kinds of storage tiers that its LMCache has; empty where nobody looked."""
         return parse_tiers(self.tiers_text(self.tiers)) if self.tiers else {}
 
     @cached_property
     def environment_names(self) -> frozenset[str]:
-        """Give every VLLM_* variable that this stack's vLLM reads."""
+        """Return every VLLM_* variable that this stack's vLLM reads."""
         return frozenset(json.loads(self.catalogue_text("vllm-env"))["names"])
 
     @cached_property
     def relations(self) -> tuple[Relation, ...]:
-        """Give what this stack's vLLM asks of options together."""
+        """Return what this stack's vLLM asks of options together."""
         release = self.versions["vllm"]
         return tuple(
             relation
@@ -287,7 +287,7 @@ def parse_stack(
             "kv_cache_layouts": tuple(data["kv_cache_layouts"]),
             "platforms": {key: _platform(item) for key, item in data["platforms"].items()},
             "starts": {key: _start(item) for key, item in starts.items()},
-            "frontend": _entry(data["frontend"]),
+            "frontend": _frontend(data["frontend"]),
             "settings": tuple(_setting(item) for item in data["settings"]),
             "connectors": _connectors(data["connectors"]),
             "cases": tuple(_case(item) for item in data["cases"]),
@@ -307,8 +307,8 @@ def _platform(data: dict[str, Any]) -> Platform:
     return Platform(**{**data, "runs": runs, "install": steps, **fixed})
 
 
-def _start(data: dict[str, Any]) -> Start:
-    return Start(**{**data, "ports": _ports(data), "argv": tuple(data["argv"])})
+def _start(data: dict[str, Any]) -> ProcessSpec:
+    return ProcessSpec(**{**data, "ports": _ports(data), "argv": tuple(data["argv"])})
 
 
 def _ports(data: dict[str, Any]) -> dict[str, PortUse]:
@@ -326,9 +326,9 @@ def _connectors(data: dict[str, Any]) -> Connectors:
     )
 
 
-def _entry(data: dict[str, Any]) -> Entry:
+def _frontend(data: dict[str, Any]) -> FrontendSpec:
     argv = {key: tuple(item) for key, item in data["argv"].items()}
-    return Entry(**{**data, "argv": argv})
+    return FrontendSpec(**{**data, "argv": argv})
 
 
 def _setting(data: dict[str, Any]) -> Setting:
@@ -338,13 +338,13 @@ def _setting(data: dict[str, Any]) -> Setting:
         argv=tuple(data.get("argv", ())),
         env=data.get("env", {}),
         engine_args=data.get("engine_args", {}),
-        ready=Probe(**data["ready"]) if "ready" in data else None,
+        ready=ReadinessProbe(**data["ready"]) if "ready" in data else None,
     )
 
 
-def _case(data: dict[str, Any]) -> Case:
+def _case(data: dict[str, Any]) -> KnownIssue:
     when = _when(data["when"])
-    return Case(**{"env": {}, **data, "when": when, "at": tuple(data["at"])})
+    return KnownIssue(**{"env": {}, **data, "when": when, "at": tuple(data["at"])})
 
 
 def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:

@@ -11,7 +11,7 @@ from compiler.load.yaml_tree import parse_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TierRefusal:
+class TierConstraint:
     """What a mode does not have, or must be told: options and the values that make it hold.
 
     The value "*" stands for any that is given, null for none.
@@ -33,7 +33,7 @@ class TierVariant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TierForm:
+class TierSpec:
     """What a kind of tier becomes in one mode; the data file says what each part is.
 
     refused: why this mode does not have it; empty where it does.
@@ -58,8 +58,8 @@ class TierForm:
     bounded: str = ""
     verified: str = ""
     proof: str = ""
-    refuses: tuple[TierRefusal, ...] = ()
-    wants: tuple[TierRefusal, ...] = ()
+    refuses: tuple[TierConstraint, ...] = ()
+    wants: tuple[TierConstraint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class TierKind:
     """One kind: what it is, and its form by mode."""
 
     summary: str
-    modes: Mapping[str, TierForm]
+    modes: Mapping[str, TierSpec]
 
 
 def parse_tiers(text: str) -> dict[str, TierKind]:
@@ -82,8 +82,8 @@ def _kind(data: dict[str, Any]) -> TierKind:
     return TierKind(summary=data["summary"], modes=modes)
 
 
-def _form(data: dict[str, Any]) -> TierForm:
-    return TierForm(
+def _form(data: dict[str, Any]) -> TierSpec:
+    return TierSpec(
         **{
             **data,
             "instead": tuple(
@@ -95,8 +95,8 @@ def _form(data: dict[str, Any]) -> TierForm:
     )
 
 
-def _refusals(items: Any) -> tuple[TierRefusal, ...]:
-    return tuple(TierRefusal(**{**item, "when": _when(item)}) for item in items)
+def _refusals(items: Any) -> tuple[TierConstraint, ...]:
+    return tuple(TierConstraint(**{**item, "when": _when(item)}) for item in items)
 
 
 def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:

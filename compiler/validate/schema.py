@@ -1,4 +1,4 @@
-"""Hold a document against the profile's JSON Schema, in words a person can act on."""
+"""Check a document against the profile's JSON Schema, in words a person can act on."""
 
 from __future__ import annotations
 

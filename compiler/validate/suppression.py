@@ -67,7 +67,7 @@ def _comments(document: Document, file: str) -> Iterator[_Comment]:
 
 
 def _scalars(node: Node) -> Iterator[Node]:
-    """Give every plain value of a tree, without recursion: depth is the profile's."""
+    """Return every plain value of a tree, without recursion: depth is the profile's."""
     rest = [node]
     while rest:
         one = rest.pop()

@@ -10,7 +10,6 @@ from compiler.document import Document
 from compiler.rules.tables import TOPOLOGY_RULES
 from compiler.topology import (
     Accelerator,
-    Arrangement,
     CacheMode,
     Deploy,
     Discovery,
@@ -21,6 +20,7 @@ from compiler.topology import (
     Role,
     TierChoice,
     Topology,
+    TopologyKind,
     WorkerGroup,
 )
 from compiler.validate.schema import schema_diagnostics, with_defaults
@@ -44,7 +44,7 @@ def _topology(data: dict[str, Any], document: Document) -> Topology:
     return Topology(
         name=data["name"],
         stack=data["stack"],
-        arrangement=Arrangement(data["topology"]),
+        kind=TopologyKind(data["topology"]),
         accelerator=Accelerator(data["accelerator"]),
         model=Model(
             id=model["id"],

@@ -228,7 +228,7 @@ def a_tier(kind: str, **given: Any) -> Tier:
 
 
 def with_tier(of: Subject, tier: Tier) -> Subject:
-    """Give the plan's first process a tier."""
+    """Return the plan's first process a tier."""
     first, *others = of.plan.processes
     return replace(of, plan=replace(of.plan, processes=(replace(first, tiers=(tier,)), *others)))
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from compiler.cli.main import dync
-from compiler.deploy.deployment import Manager, Place
+from compiler.deploy.deployment import Deployment, Manager
 from compiler.deploy.finding import Verdict
 from compiler.deploy.status.status import status
 from compiler.deploy.verify.proof import Proof
@@ -100,8 +100,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def played(case: str, profile: str, folder: Path) -> Iterator[tuple[Place, Replay]]:
-    """Play a recording back on free ports, and give the deployment that it is."""
+def played(case: str, profile: str, folder: Path) -> Iterator[tuple[Deployment, Replay]]:
+    """Play a recording back on free ports, and return the deployment that it is."""
     plan = plan_in(compile_file(ROOT / "profiles" / f"{profile}.yaml"))
     replay = Replay(RECORDED / case)
     with ExitStack() as stack:
@@ -117,11 +117,11 @@ def played(case: str, profile: str, folder: Path) -> Iterator[tuple[Place, Repla
             processes.append(moved(process, server.server_address[1]))
             url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         served = replace(plan, processes=tuple(processes), url=url)
-        yield Place(named="it", plan=served, folder=folder, manager=Manager.NONE), replay
+        yield Deployment(named="it", plan=served, folder=folder, manager=Manager.NONE), replay
 
 
 def moved(process: Process, port: int) -> Process:
-    """Give a process with its HTTP on another port."""
+    """Return a process with its HTTP on another port."""
     at = f"http://127.0.0.1:{port}"
     ready = replace(process.ready, url=f"{at}{process.ready.path}", port=port)
     listens = (replace(process.listens[0], port=port),)
@@ -133,8 +133,8 @@ def said(proof: Proof, verdict: Verdict) -> list[str]:
 
 
 def test_a_disaggregated_deployment(tmp_path: Path) -> None:
-    with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
-        proof = verify(place)
+    with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
+        proof = verify(deployment)
     assert proof.is_proved
     first, between, repeated = replay.prompts
     assert [len(prompt) for prompt in replay.prompts] == [512, 512, 512]
@@ -156,8 +156,8 @@ def test_a_deployment_that_never_caches(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     log = RECORDED / "connector-v1" / "aggregated-0.log"
     (tmp_path / "logs" / "aggregated-0.log").write_bytes(log.read_bytes())
-    with played("connector-v1", "agg-cpu", tmp_path) as (place, _):
-        proof = verify(place)
+    with played("connector-v1", "agg-cpu", tmp_path) as (deployment, _):
+        proof = verify(deployment)
     assert not proof.is_proved
     failures = said(proof, Verdict.FAIL)
     assert "lmcache: 0 of 4 chunks of the new prompt were stored" in failures
@@ -168,9 +168,9 @@ def test_a_deployment_that_never_caches(tmp_path: Path) -> None:
 
 
 def test_blocks_that_still_hold_the_prompt_do_not_pass_for_restored_ones(tmp_path: Path) -> None:
-    with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
+    with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.loads = False
-        proof = verify(place)
+        proof = verify(deployment)
     assert not proof.is_proved
     assert said(proof, Verdict.FAIL) == [
         "router: log-probabilities of the first token, cold and warm, differ by at most 2.000"
@@ -179,9 +179,9 @@ def test_blocks_that_still_hold_the_prompt_do_not_pass_for_restored_ones(tmp_pat
 
 @pytest.mark.parametrize("loads", [True, False])
 def test_likeliest_tokens_may_come_as_a_list(tmp_path: Path, loads: bool) -> None:
-    with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
+    with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.lists, replay.loads = True, loads
-        proof = verify(place)
+        proof = verify(deployment)
     assert proof.is_proved is loads
     apart = "0.000" if loads else "2.000"
     text = f"router: log-probabilities of the first token, cold and warm, differ by at most {apart}"
@@ -192,20 +192,20 @@ def test_a_first_prompt_may_fail_and_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("compiler.deploy.verify.verify.time.sleep", lambda _: None)
-    with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
+    with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.refuses = 1
-        assert verify(place).is_proved
+        assert verify(deployment).is_proved
         replay.refuses, replay.prompts = 9, []
-        proof = verify(place)
+        proof = verify(deployment)
     assert not proof.is_proved
     assert any("handshake failed" in line for line in said(proof, Verdict.FAIL))
     assert proof.timings == ()
 
 
 def test_chunks_that_do_not_fit(tmp_path: Path) -> None:
-    with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
+    with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.longest = 200
-        proof = verify(place)
+        proof = verify(deployment)
     assert replay.prompts == []
     assert any(
         "chunks of 128 tokens: 2 do not fit in the longest prompt of 199 tokens" in line
@@ -214,10 +214,10 @@ def test_chunks_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_status_reads_the_same_counters(tmp_path: Path) -> None:
-    with played("disagg", "disagg-cpu", tmp_path) as (place, replay):
+    with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.prompts = [[1], [1]]
-        plan: Plan = place.plan
-        seen = {item.name: item for item in status(own(place), {}).processes}
+        plan: Plan = deployment.plan
+        seen = {item.name: item for item in status(own(deployment), {}).processes}
     assert [process.name for process in plan.processes] == list(seen)
     server, prefill, decode = (seen[plan.processes[at].name].activity for at in (0, 2, 1))
     assert server.fills[0].used_bytes == 38338560
@@ -230,18 +230,18 @@ def test_status_reads_the_same_counters(tmp_path: Path) -> None:
     assert decode.nixl.total_bytes == 44236800.0
 
 
-def own(place: Place) -> Place:
-    """Give the deployment as if this very process were each of its processes."""
+def own(deployment: Deployment) -> Deployment:
+    """Return the deployment as if this very process were each of its processes."""
     import psutil
 
     argv = tuple(psutil.Process().cmdline())
-    processes = tuple(replace(process, argv=argv) for process in place.plan.processes)
-    return replace(place, plan=replace(place.plan, processes=processes))
+    processes = tuple(replace(process, argv=argv) for process in deployment.plan.processes)
+    return replace(deployment, plan=replace(deployment.plan, processes=processes))
 
 
 def test_the_command_says_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with played("disagg", "disagg-cpu", tmp_path) as (place, _):
-        monkeypatch.setattr("compiler.deploy.deployment.find_place", lambda *_: place)
+    with played("disagg", "disagg-cpu", tmp_path) as (deployment, _):
+        monkeypatch.setattr("compiler.deploy.deployment.find_deployment", lambda *_: deployment)
         done = CliRunner().invoke(dync, ["verify", "it"])
     assert done.exit_code == 0
     for text in ("NIXL to", "time to first token", "proved, with warnings"):

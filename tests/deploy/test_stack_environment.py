@@ -1,4 +1,4 @@
-"""The environment of a stack: made whole or not at all, and held against its pins.
+"""The environment of a stack: made whole or not at all, and checked against its pins.
 
 A small script stands in for Python here, so that venv, pip and imports can fail one at a time; the
 engine tier makes and checks the real environment.
@@ -67,7 +67,7 @@ def stack() -> Stack:
 
 @pytest.fixture
 def python(tmp_path: Path, stack: Stack) -> Path:
-    """Give a stand-in whose packages have the pinned versions."""
+    """Return a stand-in whose packages have the pinned versions."""
     state = tmp_path / "state"
     state.mkdir()
     pins = pins_of(stack)
@@ -242,7 +242,7 @@ def test_commands_refuse_in_words(tmp_path: Path) -> None:
 
 @pytest.fixture
 def made(stack: Stack, tmp_path: Path) -> Stack:
-    """Give a stack of one package with one extension, and its environment below tmp_path.
+    """Return a stack of one package with one extension, and its environment below tmp_path.
 
     As LMCache 0.5.3 does, the package puts a module of its own in the extension's place.
     """

@@ -19,13 +19,13 @@ from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_trans
 from compiler.deploy.verify.log_scan import scan
 from compiler.deploy.verify.prompt import prompt_tokens, unique_prompt
 from compiler.deploy.verify.samples import (
-    CacheReading,
+    CacheSample,
     Probe,
-    TransferReading,
-    cache_reading,
-    transfer_reading,
+    TransferSample,
+    cache_sample,
+    transfer_sample,
 )
-from compiler.deploy.verify.snapshot import Moment
+from compiler.deploy.verify.snapshot import Snapshot
 from compiler.plan import Plan, Process, ProcessName, Tier
 from tests.support import compile_file, plan_in
 
@@ -34,8 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROBE = Probe(tokens=512, chunk=128)
 
 
-def recorded(case: str, tag: str) -> Moment:
-    return Moment(
+def recorded(case: str, tag: str) -> Snapshot:
+    return Snapshot(
         {
             ProcessName(path.name.split(".")[0]): parse_counters(path.read_text("utf-8"))
             for path in (RECORDED / case).glob(f"*.{tag}.prom")
@@ -56,17 +56,17 @@ def process(of: Plan, name: str) -> Process:
     return next(item for item in of.processes if item.name == name)
 
 
-def reading(case: str, profile: str, worker: str, server: str) -> CacheReading:
+def sample(case: str, profile: str, worker: str, server: str) -> CacheSample:
     """Read a recording as a proof of its deployment does."""
     of = plan(profile)
     stored = objects(case, server, "cold") - objects(case, server, "before")
     between = (recorded(case, "cold"), recorded(case, "warm"))
-    return cache_reading(process(of, worker), process(of, server), PROBE, between, stored)
+    return cache_sample(process(of, worker), process(of, server), PROBE, between, stored)
 
 
 @pytest.fixture
-def served() -> CacheReading:
-    return reading("disagg", "disagg-cpu", "prefill-0", "lmcache-prefill-0")
+def served() -> CacheSample:
+    return sample("disagg", "disagg-cpu", "prefill-0", "lmcache-prefill-0")
 
 
 def verdicts(found: list[Finding]) -> dict[str, Verdict]:
@@ -74,7 +74,7 @@ def verdicts(found: list[Finding]) -> dict[str, Verdict]:
 
 
 def test_the_engines_own_cache_is_on_and_lmcache_brought_the_last_block(
-    served: CacheReading,
+    served: CacheSample,
 ) -> None:
     assert (served.own, served.loaded, served.found) == (384.0, 127.0, 512.0)
     found = list(judge_cache(served))
@@ -87,7 +87,7 @@ def test_the_engines_own_cache_is_on_and_lmcache_brought_the_last_block(
 
 def test_a_connector_that_gave_up_is_not_taken_for_a_cache() -> None:
     """The engine's own cache serves the repeated prompt; the worker is healthy all the time."""
-    read = reading("connector-v1", "agg-cpu", "aggregated-0", "lmcache")
+    read = sample("connector-v1", "agg-cpu", "aggregated-0", "lmcache")
     assert read.own == 384.0
     assert read.stored_objects == 0
     found = list(judge_cache(read))
@@ -107,7 +107,7 @@ def test_a_connector_that_gave_up_is_not_taken_for_a_cache() -> None:
         ({"loaded": 0.0, "asked": 0.0}, "the engine did not ask LMCache"),
     ],
 )
-def test_how_far_a_prompt_came(served: CacheReading, change: dict[str, float], says: str) -> None:
+def test_how_far_a_prompt_came(served: CacheSample, change: dict[str, float], says: str) -> None:
     found = list(judge_cache(replace(served, **change)))  # type: ignore[arg-type]
     assert found[-1].verdict is Verdict.FAIL
     assert says in found[-1].message
@@ -122,7 +122,7 @@ def test_how_far_a_prompt_came(served: CacheReading, change: dict[str, float], s
         ({"stored_objects": 5}, Verdict.PASS),
     ],
 )
-def test_what_was_stored(served: CacheReading, change: dict[str, int], verdict: Verdict) -> None:
+def test_what_was_stored(served: CacheSample, change: dict[str, int], verdict: Verdict) -> None:
     found = list(judge_cache(replace(served, **change)))  # type: ignore[arg-type]
     assert verdicts(found)["cache-store"] is verdict
 
@@ -138,35 +138,35 @@ def test_what_was_stored(served: CacheReading, change: dict[str, int], verdict: 
     ],
 )
 def test_each_rank_stores_its_part_of_a_chunk(
-    served: CacheReading, objects: int, verdict: Verdict, says: str
+    served: CacheSample, objects: int, verdict: Verdict, says: str
 ) -> None:
     found = next(judge_cache(replace(served, ranks=2, stored_objects=objects)))
     assert found.verdict is verdict
     assert found.message == f"{says} chunks of the new prompt were stored"
 
 
-def test_counters_that_are_not_there_prove_nothing(served: CacheReading) -> None:
+def test_counters_that_are_not_there_prove_nothing(served: CacheSample) -> None:
     found = list(judge_cache(replace(served, stored_objects=None, loaded=None)))
     assert verdicts(found) == {"cache-load": Verdict.SKIP}
 
 
-def test_what_nixl_brings_to_decode_is_not_counted_as_lmcache(served: CacheReading) -> None:
+def test_what_nixl_brings_to_decode_is_not_counted_as_lmcache(served: CacheSample) -> None:
     found = list(judge_cache(replace(served, receives=True)))
     assert verdicts(found) == {"cache-store": Verdict.PASS, "cache-load": Verdict.SKIP}
 
 
 @pytest.fixture
-def moved() -> TransferReading:
+def moved() -> TransferSample:
     """A machine that stood still while NIXL moved: 12.7 s for what took a second to compute."""
     start, stored_at, after = (recorded("disagg", tag) for tag in ("before", "cold", "warm"))
     decode = process(plan("disagg-cpu"), "decode-0")
     computed = stored_at.grown(
         start, ProcessName("prefill-0"), "vllm:request_prefill_time_seconds_sum"
     )
-    return transfer_reading(decode, start, stored_at, after, computed)
+    return transfer_sample(decode, start, stored_at, after, computed)
 
 
-def test_a_transfer_slower_than_computing_is_said(moved: TransferReading) -> None:
+def test_a_transfer_slower_than_computing_is_said(moved: TransferSample) -> None:
     assert moved.moves == 2
     assert moved.moved_bytes == 14745600.0
     assert moved.first_s is not None
@@ -178,19 +178,19 @@ def test_a_transfer_slower_than_computing_is_said(moved: TransferReading) -> Non
     assert "topology: agg" in found.fix
 
 
-def test_a_transfer_names_its_rate(moved: TransferReading) -> None:
+def test_a_transfer_names_its_rate(moved: TransferSample) -> None:
     found = judge_transfer(replace(moved, moved_s=0.02, first_s=0.01))
     assert found.verdict is Verdict.PASS
     assert found.message == "NIXL moved 14.7 MB in 2 transfers and 20 ms, 0.737 GB/s"
 
 
-def test_ranks_that_read_at_once_are_not_added_up(moved: TransferReading) -> None:
+def test_ranks_that_read_at_once_are_not_added_up(moved: TransferSample) -> None:
     start, stored_at, after = (recorded("disagg", tag) for tag in ("before", "cold", "warm"))
     decode = replace(
         process(plan("disagg-cpu"), "decode-0"), engine_args={"tensor_parallel_size": 2}
     )
     assert moved.first_s is not None
-    found = transfer_reading(decode, start, stored_at, after, moved.compute_s)
+    found = transfer_sample(decode, start, stored_at, after, moved.compute_s)
     assert (found.moved_s, found.first_s) == (moved.moved_s / 2, moved.first_s / 2)
     assert found.moved_bytes == moved.moved_bytes
     said = judge_transfer(replace(found, moved_s=0.01, first_s=0.005)).message
@@ -206,7 +206,7 @@ def test_ranks_that_read_at_once_are_not_added_up(moved: TransferReading) -> Non
     ],
 )
 def test_transfers_that_do_not_work(
-    moved: TransferReading, change: dict[str, float | None], verdict: Verdict, says: str
+    moved: TransferSample, change: dict[str, float | None], verdict: Verdict, says: str
 ) -> None:
     found = judge_transfer(replace(moved, **change))  # type: ignore[arg-type]
     assert found.verdict is verdict
@@ -296,7 +296,7 @@ def made(kind: str, place: str, folder: str = "") -> Tier:
 
 
 def with_tiers(*found: Tier) -> Plan:
-    """Give a plan whose cache server has these tiers."""
+    """Return a plan whose cache server has these tiers."""
     built = plan("agg-cpu")
     return replace(
         built,

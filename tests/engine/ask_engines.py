@@ -37,7 +37,7 @@ def refuse(message: str) -> None:
 
 
 def config(*workers: dict[str, Any]) -> str:
-    """Give the lengths and sizes that the engine would start with."""
+    """Return the lengths and sizes that the engine would start with."""
     found = [config_of(worker) for worker in workers]
     return ", ".join(str(one.model_config.max_model_len) for one in found)
 
@@ -147,7 +147,7 @@ def connector(worker: dict[str, Any]) -> str:
 
 
 def room(worker: dict[str, Any]) -> str:
-    """Have vLLM hold a request of full length against the room for KV, as it does once loaded."""
+    """Have vLLM check a request of full length against the room for KV, as it does once loaded."""
     from vllm.config import set_current_vllm_config
     from vllm.v1.core.kv_cache_utils import check_enough_kv_cache_memory
     from vllm.v1.kv_cache_interface import FullAttentionSpec

@@ -17,7 +17,7 @@ import pytest
 
 from compiler.plan import Plan
 from demo.client import ask
-from demo.workshop import cache_folder, model, stack_prefix
+from demo.cpu_stack import cache_folder, model, stack_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 300
@@ -34,7 +34,7 @@ def proved(bundle: Path, *options: str) -> tuple[bool, dict[str, Any]]:
 
 
 def messages(found: Mapping[str, Any], verdict: str) -> list[str]:
-    """Give what a proof says with one verdict, with whom it says it of."""
+    """Return what a proof says with one verdict, with whom it says it of."""
     return [
         f"{item['subject']}: {item['message']}"
         for item in found["findings"]
@@ -43,7 +43,7 @@ def messages(found: Mapping[str, Any], verdict: str) -> list[str]:
 
 
 def answers(plan: Plan, timeout_s: float = 20) -> bool:
-    """Tell whether a deployment completes one word."""
+    """Return whether a deployment completes one word."""
     try:
         ask(plan.url, plan.served_name, "Hello", max_tokens=1, timeout_s=timeout_s)
     except (OSError, ValueError):
@@ -52,7 +52,7 @@ def answers(plan: Plan, timeout_s: float = 20) -> bool:
 
 
 def until(claim: Callable[[], bool], within_s: float = WITHIN_S) -> float:
-    """Wait until something holds; give the seconds that took."""
+    """Wait until something holds; return the seconds that took."""
     begun = time.monotonic()
     while not claim():
         assert time.monotonic() - begun < within_s, "not within time"

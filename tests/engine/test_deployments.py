@@ -20,7 +20,7 @@ from compiler.library import load_shape, load_stack
 from compiler.model.memory_budget import cache_budgets, worker_budgets
 from compiler.plan import Plan, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
-from demo.workshop import launched
+from demo.cpu_stack import launched
 from tests.engine.conftest import Build, messages, proved, until
 
 pytestmark = pytest.mark.engine
@@ -39,7 +39,7 @@ def metrics_of(plan: Plan, name: str) -> str:
 
 
 def left_running(bundle: Path) -> dict[int, str]:
-    """Give the command lines of live processes that work in the bundle's folder or below, by id."""
+    """Return command lines of live processes that work in the bundle's folder or below, by id."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -130,7 +130,7 @@ def test_aggregated_caches_and_a_killed_worker_stops_the_launch(
 
 
 def memory_is_what_was_said(plan: Plan, chunk_size: int) -> None:
-    """Hold what `dync check --explain-memory` says against what engine and cache server report."""
+    """Check what `dync check --explain-memory` says against what engine and cache server report."""
     shape = load_shape(plan.model)
     block_size = load_stack(plan.stack).platforms["cpu"].block_size
     (worker,) = worker_budgets(plan, shape, None, block_size)

@@ -22,7 +22,7 @@ import pytest
 
 from compiler.plan import Kind, Plan, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
-from demo.workshop import launched
+from demo.cpu_stack import launched
 from tests.engine.conftest import Build, answers, messages, proved, until
 from tests.engine.test_deployments import HITS, left_running, metrics_of, nothing_left
 from tests.support import free_ports
@@ -199,7 +199,7 @@ print(json.dumps([found.http_host, found.http_port, found.router_mode, found.nam
 
 
 def parsed(code: str, process: Process, bundle: Path) -> list[object]:
-    """Give what a release's own parser makes of a process's argv, environment and engine file."""
+    """Return what a release's own parser makes of a process's argv, environment and engine file."""
     module = next(index for index, word in enumerate(process.argv) if word.startswith("dynamo."))
     done = subprocess.run(
         [process.argv[0], "-c", code, *process.argv[module + 1 :]],

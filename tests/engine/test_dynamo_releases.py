@@ -16,7 +16,7 @@ import pytest
 
 from compiler.library import load_stack
 from compiler.plan import Kind, Plan
-from demo.workshop import cache_folder
+from demo.cpu_stack import cache_folder
 from tests.engine.conftest import Build, packages
 
 pytestmark = pytest.mark.engine
@@ -67,14 +67,14 @@ def one_at_a_time() -> None:
 
 
 def release(stack: str) -> Path:
-    """Give the packages of a stack's Dynamo."""
+    """Return the packages of a stack's Dynamo."""
     version = load_stack(stack).versions["ai-dynamo"]
     wanted = (f"ai-dynamo=={version}", f"ai-dynamo-runtime=={version}")
     return packages("dynamo-1.6", f"releases/ai-dynamo-{version}", *wanted)
 
 
 def read_back(stack: str, plan: Plan, bundle: Path) -> dict[str, tuple[dict[str, Any], str | None]]:
-    """Give what the release makes of each process: values by name, and a worker's connector."""
+    """Return what the release makes of each process: values by name, and a worker's connector."""
     asked, names = [], []
     for process in plan.processes:
         if process.kind is Kind.CACHE_SERVER:

@@ -262,7 +262,7 @@ def accepted(case: Case, common: tuple[str, ...], folder: Path) -> tuple[Plan, P
 
 
 def asked(case: Case, plan: Plan, folder: Path) -> list[Any]:
-    """Give what a question is about: workers, or the addresses of what listens."""
+    """Return what a question is about: workers, or the addresses of what listens."""
     workers = [process for process in plan.processes if process.kind is Kind.WORKER]
     if case.ask == "one_port":
         ports = [one.port for process in plan.processes for one in process.listens]

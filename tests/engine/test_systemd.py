@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.planting import rewritten
+from benchmarks.fault_injection import rewritten
 from compiler.plan import Plan
 from demo.client import ask, long_prompt, metric
-from demo.workshop import cache_folder
+from demo.cpu_stack import cache_folder
 from tests.engine.conftest import alone, answers, until
 from tests.support import PROFILES
 from tests.systemd.machine import Machine, can_boot
@@ -104,7 +104,7 @@ class Running:
         return {str(process.name): self.pid(plan, process.name) for process in plan.processes}
 
     def states(self, plan: Plan) -> set[str]:
-        """Give the states of its units; one is inactive when its last process is gone."""
+        """Return the states of its units; one is inactive when its last process is gone."""
         units = (f"dync-{plan.name}-{process.name}.service" for process in plan.processes)
         return {self.show(unit, "ActiveState") for unit in units}
 
@@ -148,7 +148,7 @@ def hits(plan: Plan, worker: str) -> float:
 
 
 def fresh_hits(plan: Plan, worker: str) -> float:
-    """Send one new prompt twice, and give the tokens that the second found in LMCache."""
+    """Send one new prompt twice, and return the tokens that the second found in LMCache."""
     before = hits(plan, worker)
     prompt = long_prompt(f"{time.monotonic()}", 20)
     for _ in range(2):
@@ -170,7 +170,7 @@ def plan(running: Running) -> Plan:
 
 
 def proof_s(said: str) -> float:
-    """Give the seconds that the proof of a first start took, of what an install printed."""
+    """Return the seconds that the proof of a first start took, of what an install printed."""
     found = re.search(r" serves at \S+ \(asked for \d+ s\), proved \(([\d.]+) s", said)
     assert found is not None, said
     return float(found[1])

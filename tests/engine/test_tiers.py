@@ -27,7 +27,7 @@ from compiler.library import templates
 from compiler.plan import Kind, Plan, Process
 from compiler.write import write
 from demo.client import ask, long_prompt, metric
-from demo.workshop import STACK, launched
+from demo.cpu_stack import STACK, launched
 from tests.engine.conftest import packages, until
 from tests.support import ROOT, free_port, plan_of
 
@@ -169,7 +169,7 @@ def answers(host: str, port: int) -> bool:
 
 
 def bench(server: Process, sequences: int, interval: float = 0.3) -> tuple[int, int, str]:
-    """Run LMCache's own client; give the chunks found by first look-ups, wrong checksums, text."""
+    """Run LMCache's own client; return chunks found by first look-ups, wrong checksums, text."""
     command = [server.argv[0], "-m", "lmcache.cli.main", "bench", "server", "--mode", "cpu"]
     command += ["--rpc-url", f"tcp://127.0.0.1:{server.listens[0].port}"]
     command += ["--url", f"http://127.0.0.1:{server.listens[1].port}", "--format", "json"]
@@ -326,7 +326,7 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 def said_by(prefix: Path, code: str, *words: str) -> tuple[list[Any], str]:
-    """Run code in the stack; give what it read, and all that it said."""
+    """Run code in the stack; return what it read, and all that it said."""
     python = prefix / "stacks" / STACK / "bin" / "python"
     done = subprocess.run(
         [python, "-c", code, *words], capture_output=True, text=True, check=False, timeout=120

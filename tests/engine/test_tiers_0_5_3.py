@@ -21,7 +21,7 @@ from compiler.library import load_stack, templates
 from compiler.load.yaml_tree import parse_data
 from compiler.plan import Kind, Plan
 from compiler.write import write
-from demo.workshop import STACK
+from demo.cpu_stack import STACK
 from tests.engine.conftest import packages, until
 from tests.engine.test_tiers import (
     ADAPTERS,
@@ -86,7 +86,7 @@ def profile(*tiers: str, mode: str, chunk: int = 128) -> str:
 
 @pytest.fixture(scope="session")
 def older(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a prefix whose vllm-0.25 imports LMCache 0.5.3, Mooncake and Valkey's client."""
+    """Return a prefix whose vllm-0.25 imports LMCache 0.5.3, Mooncake and Valkey's client."""
     root = tmp_path_factory.mktemp("older")
     before = (
         packages(STACK, f"lmcache-{RELEASE}", f"lmcache=={RELEASE}"),
@@ -120,7 +120,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 @pytest.fixture
 def mooncake(older: Path, tmp_path: Path) -> Iterator[str]:
-    """Give the address of a mooncake_master, to which another client gives memory."""
+    """Return the address of a mooncake_master, to which another client gives memory."""
     port, metrics = free_ports(2)
     python, master = str(older / "stacks" / OLDER / "bin" / "python"), f"127.0.0.1:{port}"
     first = [python, "-m", "mooncake.cli", f"--rpc_port={port}", f"--metrics_port={metrics}"]
@@ -155,7 +155,7 @@ def built(text: str, older: Path, root: Path) -> Plan:
 
 
 def said_by(older: Path, code: str, *words: str) -> tuple[list[Any], str]:
-    """Run code by LMCache 0.5.3; give what it read, and all that it said."""
+    """Run code by LMCache 0.5.3; return what it read, and all that it said."""
     python = older / "stacks" / OLDER / "bin" / "python"
     version = "import importlib.metadata as m\nassert m.version('lmcache') == '0.5.3'\n"
     done = subprocess.run(
@@ -340,7 +340,7 @@ def source_of_lmcache() -> str:
 
 
 def is_read(key: str, source: str) -> bool:
-    """Tell whether LMCache, or Mooncake behind it, names a key whose value no loader checks."""
+    """Return whether LMCache, or Mooncake behind it, names a key whose value no loader checks."""
     if key.startswith("remote_storage_plugin."):
         return f'.{key.rpartition(".")[2]}"' in source
     return f'"{key.removeprefix(FORWARDED)}"' in source

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.fault_injection import by_hand, rewritten
 from benchmarks.gpu.faults import CONNECTOR_ON_CPU
-from benchmarks.planting import by_hand, rewritten
 from compiler.cli.up import NOT_PROVED
 from compiler.plan import Plan
 from tests.engine.conftest import Build, answers, messages, proved, until
@@ -80,7 +80,7 @@ def up(bundle: Path) -> subprocess.CompletedProcess[str]:
 
 
 def shown(bundle: Path) -> tuple[bool, dict[str, Any]]:
-    """Give whether dync status calls it ready, and the proof that it shows."""
+    """Return whether dync status calls it ready, and the proof that it shows."""
     command = [*DYNC, "status", str(bundle), "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode == 0, json.loads(done.stdout)["proof"]

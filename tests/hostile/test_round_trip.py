@@ -21,7 +21,7 @@ from compiler.emit.engine_files import option_lines
 from compiler.emit.quoting import yaml_lines
 from compiler.library import library, templates
 from compiler.pipeline import compile_profile
-from compiler.plan import Kind, Launch, OffForm, Plan, Process
+from compiler.plan import Kind, Launch, Plan, Process, WithoutLmcache
 from compiler.write import write
 
 HOSTILE = {
@@ -134,7 +134,7 @@ def built(folder: Path, profile: Mapping[str, Any]) -> Built:
 
 
 def profile_with(text: str, prefix: str, **changes: Any) -> dict[str, Any]:
-    """Give a profile that holds the text wherever a profile may hold text."""
+    """Return a profile that holds the text wherever a profile may hold text."""
     worker = {
         "engine_args": {
             "enforce_eager": True,
@@ -247,7 +247,7 @@ def test_the_form_without_lmcache_starts_as_planned(folder: Path, mode: str) -> 
     made = agg(folder, mode)
     for process in made.plan.processes:
         off = process.without_lmcache
-        if off is OffForm.NOT_STARTED:
+        if off is WithoutLmcache.NOT_STARTED:
             with pytest.raises(subprocess.CalledProcessError) as refused:
                 made.start(process.name, {"ENABLE_LMCACHE": "0"})
             assert refused.value.returncode == 2

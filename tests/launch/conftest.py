@@ -92,7 +92,7 @@ class Bundle:
 
     @property
     def trace(self) -> list[tuple[float, str]]:
-        """Give (time, 'name event') for each event the fake servers noted."""
+        """Return (time, 'name event') for each event the fake servers noted."""
         lines = (self.root.parent / "trace").read_text().splitlines()
         return [(float(line.split(" ", 1)[0]), line.split(" ", 1)[1]) for line in lines]
 
@@ -104,7 +104,7 @@ class Bundle:
         return next(time for time, known in self.trace if known == event)
 
     def add(self, name: str, *options: str, after: str = "", **view: Any) -> int:
-        """Add a fake server; give its port."""
+        """Add a fake server; return its port."""
         port = free_port()
         argv = [sys.executable, "-I", "-S", str(FAKE_SERVER), name, self.marker, f"--port={port}"]
         argv += [f"--trace={self.root.parent / 'trace'}", *options]
@@ -199,7 +199,7 @@ class Bundle:
         )
 
     def left(self) -> list[int]:
-        """Give the pids whose argv has this bundle's marker or folder."""
+        """Return the pids whose argv has this bundle's marker or folder."""
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():

@@ -84,7 +84,7 @@ Follow = Callable[..., tuple[int | None, list[str]]]
 
 @pytest.fixture
 def follow(monkeypatch: pytest.MonkeyPatch) -> Follow:
-    """Follow a launch whose proof ends so; give the status, and what was said."""
+    """Follow a launch whose proof ends so; return the status, and what was said."""
     Proof.kept.clear()
 
     def run(launch: Launch, made: FirstProof, *, until_it_serves: bool = False) -> Any:

@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_made_and_a_share_that_is_not_mounted(tmp_path: 
 
 @pytest.fixture
 def redis() -> Iterator[int]:
-    """Give the port of a real redis-server, started by the bundle's own script."""
+    """Return the port of a real redis-server, started by the bundle's own script."""
     if shutil.which("redis-server") is None:
         if os.environ.get("CI"):
             pytest.fail("redis-server is missing")

@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 
 from compiler.cli.up import NOT_PROVED
-from compiler.deploy.deployment import Manager, Place
+from compiler.deploy.deployment import Deployment, Manager
 from compiler.deploy.finding import passed
 from compiler.deploy.launch.launcher import last_line, runner
 from compiler.deploy.launch.progress import Progress, Stage
@@ -259,13 +259,13 @@ def test_down_kill_does_not_wait_for_requests(planned: Bundle) -> None:
 
 
 def lines_of(text: str) -> list[str]:
-    """Give what was printed, without times and process ids."""
+    """Return what was printed, without times and process ids."""
     return re.sub(r"pid \d+|[\d.]+ s\b", "…", text).splitlines()
 
 
 @pytest.fixture
 def written(planned: Bundle) -> Bundle:
-    """Give a bundle of one process, as dync would have written it."""
+    """Return a bundle of one process, as dync would have written it."""
     planned.add(CACHE)
     planned.write()
     (planned.root / MANIFEST).write_text(json.dumps({"format": 1, "files": {"launch.sh": ""}}))
@@ -310,7 +310,7 @@ def test_a_display_says_why_it_is_not_proved(
 def proved_before(bundle: Bundle, **changes: str) -> None:
     """Write down that it was proved, of the files as they are; or otherwise, as changes say."""
     (bundle.root / "run").mkdir(exist_ok=True)
-    place = Place(named="", plan=PLAN, folder=bundle.root, manager=Manager.NONE)
+    place = Deployment(named="", plan=PLAN, folder=bundle.root, manager=Manager.NONE)
     proof = Proof(name="", url="", manager="", findings=(GOOD,), processes=(), took_s=1)
     record = {**asdict(record_of(place, proof)), "at": "2026-01-02T03:04:05Z", **changes}
     (bundle.root / "run" / "proof.json").write_text(json.dumps(record))

@@ -22,7 +22,7 @@ def container(*entries: bytes) -> bytes:
 
 
 def library(sections: Iterable[tuple[str, int, int, bytes]], kind: int = 3) -> bytes:
-    """Give an ELF file of named sections: type, flags and bytes of each."""
+    """Return an ELF file of named sections: type, flags and bytes of each."""
     given = [("", 0, 0, b""), *sections]
     names = b"".join(name.encode() + b"\0" for name, *_ in given) + b".shstrtab\0"
     given.append((".shstrtab", STRING_TABLE, 0, names))
@@ -39,7 +39,7 @@ def library(sections: Iterable[tuple[str, int, int, bytes]], kind: int = 3) -> b
 
 
 def with_device_code(*containers: bytes, between: bytes = b"\0" * 24) -> bytes:
-    """Give a library whose containers stand apart, between code and a symbol table."""
+    """Return a library whose containers stand apart, between code and a symbol table."""
     device = between.join(containers)
     return library(
         [

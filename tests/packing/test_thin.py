@@ -43,7 +43,7 @@ def fatbin(data: bytes | bytearray) -> Section:
 
 
 def held(data: bytes) -> list[list[tuple[int, int, bytes]]]:
-    """Give kind, architecture and code of what each container holds."""
+    """Return kind, architecture and code of what each container holds."""
     section = fatbin(data)
     return [
         [

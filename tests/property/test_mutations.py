@@ -199,7 +199,7 @@ def test_any_override_ends_in_a_plan_or_in_diagnostics(key: str, value: str, equ
 
 
 def build(folder: Path, content: bytes) -> None:
-    """Build through the command line; hold its streams and what it wrote against its status."""
+    """Build through the command line; check its streams and what it wrote against its status."""
     for name, text in TEXTS.items():
         (folder / name).write_text(text, "utf-8")
     profile, out = folder / "mutated.yaml", folder / "out"

@@ -13,7 +13,7 @@ from tests.systemd.machine import Machine, can_boot
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder that the machine has too, at the same path, open to every account."""
+    """Return a folder that the machine has too, at the same path, open to every account."""
     folder = tmp_path_factory.mktemp("shared")
     for path in (folder, *folder.parents):
         if path.name.startswith("pytest-") or path.is_relative_to(tmp_path_factory.getbasetemp()):

@@ -68,7 +68,7 @@ class Machine:
 
     @property
     def init(self) -> int:
-        """Give the pid that the machine's systemd has here."""
+        """Return the pid that the machine's systemd has here."""
         assert self._boot is not None
         pid = self._boot.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -90,7 +90,7 @@ class Machine:
         )
 
     def run(self, *command: str, **environment: str) -> str:
-        """Run a command that must succeed there; give what it printed."""
+        """Run a command that must succeed there; return what it printed."""
         done = self.try_run(*command, **environment)
         if done.returncode:
             said = self.try_run("journalctl", "--no-pager", "-n", "60", "-o", "cat").stdout
@@ -100,10 +100,10 @@ class Machine:
         return done.stdout
 
     def at(self, path: str) -> Path:
-        """Give where a path of the machine can be read and written from here."""
+        """Return where a path of the machine can be read and written from here."""
         return Path(f"/proc/{self.init}/root{path}")
 
 
 def can_boot() -> bool:
-    """Tell whether this account may make namespaces, and systemd is there."""
+    """Return whether this account may make namespaces, and systemd is there."""
     return os.geteuid() == 0 and Path("/lib/systemd/systemd").exists()

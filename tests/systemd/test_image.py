@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from compiler.cli.main import dync
 from compiler.deploy.install.generations import prune
 from compiler.deploy.install.install import Choices, install
-from compiler.deploy.installation import Deployment, system_host
+from compiler.deploy.installation import Installation, system_host
 from compiler.deploy.systemd import Systemd
 from compiler.emit.systemd.unit_names import service_units, target_unit
 from compiler.plan import Plan
@@ -35,7 +35,7 @@ def run(*words: str) -> Result:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """Give an image with the account and a stack's program."""
+    """Return an image with the account and a stack's program."""
     root = tmp_path / "image"
     (root / "etc").mkdir(parents=True)
     (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\ndync:x:999:999::/:/bin/sh\n")
@@ -60,17 +60,17 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
     return build
 
 
-def at(image: Path, name: str = "pair") -> Deployment:
-    return Deployment(host=system_host(image), name=name)
+def at(image: Path, name: str = "pair") -> Installation:
+    return Installation(host=system_host(image), name=name)
 
 
 def assert_whole(image: Path, name: str = "pair") -> Plan:
     """The current generation is as dync wrote it, and every unit of it is found."""
-    deployment = at(image, name)
-    number = deployment.current
+    installation = at(image, name)
+    number = installation.current
     assert number is not None
-    assert changed_files(deployment.folder(number)) == []
-    plan = deployment.plan(number)
+    assert changed_files(installation.folder(number)) == []
+    plan = installation.plan(number)
     for unit in service_units(plan):
         link = os.readlink(image / UNITS / unit)
         assert link == f"/etc/dync/{name}/current/systemd/{unit}"

@@ -103,7 +103,7 @@ def installed(machine: Machine, shared: Path) -> Iterator[Life]:
 
 @pytest.fixture
 def life(installed: Life) -> Life:
-    """Give the deployment in its first form, running."""
+    """Return the deployment in its first form, running."""
     installed.build()
     installed.install()
     return installed

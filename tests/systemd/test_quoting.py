@@ -94,7 +94,7 @@ def test_hostile_text(machine: Machine, shared: Path) -> None:
 
 @pytest.mark.parametrize("text", ["\ufffe", "\ufdd0", "a\U0001ffffb"])
 def test_what_a_unit_does_not_carry_is_known(machine: Machine, shared: Path, text: str) -> None:
-    """Held against systemd itself: without the fence the text would be lost in silence."""
+    """Checked against systemd itself: without the fence the text would be lost silently."""
     assert not unit_carries(text)
     _, pairs = started(machine, shared, ["x"], [f"a{text}"], [])
     assert "V0" not in pairs or pairs["V0"] != f"a{text}"

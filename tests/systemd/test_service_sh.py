@@ -194,7 +194,7 @@ def test_sweep_frees_what_nobody_uses(generation: Path) -> None:
 
 @contextmanager
 def keeping(generation: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Keep run/discovery, where one registration is known; give the keeper and that file."""
+    """Keep run/discovery, where one registration is known; return the keeper and that file."""
     file = generation / "run/discovery/v1/instances/prefill"
     file.parent.mkdir(parents=True)
     file.write_text("127.0.0.1:8103")

@@ -29,7 +29,7 @@ KILLS = 200
 
 
 def bundle(word: str, files: int = 6) -> list[Artifact]:
-    """Give a bundle that differs from another word's in every file and in its set of files."""
+    """Return a bundle that differs from another word's in every file and in its set of files."""
     made = [Artifact(path=f"bin/{word}.sh", text=f"echo {word}\n", executable=True)]
     made += [Artifact(path=f"engine/{n}.yaml", text=f"{word}: {n}\n" * 50) for n in range(files)]
     return made
@@ -60,7 +60,7 @@ def beside(place: Path) -> list[str]:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Run work in a forked child; give the child's pid."""
+    """Run work in a forked child; return the child's pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -354,7 +354,7 @@ def test_two_builds_at_once_leave_one_whole_bundle(place: Path) -> None:
 
 @pytest.fixture
 def quick_place() -> Iterator[Path]:
-    """Give a place in memory where there is one: 200 builds would wait for a disk most of all."""
+    """Return a place in memory where there is one: 200 builds would wait for a disk most of all."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dync-write-", dir=memory) as folder:
         yield Path(folder) / "agg"
@@ -499,7 +499,7 @@ def test_a_second_rename_that_fails_leaves_the_old_bundle(
 
 @pytest.mark.usefixtures("without_exchange")
 def test_a_bundle_hand_edited_then_cut_off_between_renames_is_not_lost(place: Path) -> None:
-    """The folder set aside comes back first, and is held against its manifest like any other."""
+    """The folder set aside comes back first, and is checked against its manifest like any other."""
     write(OLD, place)
     (place / "notes.txt").write_text("mine")
     os.rename(place, place.parent / ".agg.dync-abc123-old")

@@ -51,7 +51,7 @@ class Container(NamedTuple):
 
     @property
     def body(self) -> int:
-        """Give where the entries begin."""
+        """Return where the entries begin."""
         return self.at + CONTAINER_HEADER
 
 
@@ -66,7 +66,7 @@ class Entry(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Give where the next entry begins."""
+        """Return where the next entry begins."""
         return self.at + self.header + self.size
 
 
@@ -79,7 +79,7 @@ def is_library(data: Buffer) -> bool:
 
 
 def sections(data: Buffer) -> list[Section]:
-    """Give the sections of a 64-bit ELF file, in its order."""
+    """Return the sections of a 64-bit ELF file, in its order."""
     (table,) = struct.unpack_from("<Q", data, 0x28)
     width, count, names_index = struct.unpack_from("<HHH", data, 0x3A)
     raw = [struct.unpack_from("<IIQQQQ", data, table + index * width) for index in range(count)]
@@ -94,7 +94,7 @@ def sections(data: Buffer) -> list[Section]:
 
 
 def containers(data: Buffer, start: int, size: int) -> Iterator[Container]:
-    """Give the containers between start and start + size, whatever pads them."""
+    """Return the containers between start and start + size, whatever pads them."""
     at, end = start, start + size
     while (at := data.find(FATBIN_MAGIC, at, end)) >= 0:
         version, header, length = struct.unpack_from("<HHQ", data, at + 4)
@@ -106,7 +106,7 @@ def containers(data: Buffer, start: int, size: int) -> Iterator[Container]:
 
 
 def entries(data: Buffer, container: Container) -> Iterator[Entry]:
-    """Give the entries of a container."""
+    """Return the entries of a container."""
     at, end = container.body, container.body + container.size
     while at + 64 <= end:
         kind, _, header, size = struct.unpack_from("<HHIQ", data, at)
@@ -121,7 +121,7 @@ def entries(data: Buffer, container: Container) -> Iterator[Entry]:
 
 
 def picked(found: Sequence[Entry], sm: int) -> list[Entry]:
-    """Give those that a driver takes on a GPU of this architecture.
+    """Return those that a driver takes on a GPU of this architecture.
 
     Machine code runs on its own major number, from its own minor number on; where there is none,
     PTX of any older architecture is compiled. There may be several of the best (sm_90, sm_90a).

@@ -34,7 +34,7 @@ class Joined:
         self.parts, self.at, self.left = parts, start, size
 
     def read(self, size: int) -> bytes:
-        """Give at most size bytes; none at the end."""
+        """Return at most size bytes; none at the end."""
         at = self.at
         for path, length in self.parts:
             if at < length:
@@ -55,7 +55,7 @@ class Unpacked:
         self.source, self.packer, self.hash = source, lzma.LZMADecompressor(), hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        """Give size bytes, fewer at the end."""
+        """Return size bytes, fewer at the end."""
         found = bytearray()
         while len(found) < size and not self.packer.eof:
             data = self.source.read(1 << 20) if self.packer.needs_input else b""
@@ -102,12 +102,12 @@ def fail(text: str) -> None:
 
 
 def streams_of(manifest: dict[str, Any], stacks: list[str]) -> list[dict[str, Any]]:
-    """Give the streams of these stacks."""
+    """Return the streams of these stacks."""
     return [stream for stream in manifest["streams"] if stream["stack"] in stacks]
 
 
 def with_owners(manifest: dict[str, Any], named: list[str]) -> list[str]:
-    """Give the stacks and those whose files they share, which come first."""
+    """Return the stacks and those whose files they share, which come first."""
     unknown = [stack for stack in named if stack not in manifest["stacks"]]
     if unknown:
         fail(f"not in this pack: {', '.join(unknown)}; it has {', '.join(manifest['stacks'])}")
@@ -118,7 +118,7 @@ def with_owners(manifest: dict[str, Any], named: list[str]) -> list[str]:
 
 
 def needed_parts(manifest: dict[str, Any], stacks: list[str]) -> list[dict[str, Any]]:
-    """Give the parts that hold any byte of these stacks."""
+    """Return the parts that hold any byte of these stacks."""
     wanted = streams_of(manifest, stacks)
     found, start = [], 0
     for part in manifest["parts"]:
@@ -130,7 +130,7 @@ def needed_parts(manifest: dict[str, Any], stacks: list[str]) -> list[dict[str, 
 
 
 def complete(manifest: dict[str, Any], parts: Path) -> list[str]:
-    """Give the stacks that are all there; without any, the first."""
+    """Return the stacks that are all there; without any, the first."""
     found = []
     for stack in manifest["stacks"]:
         needed = needed_parts(manifest, with_owners(manifest, [stack]))
@@ -154,7 +154,7 @@ def check_parts(pool: Any, manifest: dict[str, Any], stacks: list[str], parts: P
 
 
 def digest(path: Path) -> str:
-    """Give a part's sum."""
+    """Return a part's sum."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -177,7 +177,7 @@ def unpack_all(
 
 
 def unpack(job: tuple[list[tuple[Path, int]], dict[str, Any], Path]) -> tuple[str, float, bool]:
-    """Unpack one stream; give its name, the seconds that it took, and whether it is right."""
+    """Unpack one stream; return its name, the seconds that it took, and whether it is right."""
     laid, stream, site = job
     began = time.time()
     source = Unpacked(Joined(laid, stream["start"], stream["size"]))
@@ -238,7 +238,7 @@ def copy_changed(theirs: Path, target: Path, said: BinaryIO, count: int) -> None
 
 
 def make_environment(home: Path, commands: dict[str, str]) -> Path:
-    """Make an environment whose packages come before the machine's; give its python."""
+    """Make an environment whose packages come before the machine's; return its python."""
     engines, machine = home / "engines", machine_site()
     # torch looks for CUDA's libraries beside itself, and Triton for its assembler.
     for library in [*(machine / "nvidia").iterdir(), machine / PTXAS]:
@@ -263,7 +263,7 @@ def make_environment(home: Path, commands: dict[str, str]) -> Path:
 
 
 def machine_site() -> Path:
-    """Give the folder of the packages that the machine has: where its torch is."""
+    """Return the folder of the packages that the machine has: where its torch is."""
     torch = find_spec("torch")
     if torch is None or torch.origin is None:
         sys.exit(f"FAILED: {sys.executable} has no torch, and so not the CUDA that stacks need")

@@ -59,18 +59,18 @@ class Rules:
 
 
 def lines(path: Path) -> list[str]:
-    """Give the lines of a list, without comments."""
+    """Return the lines of a list, without comments."""
     found = (line.strip() for line in path.read_text().splitlines())
     return [line for line in found if line and not line.startswith("#")]
 
 
 def normal(name: str) -> str:
-    """Give a distribution's name as indexes spell it."""
+    """Return a distribution's name as indexes spell it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def site_of(prefix: Path, stack: str) -> Path:
-    """Give where `dync stack install` put a stack's packages."""
+    """Return where `dync stack install` put a stack's packages."""
     site = prefix / "stacks" / stack / "lib/python3.12/site-packages"
     if not site.is_dir():
         raise FileNotFoundError(
@@ -161,7 +161,7 @@ def _place(names: list[str], source: Path, site: Path, rules: Rules) -> None:
 
 
 def _commands(distribution: Distribution) -> Iterator[tuple[str, str]]:
-    """Give the commands that an installer would write, and what each calls."""
+    """Return the commands that an installer would write, and what each calls."""
     parser = configparser.ConfigParser(delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment]  # names keep their case
     parser.read_string(distribution.read_text("entry_points.txt") or "")

@@ -31,7 +31,7 @@ class Folders:
 
 
 def pack_installed(stacks: Sequence[str], folders: Folders, part_bytes: int) -> list[Path]:
-    """Pack what is installed under prefix; give the parts, the manifest and the installer."""
+    """Pack what is installed under prefix; return the parts, the manifest and the installer."""
     work, parts = folders.work, folders.parts
     rules = Rules.read(folders.rules)
     assembled: list[Assembled] = []
@@ -58,5 +58,5 @@ def pack_installed(stacks: Sequence[str], folders: Folders, part_bytes: int) -> 
 
 
 def _imported(rules: Path, stack: str) -> Path:
-    """Give the list of what an installer imports to try the stack."""
+    """Return the list of what an installer imports to try the stack."""
     return rules / f"imported-{stack}.txt"

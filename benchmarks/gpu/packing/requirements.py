@@ -25,7 +25,7 @@ THERE = {
 def unmet(
     travelling: Iterable[Distribution], machine: Mapping[str, str], stays: Iterable[str]
 ) -> Iterator[str]:
-    """Give a line for each requirement that is not met.
+    """Return a line for each requirement that is not met.
 
     machine: what the machine has and in which version, empty where that is not known. stays: what
     is installed beside the travelling ones and left out on purpose.

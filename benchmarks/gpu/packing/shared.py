@@ -31,7 +31,7 @@ class Assembled:
 
 
 def owner_of_same(name: str, path: Path, earlier: Sequence[Assembled]) -> str | None:
-    """Give the stack that brings the same bytes to the same path."""
+    """Return the stack that brings the same bytes to the same path."""
     for one in earlier:
         # What was cut there is cut alike here, so the uncut files decide.
         if (one.site / name).is_file() and filecmp.cmp(one.source / name, path, shallow=False):
@@ -40,7 +40,7 @@ def owner_of_same(name: str, path: Path, earlier: Sequence[Assembled]) -> str | 
 
 
 def owner_of_alike(name: str, path: Path, earlier: Sequence[Assembled]) -> str | None:
-    """Give the stack whose file at the same path differs in few blocks from this one."""
+    """Return the stack whose file at the same path differs in few blocks from this one."""
     size = path.stat().st_size
     for one in earlier:
         theirs = one.site / name
@@ -51,7 +51,7 @@ def owner_of_alike(name: str, path: Path, earlier: Sequence[Assembled]) -> str |
 
 
 def changes(theirs: Path, mine: Path) -> list[tuple[int, bytes]]:
-    """Give where mine differs from theirs, which has the same size, in whole blocks."""
+    """Return where mine differs from theirs, which has the same size, in whole blocks."""
     found = []
     with theirs.open("rb") as before, mine.open("rb") as after:
         at = 0

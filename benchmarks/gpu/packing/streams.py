@@ -119,7 +119,7 @@ def contents(stack: Assembled, earlier: Sequence[Assembled]) -> Iterator[Content
 
 
 def compress(wanted: Sequence[Content], folder: Path) -> list[Stream]:
-    """Give the streams, in the order of what is wanted; two are compressed at a time."""
+    """Return the streams, in the order of what is wanted; two are compressed at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     largest_first = sorted(wanted, key=_size, reverse=True)
     with ThreadPoolExecutor(2) as pool:
@@ -129,7 +129,7 @@ def compress(wanted: Sequence[Content], folder: Path) -> list[Stream]:
 
 
 def cut(streams: Sequence[Stream], parts: Path, part_bytes: int) -> list[dict[str, object]]:
-    """Write the streams, laid end to end, in parts; give what the manifest says of each."""
+    """Write the streams, laid end to end, in parts; return what the manifest says of each."""
     parts.mkdir(parents=True, exist_ok=True)
     for old in parts.glob("part.*"):
         old.unlink()
@@ -146,7 +146,7 @@ def cut(streams: Sequence[Stream], parts: Path, part_bytes: int) -> list[dict[st
 
 
 def described(streams: Sequence[Stream]) -> list[dict[str, object]]:
-    """Give what the manifest says of the streams, and where each begins."""
+    """Return what the manifest says of the streams, and where each begins."""
     said: list[dict[str, object]] = []
     start = 0
     for stream in streams:

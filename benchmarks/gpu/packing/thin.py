@@ -1,7 +1,7 @@
 """Cut a library down to what one GPU and the loader read; addresses and sizes stay.
 
 What is cut becomes zeros, which xz takes for nothing and an installer leaves as holes. So
-nothing in the file moves, and nothing that points into it has to be mended.
+nothing in the file moves, and nothing that points into it has to be fixed.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Cutter:
 
 
 def find_filler(library: Path, sm: int) -> bytes:
-    """Give the smallest entry of the oldest architecture there that the GPU never picks."""
+    """Return the smallest entry of the oldest architecture there that the GPU never picks."""
     data = library.read_bytes()
     foreign = [
         entry
@@ -142,7 +142,7 @@ def _is_left_out(data: bytearray, entry: Entry, cut: Cut) -> bool:
 
 
 def kernels_of(code: bytes) -> set[bytes]:
-    """Give the names of the kernels in machine code, which nvcc may have compressed."""
+    """Return the names of the kernels in machine code, which nvcc may have compressed."""
     return set(KERNEL.findall(_unzstd(code) if code.startswith(ZSTD_MAGIC) else code))
 
 

@@ -33,11 +33,11 @@ class Launched:
 
     @property
     def url(self) -> str:
-        """Give the base of the API that clients use, with /v1."""
+        """Return the base of the API that clients use, with /v1."""
         return str(self.plan["url"])
 
     def metrics(self, role: str) -> str:
-        """Give where the first worker of a role shows its metrics."""
+        """Return where the first worker of a role shows its metrics."""
         found = (item["metrics"] for item in self.plan["processes"] if item["role"] == role)
         return str(next(found))
 
@@ -78,7 +78,7 @@ def launched(
 
 
 def workers(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the workers of a plan.json."""
+    """Return the workers of a plan.json."""
     return [item for item in plan["processes"] if item["kind"] == "worker"]
 
 

@@ -26,7 +26,7 @@ class Line:
 
     @property
     def url(self) -> str:
-        """Give the base of its HTTP API."""
+        """Return the base of its HTTP API."""
         return f"http://127.0.0.1:{self.port}"
 
 
@@ -56,7 +56,7 @@ class Running:
         self.process.wait()
 
     def tail(self, lines: int = 25) -> str:
-        """Give the end of its log."""
+        """Return the end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
@@ -77,7 +77,7 @@ def start(line: Line, logs: Path) -> Running:
 
 
 def answers(url: str, timeout_s: float = 2) -> bool:
-    """Tell whether a URL answers 200."""
+    """Return whether a URL answers 200."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:
             return bool(response.status == 200)
@@ -119,7 +119,7 @@ def running(lines: Sequence[Line], logs: Path, timeout_s: float = 240) -> Iterat
 
 
 def gpu_used_mib() -> int:
-    """Give the memory in use on the first GPU, in MiB; 0 without one."""
+    """Return the memory in use on the first GPU, in MiB; 0 without one."""
     query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"]
     try:
         return int(subprocess.run(query, capture_output=True, check=True, text=True).stdout)

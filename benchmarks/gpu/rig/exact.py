@@ -43,7 +43,7 @@ def logprobs_of(engine: Running, prompt: Prompt) -> dict[str, float]:
 
 
 def compare(length: int, hits: int, cold: dict[str, float], warm: dict[str, float]) -> Compared:
-    """Hold two lists of log-probabilities against each other."""
+    """Check two lists of log-probabilities against each other."""
     both = cold.keys() & warm.keys()
     difference = max((abs(cold[token] - warm[token]) for token in both), default=99.0)
     flipped = max(cold, key=cold.__getitem__) != max(warm, key=warm.__getitem__)
@@ -86,13 +86,13 @@ def decoding(engine: Running, requests: int) -> Iterator[None]:
 
 
 def edges(chunk: int) -> list[int]:
-    """Give the lengths around one, two and three chunks, and some between."""
+    """Return the lengths around one, two and three chunks, and some between."""
     around = [count * chunk + offset for count in (1, 2, 3) for offset in (-1, 0, 1, 2, 3, 16, 17)]
     return sorted({*around, chunk * 3 // 2, chunk * 5 // 2})
 
 
 def variants(kit: Kit) -> tuple[list[Line], list[Line]]:
-    """Give the cache servers and the engines that are held against each other."""
+    """Return the cache servers and the engines that are checked against each other."""
     env = lines.in_process_env(kit, 2)
     servers = [
         lines.cache_server(kit, "server-agg", 15001, 15101, 2),
@@ -163,7 +163,7 @@ def _side_channel(port: int) -> dict[str, str]:
 
 
 def examine(engine: Running, kit: Kit) -> dict[str, Any]:
-    """Give every comparison of one engine: each length, around chunks, under load, in steps."""
+    """Return every comparison of one engine: each length, around chunks, under load, in steps."""
     chunk = kit.chunk_size
     stride = 1 if kit.on_gpu else 37
     passes: dict[str, list[Compared]] = {}

@@ -47,5 +47,5 @@ class Kit:
 
     @property
     def on_gpu(self) -> bool:
-        """Tell whether the engines compute on a GPU."""
+        """Return whether the engines compute on a GPU."""
         return self.accelerator == "cuda"

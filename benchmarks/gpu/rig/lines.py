@@ -16,7 +16,7 @@ PIECEWISE = ("--compilation-config", '{"cudagraph_mode": "PIECEWISE"}')
 
 
 def multiprocess(port: int) -> dict[str, Any]:
-    """Give the connector to a cache server at `port`."""
+    """Return the connector to a cache server at `port`."""
     return {
         "kv_connector": "LMCacheMPConnector",
         "kv_role": "kv_both",
@@ -28,7 +28,7 @@ def multiprocess(port: int) -> dict[str, Any]:
 
 
 def several(*connectors: Mapping[str, Any]) -> dict[str, Any]:
-    """Give MultiConnector of some connectors, in their order."""
+    """Return MultiConnector of some connectors, in their order."""
     return {
         "kv_connector": "MultiConnector",
         "kv_role": "kv_both",
@@ -37,7 +37,7 @@ def several(*connectors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_process_env(kit: Kit, cpu_gb: int, chunk_size: int | None = None) -> dict[str, str]:
-    """Give LMCache's settings as the variables that its pages name; cpu_gb is GiB."""
+    """Return LMCache's settings as the variables that its pages name; cpu_gb is GiB."""
     return {
         "LMCACHE_CHUNK_SIZE": str(chunk_size or kit.chunk_size),
         "LMCACHE_LOCAL_CPU": "True",
@@ -57,7 +57,7 @@ def worker(
     fraction: float = 0.08,
     kv_bytes: int | None = 1 << 30,
 ) -> Line:
-    """Give one engine; on a GPU it takes `fraction` of it, and `kv_bytes` for KV.
+    """Return one engine; on a GPU it takes `fraction` of it, and `kv_bytes` for KV.
 
     Engines that size their KV at the same moment on one GPU mis-size it: so the size is said.
     """
@@ -81,7 +81,7 @@ def cache_server(
     *flags: str,
     chunk_size: int | None = None,
 ) -> Line:
-    """Give one `lmcache server`; cpu_gb is GiB."""
+    """Return one `lmcache server`; cpu_gb is GiB."""
     argv = [kit.python, "-m", "lmcache.cli.main", "server", "--port", str(port)]
     argv += ["--http-port", str(http_port), "--chunk-size", str(chunk_size or kit.chunk_size)]
     argv += ["--l1-size-gb", str(cpu_gb), "--eviction-policy", "LRU", *kit.cache_server_argv]

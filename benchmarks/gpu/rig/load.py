@@ -21,7 +21,7 @@ Served = tuple[str, str]
 def first_tokens(
     served: Mapping[str, Served], lengths: Sequence[int], repeats: int
 ) -> dict[str, Any]:
-    """Give seconds to the first token, cold and warm, the deployments in turn for each prompt."""
+    """Return seconds to the first token, cold and warm, the deployments in turn for each prompt."""
     for length in lengths:  # kernels are tuned and compiled at their first use
         for name in served:
             for number in range(2):
@@ -94,7 +94,7 @@ def _at_once(served: Served, prompts: Sequence[str]) -> dict[str, Any]:
 
 
 def following(served: Served, name: str) -> dict[str, Any]:
-    """Give how fast tokens follow the first: one request alone, and 32 at once."""
+    """Return how fast tokens follow the first: one request alone, and 32 at once."""
     _one(served, text(64, "following-warm-up"), 32)
     alone = [_one(served, text(64, f"alone-{number}"), 256) for number in range(2)]
     with ThreadPoolExecutor(32) as pool:

@@ -27,7 +27,7 @@ UCX_SAYS = {"UCX_PROTO_INFO": "y", "UCX_LOG_LEVEL": "info"}
 
 
 def matrix() -> dict[str, dict[str, str]]:
-    """Give the settings that are tried, by name."""
+    """Return the settings that are tried, by name."""
     get = {"UCX_CUDA_IPC_ENABLE_GET_ZCOPY": "on"}
     return {
         "default": {},

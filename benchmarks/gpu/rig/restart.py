@@ -57,7 +57,7 @@ def _worker(kit: Kit, name: str, port: int, server: int, fraction: float) -> Lin
 
 
 def _freed_after(engine: Running, patience_s: float, then: Callable[[], None] | None = None) -> Any:
-    """Kill an engine; give the GPU memory over time until its part is free."""
+    """Kill an engine; return the GPU memory over time until its part is free."""
     before = gpu_used_mib()
     engine.kill()
     began = time.monotonic()

@@ -35,7 +35,7 @@ class Store:
 def stores(
     kit: Kit, plans: Mapping[str, Mapping[str, Any]], logs: Path
 ) -> Iterator[dict[str, Store]]:
-    """Run what the tiers of some bundles need, empty; give it by the names of the bundles."""
+    """Run what the tiers of some bundles need, empty; return it by the names of the bundles."""
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         found = {}
@@ -50,7 +50,7 @@ def stores(
 
 
 def tier_of(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the one tier of a bundle's plan.json."""
+    """Return the one tier of a bundle's plan.json."""
     return dict(next(tier for item in plan["processes"] for tier in item["tiers"]))
 
 

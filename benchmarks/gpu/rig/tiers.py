@@ -125,7 +125,7 @@ def _again(
 
 
 def _forgets(plan: Mapping[str, Any]) -> bool:
-    """Tell whether a restart empties the tier: dync clears the folder of a disk in process."""
+    """Return whether a restart empties the tier: dync clears the folder of a disk in process."""
     tier = tier_of(plan)
     return tier["kind"] == "disk" and not tier["persistent"]
 
@@ -153,7 +153,7 @@ def _warm(bundle: Launched, kit: Kit, alone: Likeliest, cold: Likeliest) -> list
 
 
 def _stored(store: Store) -> tuple[int, float]:
-    """Wait until the store holds something and no more comes; give how much, and the seconds."""
+    """Wait until the store holds something and no more comes; return how much, and the seconds."""
     began = changed = time.monotonic()
     held = -1
     while time.monotonic() - began < STORED_WITHIN_S:
@@ -167,7 +167,7 @@ def _stored(store: Store) -> tuple[int, float]:
 
 
 def _counters(bundle: Launched) -> dict[str, float]:
-    """Give what LMCache counts of its tiers, where the worker shows it."""
+    """Return what LMCache counts of its tiers, where the worker shows it."""
     with urllib.request.urlopen(bundle.metrics(ROLE), timeout=30) as response:
         said = response.read().decode()
     wanted = r"^(lmcache:(?:num_(?:remote|hit|stored)|local_storage|local_cpu_evict|remote_put)\w*)"
@@ -179,7 +179,7 @@ def _counters(bundle: Launched) -> dict[str, float]:
 
 
 def _held(row: Mapping[str, Any]) -> bool:
-    """Tell whether all hit what only the tier had, answered rightly, and were proved."""
+    """Return whether all hit what only the tier had, answered rightly, and were proved."""
     rows = row.get("rows", ())
     return bool(
         rows

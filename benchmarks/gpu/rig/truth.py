@@ -20,7 +20,7 @@ WITHIN_S = 240
 
 
 def run(kit: Kit, logs: Path) -> dict[str, Any]:
-    """Ask doctor before a start, status and verify of what runs, and hold it against the fault."""
+    """Ask doctor before a start, status and verify of what runs, and check it against the fault."""
     found: dict[str, Any] = {}
     for names in _in_turn((*kit.proved, *kit.faults)):
         with ThreadPoolExecutor(len(names)) as pool:
@@ -60,7 +60,7 @@ def _told(kit: Kit, bundle: Launched) -> dict[str, Any]:
 
 
 def dync(kit: Kit, command: str, name: str) -> dict[str, Any]:
-    """Run a dync command of the kit on one of its bundles; give its status, seconds and result."""
+    """Run a dync command of the kit on one of its bundles; return status, seconds and result."""
     words = [kit.python, "-m", "compiler", command, str(KIT / "bundles" / name)]
     began = time.monotonic()
     done = subprocess.run(
@@ -75,7 +75,7 @@ def dync(kit: Kit, command: str, name: str) -> dict[str, Any]:
 
 
 def _held(says: str | None, row: Mapping[str, Any]) -> bool:
-    """Tell whether verify proved a healthy deployment, or said a fault's words."""
+    """Return whether verify proved a healthy deployment, or said a fault's words."""
     verified = row["verify"]
     if says is None:
         return bool(verified["status"] == 0)

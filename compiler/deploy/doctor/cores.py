@@ -13,7 +13,7 @@ from compiler.topology import Accelerator
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Hold cores against CPU workers that NIXL joins; on as many cores as workers they starve.
+    """Check cores against CPU workers that NIXL joins; on as many cores as workers they starve.
 
     vLLM moves the main thread of each to the last core of its NUMA node (vllm 0.32.0
     kv_connector/v1/nixl/base_worker.py, rsv_cores_for_kv) and lets it call sched_yield in a loop

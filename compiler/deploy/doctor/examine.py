@@ -49,6 +49,6 @@ class Checkup:
 
 
 def examine(subject: Subject) -> Checkup:
-    """Hold this host against a plan; every check speaks, none stops another."""
+    """Check this host against a plan; every check speaks, none stops another."""
     found = (finding for check in CHECKS for finding in check(subject))
     return Checkup(name=subject.plan.name, findings=tuple(found))

@@ -48,7 +48,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def wanted(plan: Plan) -> Mapping[str, float]:
-    """Give what fraction of each GPU's memory the plan's workers take together."""
+    """Return what fraction of each GPU's memory the plan's workers take together."""
     found: dict[str, float] = {}
     for process in plan.processes:
         for gpu in process.gpus:

@@ -29,7 +29,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _bind(item: Listen) -> OSError | None:
-    """Listen on a port for a moment; give what is in the way."""
+    """Listen on a port for a moment; return what is in the way."""
     family = socket.AF_INET6 if ":" in item.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

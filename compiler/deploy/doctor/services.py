@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
-from compiler.deploy.probe.services import Refusal, ask_etcd, ask_nats, ask_redis
+from compiler.deploy.probe.services import ask_etcd, ask_nats, ask_redis
 from compiler.deploy.verify.tier_counts import password_of
+from compiler.errors import ProbeError
 from compiler.plan import Plan, Process, Service, Tier, TierServer
 
 _PORTS = {"etcd": 2379, "nats": 4222}
@@ -38,7 +39,7 @@ def _service(service: Service) -> Finding:
     subject = f"{service.purpose} {host}:{port}"
     try:
         said = _ASK[service.purpose](host, port, parts.username or "", parts.password or "")
-    except Refusal as refusal:
+    except ProbeError as refusal:
         return failed("services", subject, str(refusal), fix)
     return passed("services", subject, said)
 
@@ -51,12 +52,12 @@ def redis_finding(process: Process, tier: Tier, server: TierServer) -> Finding:
         password = password_of(process, server)
         said = ask_redis(server.host, server.port, password, server.username)
         return passed("services", subject, said)
-    except Refusal as refusal:
+    except ProbeError as refusal:
         where = f"write the right password into {file}" if file else "give the tier a password_file"
         there = f"start it at {server.host}:{server.port}"
         return failed("services", subject, str(refusal), where if refusal.is_password else there)
 
 
 def _is_own(plan: Plan, server: TierServer) -> bool:
-    """Tell whether the deployment starts that server itself."""
+    """Return whether the deployment starts that server itself."""
     return any(item.port == server.port for process in plan.processes for item in process.listens)

@@ -11,7 +11,7 @@ from compiler.deploy.stack_environment import check as look
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Hold the environment against the stack, as `dync stack check` does."""
+    """Check the environment against the stack, as `dync stack check` does."""
     stack, accelerator = subject.stack, subject.plan.accelerator.value
     make = f"dync stack install {stack.name} --accelerator {accelerator} --prefix {subject.prefix}"
     try:

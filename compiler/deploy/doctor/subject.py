@@ -19,6 +19,6 @@ class Subject:
 
     @property
     def prefix(self) -> Path:
-        """Give where stacks live (deploy.prefix): PREFIX/stacks/STACK/bin/python starts them."""
+        """Return where stacks live (deploy.prefix): PREFIX/stacks/STACK/bin/python starts them."""
         workers = (item for item in self.plan.processes if item.kind is Kind.WORKER)
         return Path(next(workers).argv[0]).parents[3]

@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compiler.atomic import put_file
-from compiler.deploy.installation import Deployment, Host, Refused
+from compiler.deploy.installation import Host, Installation
 from compiler.emit.quoting import environment_line
+from compiler.errors import HostError
 
 FILE = "environment"
 
 
-def keep(host: Host, name: str, values: Mapping[str, str]) -> Path:
+def write_environment(host: Host, name: str, values: Mapping[str, str]) -> Path:
     """Write variables into a deployment's environment file, beside what is there already.
 
-    Errors: Refused for a value that is empty, or where the file cannot be written.
+    Errors: HostError for a value that is empty, or where the file cannot be written.
     """
     for variable, value in values.items():
         if not value:
-            raise Refused(f"{variable} is not set in your shell: export it, or leave --pass out")
-    home = Deployment(host=host, name=name).home
+            raise HostError(f"{variable} is not set in your shell: export it, or leave --pass out")
+    home = Installation(host=host, name=name).home
     path = home / FILE
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -29,5 +30,5 @@ def keep(host: Host, name: str, values: Mapping[str, str]) -> Path:
         kept += [environment_line(variable, value) for variable, value in values.items()]
         put_file(path, ("\n".join(kept) + "\n").encode(), 0o600)
     except OSError as error:
-        raise Refused(f"cannot write {path}: {error.strerror}") from error
+        raise HostError(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from compiler.deploy.install.tier_folders import tier_problems
-from compiler.deploy.installation import Host, Refused
+from compiler.deploy.installation import Host
 from compiler.deploy.systemd import Systemd
+from compiler.errors import HostError
 from compiler.plan import Plan
 
 _STRAY = ("VLLM_", "LMCACHE_", "PYTHON", "LD_", "CUDA_", "UCX_", "NIXL_", "TORCH")
@@ -21,7 +22,7 @@ _STRAY = ("VLLM_", "LMCACHE_", "PYTHON", "LD_", "CUDA_", "UCX_", "NIXL_", "TORCH
 def refuse_unfit(host: Host, plan: Plan) -> None:
     """Refuse a host that lacks something the deployment needs; name all of it at once.
 
-    Errors: Refused.
+    Errors: HostError.
     """
     missing = [
         *_account(host, plan),
@@ -30,25 +31,25 @@ def refuse_unfit(host: Host, plan: Plan) -> None:
         *tier_problems(host, plan),
     ]
     if missing:
-        raise Refused("\n  ".join((f"this host is not ready for {plan.name}:", *missing)))
+        raise HostError("\n  ".join((f"this host is not ready for {plan.name}:", *missing)))
 
 
 def refuse_other_user(host: Host) -> None:
     """Refuse a system installation by an ordinary user; an image is a folder as any other.
 
-    Errors: Refused.
+    Errors: HostError.
     """
     if host.is_system and host.is_here and os.geteuid() != 0:
-        raise Refused(
+        raise HostError(
             "the system's units are root's: run this with sudo, or give --user to install for "
             "your own systemd manager"
         )
 
 
 def refuse_stray_environment(systemd: Systemd, plan: Plan) -> None:
-    """Refuse where the manager hands every service a variable that changes engines in silence.
+    """Refuse where the manager hands every service a variable that changes engines silently.
 
-    Errors: Refused.
+    Errors: HostError.
     """
     own = {name for process in plan.processes for name in process.env}
     found = sorted(
@@ -56,7 +57,7 @@ def refuse_stray_environment(systemd: Systemd, plan: Plan) -> None:
     )
     if found:
         scope = "" if systemd.is_system else "--user "
-        raise Refused(
+        raise HostError(
             f"systemd hands every service {', '.join(found)}, which changes what the engines do: "
             f"systemctl {scope}unset-environment {' '.join(found)}"
         )
@@ -65,19 +66,21 @@ def refuse_stray_environment(systemd: Systemd, plan: Plan) -> None:
 def create_account(host: Host, plan: Plan) -> None:
     """Make the deployment's account, as a system user without a login.
 
-    Errors: Refused.
+    Errors: HostError.
     """
     if not host.is_system or _has_account(host, plan.user):
         return
     if shutil.which("systemd-sysusers") is None:
-        raise Refused(f"systemd-sysusers is missing: make the account {plan.user} with useradd -r")
+        raise HostError(
+            f"systemd-sysusers is missing: make the account {plan.user} with useradd -r"
+        )
     root = () if host.is_here else (f"--root={host.root}",)
     line = f'u {plan.user} - "dync deployments" {host.state}'
     done = subprocess.run(
         ["systemd-sysusers", *root, "--inline", line], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise Refused(f"cannot make the account {plan.user}: {done.stderr.strip()}")
+        raise HostError(f"cannot make the account {plan.user}: {done.stderr.strip()}")
 
 
 def _account(host: Host, plan: Plan) -> Iterator[str]:

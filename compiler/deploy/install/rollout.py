@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 
 from compiler.deploy.install.generations import read_bundle, running_generation
-from compiler.deploy.installation import Deployment, Refused
+from compiler.deploy.installation import Installation
 from compiler.deploy.systemd import Systemd, UnitState
 from compiler.diff.restarts import Bundle, own_texts
 from compiler.emit.systemd.unit_names import process_unit, restarted_with, serving_unit, target_unit
+from compiler.errors import HostError
 from compiler.plan import Plan, Process, ProcessName
 
 FAILED_STARTS = 3
@@ -28,44 +29,46 @@ class NotReady(Exception):
         self.unit = unit
 
 
-def outdated(deployment: Deployment, systemd: Systemd, number: int) -> set[ProcessName]:
+def outdated(installation: Installation, systemd: Systemd, number: int) -> set[ProcessName]:
     """List the processes that run from files other than this generation's.
 
     What a process was started from is read from the process, so that an installation that was
     interrupted is finished by the next one.
     """
-    bundle = read_bundle(deployment.folder(number))
+    bundle = read_bundle(installation.folder(number))
     states = _states(systemd, bundle.plan)
     found = set()
     for process in bundle.plan.processes:
         state = states[process_unit(bundle.plan.name, process.name)]
         if state.main_pid == 0:
             continue
-        started = running_generation(deployment, state.main_pid)
-        if started != number and _differs(deployment, started, bundle, process.name):
+        started = running_generation(installation, state.main_pid)
+        if started != number and _differs(installation, started, bundle, process.name):
             found.add(process.name)
     return found
 
 
-def _differs(deployment: Deployment, number: int | None, new: Bundle, name: ProcessName) -> bool:
+def _differs(
+    installation: Installation, number: int | None, new: Bundle, name: ProcessName
+) -> bool:
     """Compare a process with an older generation, whose plan another release may have written."""
     if number is None:
         return True
     try:
-        old = read_bundle(deployment.folder(number))
-    except Refused:
+        old = read_bundle(installation.folder(number))
+    except HostError:
         return True
     return own_texts(old, name) != own_texts(new, name)
 
 
-def bring_up(deployment: Deployment, systemd: Systemd, number: int, say: Say) -> float:
+def roll_out(installation: Installation, systemd: Systemd, number: int, say: Say) -> float:
     """Start what does not run, then restart what is outdated, each until it is ready.
 
     Returns the seconds until a completion was answered in the end.
     Errors: NotReady for the first that fails; the rest is left as it is.
     """
-    plan = deployment.plan(number)
-    pending = outdated(deployment, systemd, number)
+    plan = installation.plan(number)
+    pending = outdated(installation, systemd, number)
     states = _states(systemd, plan)
     units = [process_unit(plan.name, process.name) for process in plan.processes]
     for unit in units:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compiler.byte_units import GIB
-from compiler.deploy.installation import Host, Refused
+from compiler.deploy.installation import Host
 from compiler.deploy.probe.file_systems import (
     IN_MEMORY,
     NOT_DIRECT,
@@ -17,6 +17,7 @@ from compiler.deploy.probe.file_systems import (
     held_bytes,
     nearest,
 )
+from compiler.errors import HostError
 from compiler.plan import Kind, Plan, Tier
 
 _MODE = 0o700
@@ -50,7 +51,7 @@ def tier_problems(host: Host, plan: Plan) -> Iterator[str]:
 
 
 def tiers_with_folder(plan: Plan) -> tuple[Tier, ...]:
-    """Give every tier that has a folder, each folder once."""
+    """Return every tier that has a folder, each folder once."""
     tiers = (tier for process in plan.processes for tier in process.tiers if tier.folder)
     return tuple({tier.folder: tier for tier in tiers}.values())
 
@@ -58,7 +59,7 @@ def tiers_with_folder(plan: Plan) -> tuple[Tier, ...]:
 def make_tier_folders(host: Host, plan: Plan) -> None:
     """Make the folders that are not there, for the deployment's account alone.
 
-    Errors: Refused where one cannot be made; what lies above it is made open to all.
+    Errors: HostError where one cannot be made; what lies above it is made open to all.
     """
     for tier in tiers_with_folder(plan):
         folder = host.at(Path(tier.folder))
@@ -70,13 +71,13 @@ def make_tier_folders(host: Host, plan: Plan) -> None:
             if host.is_system:
                 os.chown(folder, *_account(host, plan.user))
         except (OSError, LookupError) as error:
-            raise Refused(
+            raise HostError(
                 f"cannot make the folder {folder} of the tier {tier.kind}: {error}"
             ) from error
 
 
 def tier_data(host: Host, plan: Plan) -> tuple[Path, ...]:
-    """Give the folders that only this deployment writes: what `--purge` takes away."""
+    """Return the folders that only this deployment writes: what `--purge` takes away."""
     return tuple(host.at(Path(tier.folder)) for tier in tiers_with_folder(plan) if not tier.shared)
 
 

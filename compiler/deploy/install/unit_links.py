@@ -9,56 +9,57 @@ from pathlib import Path
 
 from compiler.atomic import put_file
 from compiler.deploy.install.generations import refuse_changed, switch, sync
-from compiler.deploy.installation import Deployment, Refused
+from compiler.deploy.installation import Installation
 from compiler.emit.systemd.unit_names import PREFIX, service_units, target_unit
+from compiler.errors import HostError
 from compiler.plan import Plan
 
 SAVED = ".replaced-by-dync"
 
 
-def place(deployment: Deployment, number: int, old: int | None) -> None:
+def link_units(installation: Installation, number: int, old: int | None) -> None:
     """Make a generation's units those of the host; enable the target on a first installation.
 
     Services are links through `current`, so that one rename switches all of them. Links of new
     units come before it and those of old ones go after it: at every moment the current generation
     has all its units. The target is a file, since `systemctl enable` would pin a link's end.
     """
-    host = deployment.host
-    plan = deployment.plan(number)
+    host = installation.host
+    plan = installation.plan(number)
     folder = host.at(host.units)
     folder.mkdir(parents=True, exist_ok=True)
     for unit in service_units(plan):
-        _link(folder / unit, str(deployment.unit_target(unit)))
-    target = target_unit(deployment.name)
-    text = (deployment.folder(number) / host.units_folder / target).read_bytes()
+        _link(folder / unit, str(installation.unit_target(unit)))
+    target = target_unit(installation.name)
+    text = (installation.folder(number) / host.units_folder / target).read_bytes()
     _put(folder / target, text)
     sync(folder)
-    switch(deployment, number)
-    remove_units(deployment, set(stray_units(deployment)))
+    switch(installation, number)
+    remove_units(installation, set(stray_units(installation)))
     if old is None:
-        enable(deployment)
+        enable(installation)
 
 
-def enable(deployment: Deployment) -> None:
+def enable(installation: Installation) -> None:
     """Let the target start with the host: what `systemctl enable` does, also in an image."""
-    target = target_unit(deployment.name)
-    wants = _wants(deployment)
+    target = target_unit(installation.name)
+    wants = _wants(installation)
     wants.parent.mkdir(parents=True, exist_ok=True)
-    _link(wants, str(deployment.host.units / target))
+    _link(wants, str(installation.host.units / target))
     sync(wants.parent)
 
 
-def unplace(deployment: Deployment, plan: Plan) -> None:
+def unlink_units(installation: Installation, plan: Plan) -> None:
     """Take away every unit that dync placed, and the link that enabled the target."""
     with suppress(FileNotFoundError):
-        _wants(deployment).unlink()
-    own = {*service_units(plan), target_unit(deployment.name)}
-    remove_units(deployment, {*own, *stray_units(deployment)})
+        _wants(installation).unlink()
+    own = {*service_units(plan), target_unit(installation.name)}
+    remove_units(installation, {*own, *stray_units(installation)})
 
 
-def remove_units(deployment: Deployment, units: set[str]) -> None:
+def remove_units(installation: Installation, units: set[str]) -> None:
     """Remove units of dync's own."""
-    folder = deployment.host.at(deployment.host.units)
+    folder = installation.host.at(installation.host.units)
     for unit in units:
         with suppress(FileNotFoundError):
             (folder / unit).unlink()
@@ -66,67 +67,68 @@ def remove_units(deployment: Deployment, units: set[str]) -> None:
         sync(folder)
 
 
-def stray_units(deployment: Deployment) -> Iterator[str]:
+def stray_units(installation: Installation) -> Iterator[str]:
     """List links to units that the current generation does not have."""
-    host = deployment.host
-    number = deployment.current
-    there = set(service_units(deployment.plan(number))) if number is not None else set()
+    host = installation.host
+    number = installation.current
+    there = set(service_units(installation.plan(number))) if number is not None else set()
     for path in host.at(host.units).glob(f"{PREFIX}*.service"):
-        if path.name not in there and _links_to(path, str(deployment.unit_target(path.name))):
+        if path.name not in there and _links_to(path, str(installation.unit_target(path.name))):
             yield path.name
 
 
-def refuse_foreign(deployment: Deployment, plan: Plan, *, overwrite: bool) -> None:
+def refuse_foreign(installation: Installation, plan: Plan, *, overwrite: bool) -> None:
     """Refuse to touch units that dync did not write, or that somebody changed since.
 
     With overwrite a foreign unit is kept beside its place, as UNIT.replaced-by-dync.
-    Errors: Refused, naming each.
+    Errors: HostError, naming each.
     """
-    found = [*_foreign(deployment, plan)]
+    found = [*_foreign(installation, plan)]
     if found and not overwrite:
-        raise Refused(
+        raise HostError(
             f"not written by dync, or changed since: {', '.join(map(str, found))}: move it away, "
             "or give --overwrite to have it kept as UNIT" + SAVED
         )
     for path in found:
         os.replace(path, f"{path}{SAVED}")
-    number = deployment.current
+    number = installation.current
     if number is not None and not overwrite:
         refuse_changed(
-            deployment.folder(number),
+            installation.folder(number),
             "take the change into the profile, or give --overwrite to leave it behind there",
         )
 
 
-def _foreign(deployment: Deployment, plan: Plan) -> Iterator[Path]:
-    host = deployment.host
+def _foreign(installation: Installation, plan: Plan) -> Iterator[Path]:
+    host = installation.host
     units, overrides = host.at(host.units), host.at(host.overrides)
     for unit in service_units(plan):
         path = units / unit
-        if os.path.lexists(path) and not _links_to(path, str(deployment.unit_target(unit))):
+        if os.path.lexists(path) and not _links_to(path, str(installation.unit_target(unit))):
             yield path
-    target = target_unit(deployment.name)
-    if os.path.lexists(units / target) and not _is_own_target(deployment, units / target):
+    target = target_unit(installation.name)
+    if os.path.lexists(units / target) and not _is_own_target(installation, units / target):
         yield units / target
     for unit in (*service_units(plan), target):
         if os.path.lexists(overrides / unit):
             yield overrides / unit
 
 
-def _is_own_target(deployment: Deployment, path: Path) -> bool:
+def _is_own_target(installation: Installation, path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     text = path.read_bytes()
     return any(
-        text == (deployment.folder(number) / deployment.host.units_folder / path.name).read_bytes()
-        for number in deployment.numbers
-        if (deployment.folder(number) / deployment.host.units_folder / path.name).is_file()
+        text
+        == (installation.folder(number) / installation.host.units_folder / path.name).read_bytes()
+        for number in installation.numbers
+        if (installation.folder(number) / installation.host.units_folder / path.name).is_file()
     )
 
 
-def drop_ins(deployment: Deployment, units: Iterable[str]) -> list[Path]:
+def drop_ins(installation: Installation, units: Iterable[str]) -> list[Path]:
     """List the operator's own fragments, which dync never touches."""
-    host = deployment.host
+    host = installation.host
     return [
         path
         for folder in dict.fromkeys((host.at(host.overrides), host.at(host.units)))
@@ -135,10 +137,10 @@ def drop_ins(deployment: Deployment, units: Iterable[str]) -> list[Path]:
     ]
 
 
-def _wants(deployment: Deployment) -> Path:
-    host = deployment.host
+def _wants(installation: Installation) -> Path:
+    host = installation.host
     folder = host.overrides / f"{host.wanted_by}.wants"
-    return host.at(folder) / target_unit(deployment.name)
+    return host.at(folder) / target_unit(installation.name)
 
 
 def _link(path: Path, target: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from compiler.deploy.installation import Refused
+from compiler.errors import HostError
 from compiler.plan import ProcessName
 
 LOG = "launch.log"
@@ -25,20 +25,20 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 def become_launch(bundle: Path) -> NoReturn:
     """Become launch.sh: its lines, signals and exit status are then those of the command.
 
-    Errors: Refused where it cannot be run.
+    Errors: HostError where it cannot be run.
     """
     argv = _argv(bundle)
     try:
         os.execvp(argv[0], argv)
     except OSError as error:
-        raise Refused(f"cannot run {' '.join(argv)}: {error.strerror}") from error
+        raise HostError(f"cannot run {' '.join(argv)}: {error.strerror}") from error
 
 
-class Launch:
+class Launcher:
     """A launch.sh that runs; behind, it outlives this process and writes logs/launch.log.
 
     In front it dies with this process, however that ends. Its error lines come among the others.
-    Errors: Refused where it cannot be run.
+    Errors: HostError where it cannot be run.
     """
 
     def __init__(self, bundle: Path, *, behind: bool) -> None:
@@ -61,7 +61,7 @@ class Launch:
                 self._process = self._start(argv, writing)
                 os.close(writing)
         except OSError as error:
-            raise Refused(f"cannot launch {bundle}: {error.strerror or error}") from error
+            raise HostError(f"cannot launch {bundle}: {error.strerror or error}") from error
         self._rest = b""
 
     @staticmethod
@@ -76,7 +76,7 @@ class Launch:
         )
 
     def lines(self) -> Iterator[str]:
-        """Give the lines that were printed since the last call."""
+        """Return the lines that were printed since the last call."""
         while True:
             try:
                 read = os.read(self._lines, 65536)
@@ -89,7 +89,7 @@ class Launch:
                 yield line.decode("utf-8", "replace")
 
     def ended(self, within_s: float) -> int | None:
-        """Wait a moment; give the exit status if it ended, as a shell would."""
+        """Wait a moment; return the exit status if it ended, as a shell would."""
         try:
             status = self._process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -101,8 +101,8 @@ class Launch:
         self._is_asked = True
         self._process.send_signal(signum)
 
-    def __enter__(self) -> Launch:
-        """Give itself."""
+    def __enter__(self) -> Launcher:
+        """Return itself."""
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -122,7 +122,7 @@ class Launch:
 
 
 def last_line(bundle: Path, process: ProcessName) -> str:
-    """Give the last line of a process's log that says something, without control characters."""
+    """Return the last line of a process's log that says something, without control characters."""
     try:
         with open(bundle / "logs" / f"{process}.log", "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -134,7 +134,7 @@ def last_line(bundle: Path, process: ProcessName) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process is there; one that nobody has waited for is not."""
+    """Return whether a process is there; one that nobody has waited for is not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -143,9 +143,9 @@ def is_alive(pid: int) -> bool:
 
 
 def runner(bundle: Path) -> int | None:
-    """Give the pid of the launch.sh that runs a bundle, or None.
+    """Return the pid of the launch.sh that runs a bundle, or None.
 
-    Errors: Refused where that cannot be told.
+    Errors: HostError where that cannot be told.
     """
     place = bundle / "run" / "lock"
     try:
@@ -156,7 +156,7 @@ def runner(bundle: Path) -> int | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise Refused(f"cannot tell whether {bundle} runs: {place}: {error}") from error
+        raise HostError(f"cannot tell whether {bundle} runs: {place}: {error}") from error
 
 
 def _is_launcher(pid: int) -> bool:
@@ -168,7 +168,7 @@ def _is_launcher(pid: int) -> bool:
 
 
 def _is_held(lock: int) -> bool:
-    """Tell whether a launcher holds its lock; the file outlives it and a rebuild."""
+    """Return whether a launcher holds its lock; the file outlives it and a rebuild."""
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -177,10 +177,10 @@ def _is_held(lock: int) -> bool:
 
 
 def stop(bundle: Path, pid: int, *, kill: bool) -> Iterator[float]:
-    """Ask a running launch.sh to stop; give the seconds since, again and again until it has.
+    """Ask a running launch.sh to stop; return the seconds since, again and again until it has.
 
     kill: stop its processes at once, as a second Ctrl-C does.
-    Errors: Refused where it may not be signalled.
+    Errors: HostError where it may not be signalled.
     """
     began = time.monotonic()
     _ask(pid)
@@ -202,7 +202,7 @@ def _ask(pid: int) -> None:
     except ProcessLookupError:
         pass
     except PermissionError as error:
-        raise Refused(f"launch.sh (pid {pid}) is another user's: stop it as that user") from error
+        raise HostError(f"launch.sh (pid {pid}) is another user's: stop it as that user") from error
 
 
 def _argv(bundle: Path) -> list[str]:

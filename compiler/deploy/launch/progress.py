@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from compiler.deploy.launch.launcher import is_alive
-from compiler.plan import OffForm, Plan, ProcessName
+from compiler.plan import Plan, ProcessName, WithoutLmcache
 
 
 class Stage(str, Enum):
@@ -67,7 +67,7 @@ class Progress:
 
     @staticmethod
     def of(plan: Plan) -> Progress:
-        """Give a launch that has not begun."""
+        """Return a launch that has not begun."""
         return Progress(
             name=plan.name,
             url=plan.url,
@@ -81,7 +81,7 @@ class Progress:
             left_out_without_lmcache=tuple(
                 process.name
                 for process in plan.processes
-                if process.without_lmcache is OffForm.NOT_STARTED
+                if process.without_lmcache is WithoutLmcache.NOT_STARTED
             ),
         )
 

@@ -20,17 +20,17 @@ def connectors(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def has_lmcache(process: Process) -> bool:
-    """Tell whether a worker stores its KV in LMCache, as it was built."""
+    """Return whether a worker stores its KV in LMCache, as it was built."""
     return any(name.startswith("LMCache") for name in connectors(process.kv_transfer_config))
 
 
 def has_nixl(process: Process) -> bool:
-    """Tell whether a worker moves KV by NIXL."""
+    """Return whether a worker moves KV by NIXL."""
     return any(name.startswith("Nixl") for name in connectors(process.kv_transfer_config))
 
 
 def cached_workers(plan: Plan) -> tuple[Process, ...]:
-    """Give the workers with LMCache."""
+    """Return the workers with LMCache."""
     return tuple(
         process
         for process in plan.processes
@@ -39,7 +39,7 @@ def cached_workers(plan: Plan) -> tuple[Process, ...]:
 
 
 def cache_server_of(plan: Plan, worker: Process) -> Process | None:
-    """Give a worker's cache server; None where LMCache runs inside the worker."""
+    """Return a worker's cache server; None where LMCache runs inside the worker."""
     servers = {item.name: item for item in plan.processes if item.kind is Kind.CACHE_SERVER}
     return next((servers[name] for name in worker.after if name in servers), None)
 
@@ -54,6 +54,6 @@ def domains(plan: Plan) -> tuple[tuple[Process, ...], ...]:
 
 
 def http_url(process: Process, path: str = "") -> str:
-    """Give where a process answers HTTP, at the address of its readiness check."""
+    """Return where a process answers HTTP, at the address of its readiness check."""
     ready = process.ready
     return ready.url.removesuffix(ready.path) + path

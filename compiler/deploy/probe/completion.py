@@ -7,7 +7,7 @@ from typing import Any
 
 
 def likeliest_first(choice: Mapping[str, Any]) -> dict[str, float]:
-    """Give the likeliest first tokens by their text, natural logarithms; empty where not told.
+    """Return the likeliest first tokens by their text, natural logarithms; empty where not told.
 
     vLLM maps texts to log-probabilities. Dynamo 1.3's frontend lists tokens, with the one that was
     chosen last if it is none of them (its lib/llm/src/protocols/openai/completions/delta.rs,

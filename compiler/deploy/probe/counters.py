@@ -34,7 +34,7 @@ class Counters:
         return found
 
     def grown(self, before: Counters, name: str, **labels: str) -> float | None:
-        """Give by how much a metric grew; what was not there before counts from 0."""
+        """Return by how much a metric grew; what was not there before counts from 0."""
         now = self.total(name, **labels)
         return None if now is None else now - (before.total(name, **labels) or 0.0)
 

@@ -1,4 +1,4 @@
-"""Hold a live process against the plan: the same program and environment."""
+"""Check a live process against the plan: the same program and environment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.probe.processes import Running
-from compiler.plan import Launch, OffForm, Process
+from compiler.plan import Launch, Process, WithoutLmcache
 
 _DECIDES = ("LMCACHE_", "VLLM_", "UCX_", "NIXL_", "DYN_", "PYTHONHASHSEED", "PROMETHEUS_MULTIPROC")
 """Variables that change what a process does with KV, and that no log tells of."""
@@ -67,7 +67,7 @@ def as_built(
 
 
 def _not_there(process: Process) -> Iterator[Finding]:
-    if process.without_lmcache is OffForm.NOT_STARTED:
+    if process.without_lmcache is WithoutLmcache.NOT_STARTED:
         yield failed(
             "as-built",
             process.name,
@@ -84,7 +84,7 @@ def _not_there(process: Process) -> Iterator[Finding]:
 
 
 def _hidden(alive: Running) -> str:
-    """Say why a process cannot be held against the plan.
+    """Say why a process cannot be checked against the plan.
 
     vllm-router 0.1.17 calls itself vllm::router (seen), over its arguments and environment.
     """
@@ -94,7 +94,7 @@ def _hidden(alive: Running) -> str:
 
 
 def form_of(process: Process, alive: Running) -> str:
-    """Tell which form runs: built, off, switched (by a launch-time switch), renamed, or other.
+    """Return which form runs: built, off, switched (by a launch-time switch), renamed, or other.
 
     off: without LMCache; renamed: it wrote over its arguments; unseen: another account's; other:
     another program. Where both forms have one argv, the environment tells them apart.

@@ -17,7 +17,7 @@ v1/storage_backend/gds_backend.py, fstype); Linux calls the latter "overlay", so
 
 
 def nearest(folder: Path) -> Path:
-    """Give the folder, or the nearest one above it that is there."""
+    """Return the folder, or the nearest one above it that is there."""
     for place in (folder, *folder.absolute().parents):
         if place.is_dir():
             return place
@@ -25,7 +25,7 @@ def nearest(folder: Path) -> Path:
 
 
 def filesystem(place: Path) -> str:
-    """Give the type of the file system that a folder lies on."""
+    """Return the type of the file system that a folder lies on."""
     real = os.path.realpath(place)
     mounts = {item.mountpoint: item.fstype for item in psutil.disk_partitions(all=True)}
     inside = [

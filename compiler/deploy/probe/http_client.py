@@ -18,7 +18,7 @@ NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
 
 
 def get(url: str, timeout_s: float = WITHIN_S) -> str | None:
-    """Give what a GET is answered with; None where it is not, or not with 200."""
+    """Return what a GET is answered with; None where it is not, or not with 200."""
     try:
         with open_url(url, timeout=timeout_s) as response:
             text: str = response.read().decode("utf-8", "replace")
@@ -28,7 +28,7 @@ def get(url: str, timeout_s: float = WITHIN_S) -> str | None:
 
 
 def get_json(url: str, timeout_s: float = WITHIN_S) -> dict[str, Any] | None:
-    """Give the JSON object that a GET is answered with; None where there is none."""
+    """Return the JSON object that a GET is answered with; None where there is none."""
     text = get(url, timeout_s)
     try:
         found = json.loads(text) if text is not None else None
@@ -41,7 +41,7 @@ def get_json(url: str, timeout_s: float = WITHIN_S) -> dict[str, Any] | None:
 def posted(
     url: str, body: Mapping[str, Any], key: str, timeout_s: float
 ) -> Iterator[Iterator[bytes]]:
-    """Post JSON and give the answer's lines as they come; timeout_s holds between two of them.
+    """Post JSON and return the answer's lines as they come; timeout_s holds between two of them.
 
     Errors: NO_ANSWER; urllib's HTTPError carries what the server said.
     """

@@ -30,7 +30,7 @@ UNSEEN = Running(pid=0, argv=(), folder=None, environment=None, started_s=0.0)
 
 
 def running(plan: Plan) -> dict[ProcessName, Running]:
-    """Give the live process of each of the plan's that listens; a launcher's shell is none."""
+    """Return the live process of each of the plan's that listens; a launcher's shell is none."""
     owners = listening()
     found = {}
     for process in plan.processes:

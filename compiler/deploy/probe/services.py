@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from compiler.deploy.probe.http_client import get_json
+from compiler.errors import ProbeError
 
 _WITHIN_S = 5
 _MOST = 65536
@@ -20,18 +21,10 @@ _NOT_YOU = ("-WRONGPASS", "-NOAUTH", "-ERR AUTH", "-ERR invalid password", "-ERR
 """How Redis 5 to 7 refuse a password, a missing one, and one where none is set."""
 
 
-class Refusal(Exception):
-    """A service that does not serve, and whether it is the password."""
-
-    def __init__(self, why: str, *, is_password: bool = False) -> None:
-        super().__init__(why)
-        self.is_password = is_password
-
-
 def ask_redis(host: str, port: int, password: str, user: str = "") -> str:
     """Ask PING of a server that speaks Redis' protocol, after AUTH where there is a password.
 
-    Errors: Refusal.
+    Errors: ProbeError.
     """
     with _connection(host, port) as (link, lines):
         _authenticate(link, lines, password, user)
@@ -42,7 +35,7 @@ def ask_redis(host: str, port: int, password: str, user: str = "") -> str:
 def redis_keys(host: str, port: int, password: str, user: str = "") -> int:
     """Count the keys of a server that speaks Redis' protocol.
 
-    Errors: Refusal.
+    Errors: ProbeError.
     """
     with _connection(host, port) as (link, lines):
         _authenticate(link, lines, password, user)
@@ -55,9 +48,9 @@ def _authenticate(link: socket.socket, lines: BinaryIO, password: str, user: str
 
 
 def _redis(link: socket.socket, lines: BinaryIO, *words: bytes) -> str:
-    """Say one command, and give its one-line answer without its mark.
+    """Say one command, and return its one-line answer without its mark.
 
-    Errors: Refusal. What a server refuses quotes nothing of a password.
+    Errors: ProbeError. What a server refuses quotes nothing of a password.
     """
     sent = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
     link.sendall(b"*%d\r\n" % len(words) + sent)
@@ -65,7 +58,7 @@ def _redis(link: socket.socket, lines: BinaryIO, *words: bytes) -> str:
     if answer.startswith(("+", ":")):
         return answer[1:]
     refused = answer.startswith(_NOT_YOU)
-    raise Refusal(
+    raise ProbeError(
         f"refuses {words[0].decode()}: {answer.lstrip('-') or 'no answer'}",
         is_password=refused,
     )
@@ -74,19 +67,19 @@ def _redis(link: socket.socket, lines: BinaryIO, *words: bytes) -> str:
 def ask_nats(host: str, port: int, user: str, password: str) -> str:
     """Ask PING of a NATS server, as its client would.
 
-    Errors: Refusal.
+    Errors: ProbeError.
     """
     with _connection(host, port) as (link, lines):
         greeting = lines.readline(_MOST).decode("utf-8", "replace")
         if not greeting.startswith("INFO "):
-            raise Refusal("is no NATS server: it does not greet")
+            raise ProbeError("is no NATS server: it does not greet")
         hello = {"verbose": False, "pedantic": False, "lang": "dync", "version": "1"}
         if user or password:
             hello |= {"user": user, "pass": password}
         link.sendall(f"CONNECT {json.dumps(hello)}\r\nPING\r\n".encode())
         answer = lines.readline(_MOST).decode("utf-8", "replace").strip()
     if answer != "PONG":
-        raise Refusal(
+        raise ProbeError(
             f"refuses the connection: {answer.removeprefix('-ERR ') or 'no answer'}",
             is_password="Authorization" in answer,
         )
@@ -97,16 +90,16 @@ def ask_nats(host: str, port: int, user: str, password: str) -> str:
 def ask_etcd(host: str, port: int, _user: str, _password: str) -> str:
     """Ask an etcd whether it is healthy.
 
-    Errors: Refusal.
+    Errors: ProbeError.
     """
     with _connection(host, port):
         pass
     shown = f"[{host}]" if ":" in host else host
     found = get_json(f"http://{shown}:{port}/health", _WITHIN_S)
     if found is None:
-        raise Refusal("does not answer /health: no etcd, or one that wants TLS")
+        raise ProbeError("does not answer /health: no etcd, or one that wants TLS")
     if str(found.get("health")).lower() != "true":
-        raise Refusal(f"says that it is not healthy: {found.get('reason') or found}")
+        raise ProbeError(f"says that it is not healthy: {found.get('reason') or found}")
     return "etcd says that it is healthy"
 
 
@@ -114,14 +107,14 @@ def ask_etcd(host: str, port: int, _user: str, _password: str) -> str:
 def _connection(host: str, port: int) -> Iterator[tuple[socket.socket, BinaryIO]]:
     """Open a connection and its lines, closed at the end.
 
-    Errors: Refusal, for whatever goes wrong within.
+    Errors: ProbeError, for whatever goes wrong within.
     """
     try:
         link = socket.create_connection((host, port), timeout=_WITHIN_S)
     except OSError as error:
-        raise Refusal(f"cannot be reached: {error.strerror or error}") from error
+        raise ProbeError(f"cannot be reached: {error.strerror or error}") from error
     with link, link.makefile("rb") as lines:
         try:
             yield link, lines
         except OSError as error:
-            raise Refusal(f"ends the connection: {error.strerror or error}") from error
+            raise ProbeError(f"ends the connection: {error.strerror or error}") from error

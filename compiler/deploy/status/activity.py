@@ -34,7 +34,7 @@ class Hits:
 
     @property
     def rate(self) -> float | None:
-        """Give the share that hit, 0 to 1; None before the first question."""
+        """Return the share that hit, 0 to 1; None before the first question."""
         return self.found / self.asked if self.asked else None
 
 
@@ -115,7 +115,7 @@ def _moved(counters: Counters) -> Moved | None:
 
 
 def _worker_fills(process: Process, counters: Counters) -> Iterator[Fill]:
-    """Give the fill of the engine's own cache, and of LMCache where it runs in the worker."""
+    """Return the fill of the engine's own cache, and of LMCache where it runs in the worker."""
     share = counters.total(_KV_USAGE)
     if share is not None:
         yield Fill(tier="engine", share=share)
@@ -128,7 +128,7 @@ def _worker_fills(process: Process, counters: Counters) -> Iterator[Fill]:
 def _server_fills(
     process: Process, counters: Counters, seen: ServerStatus | None
 ) -> tuple[Fill, ...]:
-    """Give the fill of a cache server's memory, and of each tier behind it as far as it says."""
+    """Return the fill of a cache server's memory, and of each tier behind it as far as it says."""
     if seen is None:
         return ()
     memory = Fill(

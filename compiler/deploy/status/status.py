@@ -10,16 +10,17 @@ from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 
-from compiler.deploy.deployment import Manager, Place
+from compiler.deploy.deployment import Deployment, Manager
 from compiler.deploy.install.unit_links import drop_ins
 from compiler.deploy.probe.drift import form_of
 from compiler.deploy.probe.http_client import NO_ANSWER, WITHIN_S, open_url
 from compiler.deploy.probe.processes import Running, running
-from compiler.deploy.probe.services import Refusal, ask_redis
+from compiler.deploy.probe.services import ask_redis
 from compiler.deploy.status.activity import Activity, activity
 from compiler.deploy.systemd import Systemd, UnitState
 from compiler.deploy.verify.record import Record, recorded
 from compiler.emit.systemd.unit_names import process_unit, service_units, target_unit
+from compiler.errors import ProbeError
 from compiler.plan import Plan, Process, ProcessName, Protocol, Ready
 
 _NOT_ASKED_SO = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNAUTHORIZED)
@@ -65,14 +66,14 @@ class Status:
         return all(process.is_ready for process in self.processes)
 
 
-def status(place: Place, metrics: Mapping[str, str]) -> Status:
+def status(deployment: Deployment, metrics: Mapping[str, str]) -> Status:
     """Look at every process: is it there, ready, what do its caches and transfers do.
 
     metrics names the stack's metrics, as its status_metrics.
-    Errors: Refused where it is installed and systemd does not answer.
+    Errors: HostError where it is installed and systemd does not answer.
     """
-    plan, deployment = place.plan, place.deployment
-    states = _states(place)
+    plan, installation = deployment.plan, deployment.installation
+    states = _states(deployment)
     alive = running(plan)
     found = tuple(
         _process(process, states.get(process.name), alive.get(process.name), metrics)
@@ -81,22 +82,22 @@ def status(place: Place, metrics: Mapping[str, str]) -> Status:
     units = (*service_units(plan), target_unit(plan.name))
     return Status(
         name=plan.name,
-        named=place.named,
+        named=deployment.named,
         url=plan.url,
-        manager=place.manager.value,
-        generation=deployment.current if deployment else None,
-        proof=recorded(place),
+        manager=deployment.manager.value,
+        generation=installation.current if installation else None,
+        proof=recorded(deployment),
         processes=found,
-        drop_ins=tuple(drop_ins(deployment, units)) if deployment else (),
+        drop_ins=tuple(drop_ins(installation, units)) if installation else (),
     )
 
 
-def _states(place: Place) -> dict[ProcessName, UnitState]:
-    if place.manager is not Manager.SYSTEMD or place.deployment is None:
+def _states(deployment: Deployment) -> dict[ProcessName, UnitState]:
+    if deployment.manager is not Manager.SYSTEMD or deployment.installation is None:
         return {}
-    systemd = Systemd(place.deployment.host.is_system)
+    systemd = Systemd(deployment.installation.host.is_system)
     systemd.refuse_unless_running()
-    units = _unit_names(place.plan)
+    units = _unit_names(deployment.plan)
     states = systemd.show(units.values())
     return {name: states[unit] for name, unit in units.items()}
 
@@ -128,7 +129,7 @@ def _process(
 
 
 def _since(unit: UnitState) -> float | None:
-    """Give the seconds since a unit became active; systemd writes local time with its zone."""
+    """Return the seconds since a unit became active; systemd writes local time with its zone."""
     try:
         begun = datetime.strptime(unit.since.rpartition(" ")[0], "%a %Y-%m-%d %H:%M:%S")
     except ValueError:
@@ -137,7 +138,7 @@ def _since(unit: UnitState) -> float | None:
 
 
 def _is_ready(ready: Ready) -> bool:
-    """Tell whether a process that was ready still answers.
+    """Return whether a process that was ready still answers.
 
     A request that is posted to be ready is not sent again: the cache would count it.
     """
@@ -153,9 +154,9 @@ def _is_ready(ready: Ready) -> bool:
 
 
 def _answers_ping(ready: Ready) -> bool:
-    """Tell whether a store answers; to want a password first is an answer too."""
+    """Return whether a store answers; to want a password first is an answer too."""
     try:
         ask_redis(ready.host, ready.port, "")
-    except Refusal as refusal:
+    except ProbeError as refusal:
         return refusal.is_password
     return True

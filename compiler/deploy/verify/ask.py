@@ -57,7 +57,7 @@ def ask(url: str, model: str, prompt: Sequence[int] | str, key: str, timeout_s: 
 
 
 def _choice(line: bytes) -> dict[str, Any] | None:
-    """Give the choice of one server-sent event.
+    """Return the choice of one server-sent event.
 
     Errors: NotAnswered where the event is an error: a stream has begun with 200 then.
     """

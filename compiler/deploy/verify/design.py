@@ -10,7 +10,7 @@ from compiler.deploy.probe.cache_server import server_status
 from compiler.deploy.probe.caches import cache_server_of, cached_workers
 from compiler.deploy.probe.http_client import get_json
 from compiler.deploy.probe.processes import Running
-from compiler.deploy.verify.experiment import Probing, frontend_way
+from compiler.deploy.verify.experiment import Experiment, frontend_endpoint
 from compiler.deploy.verify.prompt import LEAST_CHUNKS, prompt_tokens
 from compiler.deploy.verify.samples import Probe
 from compiler.plan import Kind, Plan, ProcessName
@@ -21,7 +21,7 @@ WISHED_TOKENS = {Accelerator.CUDA: 4096, Accelerator.CPU: 512}
 """A prompt that shows a difference, and that a CPU computes in a second or two."""
 
 
-def choose(plan: Plan, alive: Alive, tokens: int | None, timeout_s: float) -> Probing | Finding:
+def choose(plan: Plan, alive: Alive, tokens: int | None, timeout_s: float) -> Experiment | Finding:
     """Choose the prompt; a finding where none can prove anything or would hang.
 
     A worker whose cache server is down waits for it up to LMCache's timeout of minutes.
@@ -41,18 +41,18 @@ def choose(plan: Plan, alive: Alive, tokens: int | None, timeout_s: float) -> Pr
             "and no LMCACHE_CHUNK_SIZE at launch",
         )
     probe = Probe(tokens=length, chunk=chunk)
-    return Probing(plan=plan, key=_key(plan), probe=probe, timeout_s=timeout_s)
+    return Experiment(plan=plan, key=_key(plan), probe=probe, timeout_s=timeout_s)
 
 
 def _is_down(plan: Plan, alive: Alive) -> bool:
-    """Tell whether what clients reach, or a cache server, is not there."""
+    """Return whether what clients reach, or a cache server, is not there."""
     servers = [item for item in plan.processes if item.kind is Kind.CACHE_SERVER]
-    names = {frontend_way(plan).name, *(server.name for server in servers)}
+    names = {frontend_endpoint(plan).name, *(server.name for server in servers)}
     return not names <= alive.keys() or None in map(server_status, servers)
 
 
 def _chunk(plan: Plan, alive: Alive) -> int:
-    """Give the chunk size in force: what runs may differ from what was built."""
+    """Return the chunk size in force: what runs may differ from what was built."""
     for worker in cached_workers(plan):
         server = cache_server_of(plan, worker)
         status = server_status(server) if server else None
@@ -66,7 +66,7 @@ def _chunk(plan: Plan, alive: Alive) -> int:
 
 
 def _longest(plan: Plan) -> int:
-    """Give the most tokens that a prompt may have beside one of the answer."""
+    """Return the most tokens that a prompt may have beside one of the answer."""
     models = get_json(f"{plan.url}/models") or {}
     served = [item.get("max_model_len") for item in models.get("data", ())]
     built = [item.engine_args.get("max_model_len") for item in plan.processes]

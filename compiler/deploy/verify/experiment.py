@@ -26,10 +26,10 @@ from compiler.deploy.verify.samples import (
     LOADED,
     MOVED_BYTES,
     Probe,
-    cache_reading,
-    transfer_reading,
+    cache_sample,
+    transfer_sample,
 )
-from compiler.deploy.verify.snapshot import SETTLED_S, Moment, moment, settled
+from compiler.deploy.verify.snapshot import SETTLED_S, Snapshot, settled_snapshot, snapshot
 from compiler.plan import Kind, Plan, Process
 from compiler.topology import Role
 
@@ -38,7 +38,7 @@ _STILL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class Endpoint:
     """A base URL that answers completions, and what to call it."""
 
     name: str
@@ -46,7 +46,7 @@ class Way:
 
 
 @dataclass(slots=True, kw_only=True)
-class Probing:
+class Experiment:
     """One proof in progress: how to ask, and what came out. timeout_s: of one answer."""
 
     plan: Plan
@@ -63,7 +63,7 @@ class Probing:
         A single worker with LMCache is proved through the frontend alone.
         Errors: NotAnswered.
         """
-        frontend, groups = frontend_way(self.plan), domains(self.plan)
+        frontend, groups = frontend_endpoint(self.plan), domains(self.plan)
         ways = [[_direct(worker) for worker in group] for group in groups]
         each_by_itself = sum(map(len, groups)) > 1 and all(all(found) for found in ways)
         if each_by_itself:
@@ -71,7 +71,7 @@ class Probing:
                 self._prove_group(group, [way for way in found if way is not None])
         self._prove_way(frontend, () if each_by_itself else cached_workers(self.plan))
 
-    def ask(self, way: Way, prompt: Sequence[int] | str) -> Answer:
+    def ask(self, way: Endpoint, prompt: Sequence[int] | str) -> Answer:
         """Ask once.
 
         Errors: NotAnswered, with the way.
@@ -81,7 +81,7 @@ class Probing:
         except NotAnswered as error:
             raise NotAnswered(f"{way.name} at {way.url}: {error}") from error
 
-    def _prove_group(self, group: Sequence[Process], ways: Sequence[Way]) -> None:
+    def _prove_group(self, group: Sequence[Process], ways: Sequence[Endpoint]) -> None:
         """Prove workers of one cache: the first stores, the others load, then the first too."""
         prompt, server = unique_prompt(self.probe.tokens), cache_server_of(self.plan, group[0])
         watched = [*group, *([server] if server else [])]
@@ -89,41 +89,41 @@ class Probing:
         self._overwrite(ways[0])  # the others never had it in their blocks
         pairs = list(zip(group, ways, strict=True))
         for worker, way in [*pairs[1:], pairs[0]]:
-            before = moment(watched)
+            before = snapshot(watched)
             warm = self.ask(way, prompt)
-            after = settled(watched, partial(_grew, before, worker, LOADED))
+            after = settled_snapshot(watched, partial(_grew, before, worker, LOADED))
             self._judge_cache(worker, before, after, stored)
             self._compare(way, cold, warm)
             stored = None  # the others stored nothing that was new
 
-    def _prove_way(self, way: Way, caches: Sequence[Process]) -> None:
+    def _prove_way(self, way: Endpoint, caches: Sequence[Process]) -> None:
         """Prove the way through the frontend, what NIXL does on it, and these workers' caches."""
         prompt = unique_prompt(self.probe.tokens)
         watched = [item for item in self.plan.processes if item.kind is not Kind.FRONTEND]
         receivers = [item for item in watched if item.role is Role.DECODE and has_nixl(item)]
-        start = moment(watched)
+        start = snapshot(watched)
         cold, stored = self._store(
             way, prompt, self._only_server(caches), max((it.ranks for it in caches), default=1)
         )
-        stored_at = settled(
+        stored_at = settled_snapshot(
             watched, lambda now: all(_grew(start, it, MOVED_BYTES, now) for it in receivers), 1
         )
         turns = max(1, len(caches), len(receivers))
         self._overwrite(way, turns)
-        before = moment(watched)
+        before = snapshot(watched)
 
-        def complete(now: Moment) -> bool:
+        def complete(now: Snapshot) -> bool:
             return all(_grew(before, item, LOADED, now) for item in caches) and all(
                 _grew(start, item, MOVED_BYTES, now) for item in receivers
             )
 
         warm = self.ask(way, prompt)
-        after = settled(watched, complete)
+        after = settled_snapshot(watched, complete)
         for _ in range(2 * turns + _EXTRA_ROUNDS if turns > 1 else 0):
             if complete(after):
                 break
             self.ask(way, prompt)
-            after = settled(watched, complete, 0.5)
+            after = settled_snapshot(watched, complete, 0.5)
         for worker in caches:
             self._judge_cache(worker, before, after, stored)
             stored = None
@@ -131,7 +131,7 @@ class Probing:
         for worker in receivers:
             self._judge_transfer(worker, start, stored_at, after)
 
-    def _overwrite(self, way: Way, times: int = 1) -> None:
+    def _overwrite(self, way: Endpoint, times: int = 1) -> None:
         """Put other prompts where the last one lay, for a load that does nothing to be seen.
 
         An engine without a cache of its own gives the blocks freed last to the next request: those
@@ -143,14 +143,14 @@ class Probing:
             self.ask(way, unique_prompt(self.probe.tokens))
 
     def _only_server(self, caches: Sequence[Process]) -> Process | None:
-        """Give the cache server that must store the prompt; None where it could be another."""
+        """Return the cache server that must store the prompt; None where it could be another."""
         servers = [cache_server_of(self.plan, worker) for worker in caches]
         return servers[0] if servers and all(item is servers[0] for item in servers) else None
 
     def _store(
-        self, way: Way, prompt: Sequence[int], server: Process | None, ranks: int
+        self, way: Endpoint, prompt: Sequence[int], server: Process | None, ranks: int
     ) -> tuple[Answer, int | None]:
-        """Send the prompt for the first time; give how many objects the cache server gained.
+        """Send the prompt for the first time; return how many objects the cache server gained.
 
         Ranks that have one object together are waited for no longer than they store nothing more.
         """
@@ -171,33 +171,33 @@ class Probing:
             time.sleep(0.1)
 
     def _judge_cache(
-        self, worker: Process, before: Moment, after: Moment, stored: int | None
+        self, worker: Process, before: Snapshot, after: Snapshot, stored: int | None
     ) -> None:
         server = cache_server_of(self.plan, worker)
-        reading = cache_reading(worker, server, self.probe, (before, after), stored)
+        sample = cache_sample(worker, server, self.probe, (before, after), stored)
         receives = worker.role is Role.DECODE and has_nixl(worker)
-        self.findings.extend(judge_cache(replace(reading, receives=receives)))
+        self.findings.extend(judge_cache(replace(sample, receives=receives)))
 
     def _judge_transfer(
-        self, worker: Process, start: Moment, stored_at: Moment, after: Moment
+        self, worker: Process, start: Snapshot, stored_at: Snapshot, after: Snapshot
     ) -> None:
         compute_s = sum(
             stored_at.grown(start, item.name, COMPUTE_S) or 0.0
             for item in self.plan.processes
             if item.role is Role.PREFILL
         )
-        reading = transfer_reading(worker, start, stored_at, after, compute_s or None)
-        self.findings.append(judge_transfer(reading))
+        sample = transfer_sample(worker, start, stored_at, after, compute_s or None)
+        self.findings.append(judge_transfer(sample))
         self.transfers.append(
             Transfer(
                 worker=worker.name,
-                moved_bytes=reading.moved_bytes or 0.0,
-                moves=reading.moves,
-                moved_s=reading.moved_s,
+                moved_bytes=sample.moved_bytes or 0.0,
+                moves=sample.moves,
+                moved_s=sample.moved_s,
             )
         )
 
-    def _compare(self, way: Way, cold: Answer, warm: Answer) -> None:
+    def _compare(self, way: Endpoint, cold: Answer, warm: Answer) -> None:
         self.findings.append(judge_answers(way.name, cold.logprobs, warm.logprobs))
         self.timings.append(
             Timing(
@@ -209,20 +209,20 @@ class Probing:
         )
 
 
-def frontend_way(plan: Plan) -> Way:
-    """Give what clients reach: the frontend, or the only worker."""
+def frontend_endpoint(plan: Plan) -> Endpoint:
+    """Return what clients reach: the frontend, or the only worker."""
     serving = [item for item in plan.processes if item.kind is Kind.FRONTEND]
     serving = serving or [item for item in plan.processes if item.kind is Kind.WORKER]
-    return Way(name=serving[-1].name, url=plan.url)
+    return Endpoint(name=serving[-1].name, url=plan.url)
 
 
-def _direct(worker: Process) -> Way | None:
-    """Give the way to a worker that answers completions itself; Dynamo's do not."""
+def _direct(worker: Process) -> Endpoint | None:
+    """Return the way to a worker that answers completions itself; Dynamo's do not."""
     models = get_json(http_url(worker, "/v1/models"))
     if models is None or not models.get("data"):
         return None
-    return Way(name=worker.name, url=http_url(worker, "/v1"))
+    return Endpoint(name=worker.name, url=http_url(worker, "/v1"))
 
 
-def _grew(before: Moment, process: Process, metric: str, now: Moment) -> bool:
+def _grew(before: Snapshot, process: Process, metric: str, now: Snapshot) -> bool:
     return bool(now.grown(before, process.name, metric))

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from compiler.deploy.deployment import Place
+from compiler.deploy.deployment import Deployment
 from compiler.deploy.finding import Verdict
-from compiler.deploy.installation import Refused
 from compiler.deploy.verify.record import Record, keep, record_of, recorded
 from compiler.deploy.verify.verify import verify
+from compiler.errors import HostError
 
 LIMIT_S = 400
 """After so long a proof is given up: longer than three prompts that nobody answers."""
@@ -26,7 +26,7 @@ class FirstProof:
 
     record: Record
     is_new: bool
-    place: Place | None = None
+    deployment: Deployment | None = None
 
     @property
     def is_refuted(self) -> bool:
@@ -35,31 +35,31 @@ class FirstProof:
 
     def keep(self) -> None:
         """Write it down beside what it is of; of a launch that is being stopped nobody does."""
-        if self.place is not None:
-            keep(self.place, self.record)
+        if self.deployment is not None:
+            keep(self.deployment, self.record)
 
 
-def prove(place: Place, *, again: bool = False) -> FirstProof:
+def prove(deployment: Deployment, *, again: bool = False) -> FirstProof:
     """Prove a deployment that answers, unless that was done and nothing changed since.
 
     again: also if it was, as what runs was switched at launch. What the host refuses to tell is
     no proof, and refutes nothing.
     """
     try:
-        before = None if again else recorded(place)
+        before = None if again else recorded(deployment)
         if before is not None and before.is_proved:
             return FirstProof(record=before, is_new=False)
-        proof = verify(place)
+        proof = verify(deployment)
         # A launch-time switch makes another deployment of the bundle: nothing is kept of that.
-        kept = None if proof.is_switched else place
-        return FirstProof(record=record_of(place, proof), is_new=True, place=kept)
-    except Refused as error:
+        kept = None if proof.is_switched else deployment
+        return FirstProof(record=record_of(deployment, proof), is_new=True, deployment=kept)
+    except HostError as error:
         return _without(Verdict.SKIP, str(error))
 
 
-def prove_in_time(place: Place) -> FirstProof:
+def prove_in_time(deployment: Deployment) -> FirstProof:
     """Prove a deployment, and wait for it; what takes too long is refuted."""
-    proving = Beside(lambda: prove(place))
+    proving = Beside(lambda: prove(deployment))
     while (proof := proving.made) is None:
         time.sleep(0.1)
     return proof

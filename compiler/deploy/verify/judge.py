@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
-from compiler.deploy.verify.samples import CacheReading, TransferReading
+from compiler.deploy.verify.samples import CacheSample, TransferSample
 
 AGREE, DIFFER = 0.1, 0.25
 """Log-probabilities of cold and warm: right ones move by at most 0.061 in bfloat16, wrong ones by
@@ -13,47 +13,47 @@ AGREE, DIFFER = 0.1, 0.25
 _LOG_HINT = "read its log for the reason: dync logs BUNDLE {name}"
 
 
-def judge_cache(reading: CacheReading) -> Iterator[Finding]:
+def judge_cache(sample: CacheSample) -> Iterator[Finding]:
     """Judge one worker's repeated prompt: stored, found, loaded; the engine's own cache apart."""
-    yield from _judge_stored(reading)
-    if reading.receives:
+    yield from _judge_stored(sample)
+    if sample.receives:
         yield skipped(
             "cache-load",
-            reading.worker,
+            sample.worker,
             "NIXL brings this worker its KV first; LMCache loads only what NIXL does not have",
         )
-    elif reading.loaded is None:
+    elif sample.loaded is None:
         yield skipped(
-            "cache-load", reading.worker, "its metrics have no vllm:external_prefix_cache_hits"
+            "cache-load", sample.worker, "its metrics have no vllm:external_prefix_cache_hits"
         )
-    elif reading.loaded > 0:
-        own = f", the engine's own cache {reading.own:.0f}" if reading.own else ""
+    elif sample.loaded > 0:
+        own = f", the engine's own cache {sample.own:.0f}" if sample.own else ""
         yield passed(
             "cache-load",
-            reading.worker,
-            f"LMCache served {reading.loaded:.0f} of {reading.probe.tokens} tokens of the repeated "
+            sample.worker,
+            f"LMCache served {sample.loaded:.0f} of {sample.probe.tokens} tokens of the repeated "
             f"prompt{own}",
         )
     else:
-        yield failed("cache-load", reading.worker, _why_nothing(reading), _hint(reading))
+        yield failed("cache-load", sample.worker, _why_nothing(sample), _hint(sample))
 
 
-def _judge_stored(reading: CacheReading) -> Iterator[Finding]:
-    if reading.stored_objects is None:
+def _judge_stored(sample: CacheSample) -> Iterator[Finding]:
+    if sample.stored_objects is None:
         return
-    wanted = reading.probe.tokens // reading.probe.chunk
-    stored = whole_chunks(reading.stored_objects, wanted, reading.ranks)
+    wanted = sample.probe.tokens // sample.probe.chunk
+    stored = whole_chunks(sample.stored_objects, wanted, sample.ranks)
     text = f"{stored} of {wanted} chunks of the new prompt were stored"
     if stored >= wanted:
-        yield passed("cache-store", reading.server, text)
+        yield passed("cache-store", sample.server, text)
     elif stored > 0:
-        yield warned("cache-store", reading.server, text, _hint(reading))
+        yield warned("cache-store", sample.server, text, _hint(sample))
     else:
-        yield failed("cache-store", reading.server, text, _hint(reading))
+        yield failed("cache-store", sample.server, text, _hint(sample))
 
 
 def whole_chunks(objects: int, wanted: int, ranks: int) -> int:
-    """Give how many chunks these objects of a cache server are.
+    """Return how many chunks these objects of a cache server are.
 
     Each rank's part of a chunk is one object, but latent attention has one for all ranks (lmcache
     0.5.6 vllm_multi_process_adapter.py, kv_world_size). At most one a chunk is taken for that;
@@ -62,67 +62,67 @@ def whole_chunks(objects: int, wanted: int, ranks: int) -> int:
     return objects if objects <= wanted else objects // ranks
 
 
-def _why_nothing(reading: CacheReading) -> str:
+def _why_nothing(sample: CacheSample) -> str:
     """Say how far the repeated prompt came."""
     by_itself = (
-        f"; {reading.own:.0f} tokens came from the engine's own cache, which is not LMCache"
-        if reading.own
+        f"; {sample.own:.0f} tokens came from the engine's own cache, which is not LMCache"
+        if sample.own
         else ""
     )
-    if not reading.asked:
+    if not sample.asked:
         return f"the engine did not ask LMCache for the repeated prompt{by_itself}"
-    if reading.found:
+    if sample.found:
         return (
-            f"the cache server found {reading.found:.0f} tokens of the repeated prompt and the "
+            f"the cache server found {sample.found:.0f} tokens of the repeated prompt and the "
             f"engine loaded none{by_itself}"
         )
     return f"LMCache served nothing of the repeated prompt{by_itself}"
 
 
-def _hint(reading: CacheReading) -> str:
-    return _LOG_HINT.format(name=reading.worker)
+def _hint(sample: CacheSample) -> str:
+    return _LOG_HINT.format(name=sample.worker)
 
 
-def judge_transfer(reading: TransferReading) -> Finding:
+def judge_transfer(sample: TransferSample) -> Finding:
     """Judge what NIXL brought to one worker, and whether it was worth it."""
-    if reading.moved_bytes is None:
-        return skipped("nixl", reading.worker, "its metrics have no vllm:nixl_bytes_transferred")
-    if reading.failures:
+    if sample.moved_bytes is None:
+        return skipped("nixl", sample.worker, "its metrics have no vllm:nixl_bytes_transferred")
+    if sample.failures:
         return failed(
             "nixl",
-            reading.worker,
-            f"{reading.failures:.0f} NIXL transfers failed or expired",
-            _LOG_HINT.format(name=reading.worker),
+            sample.worker,
+            f"{sample.failures:.0f} NIXL transfers failed or expired",
+            _LOG_HINT.format(name=sample.worker),
         )
-    if not reading.moved_bytes:
+    if not sample.moved_bytes:
         return failed(
             "nixl",
-            reading.worker,
+            sample.worker,
             "NIXL moved no byte: the worker computed the prompt itself",
-            _LOG_HINT.format(name=reading.worker),
+            _LOG_HINT.format(name=sample.worker),
         )
-    of_ranks = f" of {reading.ranks} ranks at once" if reading.ranks > 1 else ""
+    of_ranks = f" of {sample.ranks} ranks at once" if sample.ranks > 1 else ""
     moved = (
-        f"NIXL moved {reading.moved_bytes / 1e6:.1f} MB in {reading.moves:.0f} transfers{of_ranks} "
-        f"and {reading.moved_s * 1e3:.0f} ms{_rate(reading)}"
+        f"NIXL moved {sample.moved_bytes / 1e6:.1f} MB in {sample.moves:.0f} transfers{of_ranks} "
+        f"and {sample.moved_s * 1e3:.0f} ms{_rate(sample)}"
     )
-    if reading.first_s and reading.compute_s and reading.first_s > reading.compute_s:
+    if sample.first_s and sample.compute_s and sample.first_s > sample.compute_s:
         return warned(
             "nixl",
-            reading.worker,
-            f"{moved}; a new prompt's KV took {reading.first_s * 1e3:.0f} ms, computing it "
-            f"{reading.compute_s * 1e3:.0f} ms",
+            sample.worker,
+            f"{moved}; a new prompt's KV took {sample.first_s * 1e3:.0f} ms, computing it "
+            f"{sample.compute_s * 1e3:.0f} ms",
             "disaggregation costs more than it saves here: see which transport UCX took "
             "(UCX_LOG_LEVEL=info in workers[].env), give all workers a larger block_size, or use "
             "topology: agg",
         )
-    return passed("nixl", reading.worker, moved)
+    return passed("nixl", sample.worker, moved)
 
 
-def _rate(reading: TransferReading) -> str:
-    if not reading.moved_s or reading.moved_bytes is None:
+def _rate(sample: TransferSample) -> str:
+    if not sample.moved_s or sample.moved_bytes is None:
         return ""
-    return f", {reading.moved_bytes / reading.moved_s / 1e9:.3g} GB/s"
+    return f", {sample.moved_bytes / sample.moved_s / 1e9:.3g} GB/s"
 
 
 def judge_answers(subject: str, cold: Mapping[str, float], warm: Mapping[str, float]) -> Finding:

@@ -114,7 +114,7 @@ _SIGNS = (
 
 
 def scan(process: str, text: str) -> Iterator[Finding]:
-    """Give a finding for each kind of sign that a process's log has, with its first such line."""
+    """Return a finding for each kind of sign that a process's log has, with its first such line."""
     lines = _ESCAPES.sub("", text).replace("\r", "\n").split("\n")
     for sign in _SIGNS:
         at = [number for number, line in enumerate(lines) if sign.pattern.search(line)]

@@ -31,7 +31,7 @@ class Transfer:
 
     @property
     def bytes_per_s(self) -> float | None:
-        """Give the rate; None where nothing moved."""
+        """Return the rate; None where nothing moved."""
         return self.moved_bytes / self.moved_s if self.moved_s else None
 
 
@@ -62,7 +62,7 @@ class Proof:
 
     @property
     def verdict(self) -> Verdict:
-        """Give the verdict on the whole."""
+        """Return the verdict on the whole."""
         return worst(self.findings)
 
     @property

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from compiler.atomic import put_file
-from compiler.deploy.deployment import Place
+from compiler.deploy.deployment import Deployment
 from compiler.deploy.finding import Verdict
 from compiler.deploy.stack_environment import LOCK
 from compiler.deploy.verify.proof import Proof
@@ -41,10 +41,10 @@ class Record:
         return self.verdict in (Verdict.PASS, Verdict.WARN)
 
 
-def record_of(place: Place, proof: Proof) -> Record:
+def record_of(deployment: Deployment, proof: Proof) -> Record:
     """Return what is kept of a proof."""
     return Record(
-        of=_identity(place),
+        of=_identity(deployment),
         at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         verdict=proof.verdict,
         took_s=round(proof.took_s, 1),
@@ -56,23 +56,23 @@ def record_of(place: Place, proof: Proof) -> Record:
     )
 
 
-def keep(place: Place, record: Record) -> None:
+def keep(deployment: Deployment, record: Record) -> None:
     """Write a proof's result beside what it is of, for its owner alone, where this account may."""
-    file = _file(place)
+    file = _file(deployment)
     with suppress(OSError):
         file.parent.mkdir(exist_ok=True)
         put_file(file, f"{json.dumps(asdict(record), indent=1)}\n".encode(), 0o600)
 
 
-def recorded(place: Place) -> Record | None:
+def recorded(deployment: Deployment) -> Record | None:
     """Return the last proof's result, or None where files, stack or host are not those it is of."""
     try:
-        data = json.loads(_text(_file(place)))
+        data = json.loads(_text(_file(deployment)))
         verdict, failures = Verdict(data["verdict"]), tuple(data["failures"])
         record = Record(**{**data, "verdict": verdict, "failures": failures})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return record if record.of and record.of == _identity(place) else None
+    return record if record.of and record.of == _identity(deployment) else None
 
 
 def _text(file: Path) -> str:
@@ -82,24 +82,28 @@ def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def _file(place: Place) -> Path:
+def _file(deployment: Deployment) -> Path:
     """Name the file: of an installed generation it is root's, beside the generations."""
-    if place.deployment is not None:
-        return place.deployment.proof(int(place.folder.name))
-    return place.folder / "run" / _FILE
+    if deployment.installation is not None:
+        return deployment.installation.proof(int(deployment.folder.name))
+    return deployment.folder / "run" / _FILE
 
 
-def _identity(place: Place) -> str:
+def _identity(deployment: Deployment) -> str:
     """Digest what a proof holds for: the bundle's files as they are, the stack, the machine.
 
     Empty where the bundle does not say which files it has.
     """
     digest = hashlib.sha256()
     try:
-        files = sorted(written_files(place.folder))
+        files = sorted(written_files(deployment.folder))
     except NotWritten:
         return ""
-    for path in (*(place.folder / name for name in files), _lock(place.plan), _MACHINE_ID):
+    for path in (
+        *(deployment.folder / name for name in files),
+        _lock(deployment.plan),
+        _MACHINE_ID,
+    ):
         digest.update(f"{path.name}\0{_digest(path)}\0".encode())
     digest.update(socket.gethostname().encode())
     return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.deploy.verify.snapshot import Moment
+from compiler.deploy.verify.snapshot import Snapshot
 from compiler.plan import Process
 
 LOADED = "vllm:external_prefix_cache_hits_total"
@@ -30,7 +30,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheReading:
+class CacheSample:
     """One repeated prompt on one worker; tokens, None where a counter is not there.
 
     stored_objects: what its first run added to the cache server, where ranks store one each for a
@@ -52,7 +52,7 @@ class CacheReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransferReading:
+class TransferSample:
     """What NIXL brought to one worker: bytes, transfers, a rank's seconds together, failures.
 
     Its ranks read their parts at the same time, and its counters add them up. first_s: the transfer
@@ -70,17 +70,17 @@ class TransferReading:
     compute_s: float | None
 
 
-def cache_reading(
+def cache_sample(
     worker: Process,
     server: Process | None,
     probe: Probe,
-    between: tuple[Moment, Moment],
+    between: tuple[Snapshot, Snapshot],
     stored_objects: int | None,
-) -> CacheReading:
+) -> CacheSample:
     """Read what a repeated prompt did between two moments."""
     before, after = between
     name = worker.name
-    return CacheReading(
+    return CacheSample(
         worker=name,
         server=server.name if server else name,
         probe=probe,
@@ -93,12 +93,12 @@ def cache_reading(
     )
 
 
-def transfer_reading(
-    worker: Process, start: Moment, stored_at: Moment, after: Moment, compute_s: float | None
-) -> TransferReading:
+def transfer_sample(
+    worker: Process, start: Snapshot, stored_at: Snapshot, after: Snapshot, compute_s: float | None
+) -> TransferSample:
     """Read NIXL's counters of a worker: of all prompts, and of the first alone."""
     name, ranks = worker.name, worker.ranks
-    return TransferReading(
+    return TransferSample(
         worker=name,
         ranks=ranks,
         moved_bytes=after.grown(start, name, MOVED_BYTES),

@@ -15,7 +15,7 @@ _POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Snapshot:
     """Counters by process; one that did not answer is left out."""
 
     counters: Mapping[ProcessName, Counters]
@@ -23,28 +23,28 @@ class Moment:
     def __contains__(self, name: ProcessName) -> bool:
         return name in self.counters
 
-    def grown(self, before: Moment, name: ProcessName, metric: str) -> float | None:
-        """Give by how much a process's metric grew; None where it is not known."""
+    def grown(self, before: Snapshot, name: ProcessName, metric: str) -> float | None:
+        """Return by how much a process's metric grew; None where it is not known."""
         if name not in self or name not in before:
             return None
         return self.counters[name].grown(before.counters[name], metric)
 
 
-def moment(processes: Sequence[Process]) -> Moment:
+def snapshot(processes: Sequence[Process]) -> Snapshot:
     """Read the counters of processes."""
     found = ((process.name, read_counters(process.metrics)) for process in processes)
-    return Moment({name: counters for name, counters in found if counters is not None})
+    return Snapshot({name: counters for name, counters in found if counters is not None})
 
 
-def settled(
+def settled_snapshot(
     processes: Sequence[Process],
-    complete: Callable[[Moment], bool],
+    complete: Callable[[Snapshot], bool],
     within_s: float = SETTLED_S,
-) -> Moment:
+) -> Snapshot:
     """Read counters until they are complete, or long enough after an answer."""
     give_up = time.monotonic() + within_s
     while True:
-        now = moment(processes)
+        now = snapshot(processes)
         if complete(now) or time.monotonic() > give_up:
             return now
         time.sleep(_POLL_S)

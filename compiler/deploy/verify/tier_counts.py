@@ -14,13 +14,14 @@ from typing import Any
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.probe.counters import read_counters
-from compiler.deploy.probe.services import Refusal, redis_keys
+from compiler.deploy.probe.services import redis_keys
+from compiler.errors import ProbeError
 from compiler.plan import Kind, Plan, Process, ProcessName, Tier, TierServer
 
 Measure = Callable[[Process, Tier], int]
 """Count what a tier of a process holds now; the tier is the plan's own value.
 
-Errors: Refusal, where it cannot be counted; the text says why.
+Errors: ProbeError, where it cannot be counted; the text says why.
 """
 _SETTLED_S = 5.0
 """So long after an answer a tier may still be written."""
@@ -32,9 +33,9 @@ def _files(process: Process, tier: Tier) -> int:
     """Count the files below a tier's folder."""
     folder = Path(tier.folder)
     if not folder.is_dir():
-        raise Refusal(f"there is no folder {folder}")
+        raise ProbeError(f"there is no folder {folder}")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise Refusal(f"{folder} may be read by {process.name}'s account only")
+        raise ProbeError(f"{folder} may be read by {process.name}'s account only")
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
@@ -42,7 +43,7 @@ def _keys(process: Process, tier: Tier) -> int:
     """Count the keys of a server that speaks Redis' protocol."""
     server = tier.server
     if server is None:
-        raise Refusal("it has no server")
+        raise ProbeError("it has no server")
     password = password_of(process, server)
     return redis_keys(server.host, server.port, password, server.username)
 
@@ -50,20 +51,22 @@ def _keys(process: Process, tier: Tier) -> int:
 def password_of(process: Process, server: TierServer) -> str:
     """Read the password of a tier's server, from where its process reads it.
 
-    Errors: Refusal.
+    Errors: ProbeError.
     """
     file = process.secrets.get(server.secret, "") if server.secret else ""
     try:
         return Path(file).read_text("utf-8").strip() if file else ""
     except OSError as error:
-        raise Refusal(f"its password is in {file}: {error.strerror}", is_password=True) from error
+        raise ProbeError(
+            f"its password is in {file}: {error.strerror}", is_password=True
+        ) from error
 
 
 def _stores(process: Process, _tier: Tier) -> int:
     """Count what a cache server has stored behind its memory."""
     counters = read_counters(process.metrics)
     if counters is None:
-        raise Refusal(f"the metrics of {process.name} do not answer")
+        raise ProbeError(f"the metrics of {process.name} do not answer")
     return int(counters.total("lmcache_mp_l2_store_completed_objects_chunks_total") or 0)
 
 
@@ -91,7 +94,7 @@ def count_tiers(plan: Plan, measures: Mapping[str, Measure] = MEASURES) -> Count
         if measure is not None:
             try:
                 found[process.name, at] = measure(process, tier)
-            except Refusal:
+            except ProbeError:
                 continue
     return found
 
@@ -113,7 +116,7 @@ def judge_tiers(
             while was_asked and then is not None and count <= then and time.monotonic() < give_up:
                 time.sleep(0.2)
                 count = measure(process, tier)
-        except Refusal as refusal:
+        except ProbeError as refusal:
             fix = "mend it, and see: dync doctor BUNDLE"
             yield failed("tier", subject, f"{tier.place}: {refusal}", fix)
             continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from compiler.emit.picture.boxes import PAD, SMALL, Box
-from compiler.emit.picture.columns import LANE, Places, lanes
+from compiler.emit.picture.columns import LANE, Positions, lanes
 from compiler.emit.picture.diagram import CLIENTS, Carries, Diagram, Flow
 from compiler.emit.picture.text_width import text_width
 
@@ -24,13 +24,13 @@ class Arrow:
     label_y: int
 
 
-def arrows(shown: Diagram, places: Places) -> Iterator[Arrow]:
-    """Give every flow as an arrow; flows that end in one line share its label."""
+def arrows(shown: Diagram, positions: Positions) -> Iterator[Arrow]:
+    """Return every flow as an arrow; flows that end in one line share its label."""
     labelled: set[str] = set()
     lane = lanes(shown)
     for flow in shown.flows:
         source, target = (
-            places.boxes.get(key) or places.frames[key] for key in (flow.source, flow.target)
+            positions.boxes.get(key) or positions.frames[key] for key in (flow.source, flow.target)
         )
         if flow.carries in (Carries.TRANSFER, Carries.NOTICES):
             yield _down(flow, source, target)

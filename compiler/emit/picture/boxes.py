@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from compiler.emit.picture.diagram import Node
+from compiler.emit.picture.diagram import DiagramNode
 from compiler.emit.picture.text_width import packed, shortened, text_width
 
 HEADING, TEXT, SMALL = 14, 12, 11
@@ -36,21 +36,21 @@ class Box:
 
     @property
     def right(self) -> int:
-        """Give the right edge."""
+        """Return the right edge."""
         return self.x + self.width
 
     @property
     def bottom(self) -> int:
-        """Give the lower edge."""
+        """Return the lower edge."""
         return self.y + self.height
 
     @property
     def middle(self) -> int:
-        """Give the height of the middle."""
+        """Return the height of the middle."""
         return self.y + self.height // 2
 
     def at(self, x: int, y: int) -> Box:
-        """Give the same box elsewhere."""
+        """Return the same box elsewhere."""
         return replace(self, x=x, y=y)
 
 
@@ -64,7 +64,7 @@ class Contents:
     height: int
 
 
-def contents(node: Node) -> Contents:
+def contents(node: DiagramNode) -> Contents:
     """Lay out a node's own text and chips; no line is wider than MAX_TEXT."""
     lines: list[Line] = []
     chips: list[tuple[Box, str]] = []

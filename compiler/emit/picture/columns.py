@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from compiler.emit.picture.boxes import LINE, PAD, SMALL, TEXT, Box, Contents
-from compiler.emit.picture.diagram import HOST, SERVICES, Carries, Diagram, Node
+from compiler.emit.picture.diagram import HOST, SERVICES, Carries, Diagram, DiagramNode
 from compiler.emit.picture.text_width import text_width
 
 MARGIN, GAP, INSET = 24, 16, 20
@@ -18,7 +18,7 @@ ROW = 900  # services wrap at this width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class Positions:
     """Where everything of a diagram lies; a frame's key is its group's, HOST or SERVICES."""
 
     boxes: dict[str, Box]
@@ -27,7 +27,7 @@ class Places:
     height: int
 
 
-def place(shown: Diagram, sizes: dict[str, Contents]) -> Places:
+def arrange(shown: Diagram, sizes: dict[str, Contents]) -> Positions:
     """Put clients, frontend, workers, caches and tiers in columns, services below."""
     labels = _label_widths(shown)
     top = MARGIN + 26 + LINE * len(shown.facts) + INSET
@@ -38,7 +38,7 @@ def place(shown: Diagram, sizes: dict[str, Contents]) -> Places:
     if shown.frontend:
         boxes[shown.frontend.key] = _sized(shown.frontend, sizes).at(x, y)
         x = boxes[shown.frontend.key].right + labels[Carries.REQUESTS] + 44
-    stacked = _Stack(shown, sizes, x, y)
+    stacked = _Column(shown, sizes, x, y)
     stores, edge = _stores(shown, sizes, stacked, y, labels[Carries.CACHE])
     placed = {**stacked.boxes, **stores}
     low = max(box.bottom for box in (*stacked.frames.values(), *placed.values()))
@@ -58,7 +58,7 @@ def place(shown: Diagram, sizes: dict[str, Contents]) -> Places:
         row, frames[SERVICES] = _services(shown, sizes, host_x, frames[HOST].bottom + BETWEEN)
         boxes |= row
     everything = (*boxes.values(), *frames.values())
-    return Places(
+    return Positions(
         boxes=boxes,
         frames=frames,
         width=max(box.right for box in everything) + MARGIN,
@@ -67,7 +67,7 @@ def place(shown: Diagram, sizes: dict[str, Contents]) -> Places:
 
 
 def lanes(shown: Diagram) -> dict[str, int]:
-    """Give the lane in which lines to a tier turn: one for all tiers of the same users."""
+    """Return the lane in which lines to a tier turn: one for all tiers of the same users."""
     used = _by_users(shown.tiers, shown).values()
     return {node.key: lane for lane, nodes in enumerate(used) for node in nodes}
 
@@ -82,11 +82,11 @@ def _label_widths(shown: Diagram) -> dict[Carries, int]:
     }
 
 
-def _sized(node: Node, sizes: dict[str, Contents]) -> Box:
+def _sized(node: DiagramNode, sizes: dict[str, Contents]) -> Box:
     return Box(width=sizes[node.key].width, height=sizes[node.key].height)
 
 
-class _Stack:
+class _Column:
     """The groups of workers, one below the other, each worker in a row with its own cache."""
 
     def __init__(self, shown: Diagram, sizes: dict[str, Contents], x: int, y: int) -> None:
@@ -112,9 +112,9 @@ class _Stack:
 
 
 def _stores(
-    shown: Diagram, sizes: dict[str, Contents], stacked: _Stack, top: int, label: int
+    shown: Diagram, sizes: dict[str, Contents], stacked: _Column, top: int, label: int
 ) -> tuple[dict[str, Box], int]:
-    """Put caches and tiers beside their users; give the host's right edge too.
+    """Put caches and tiers beside their users; return the host's right edge too.
 
     Tiers of other hosts stand right of that edge, below those before them: no line crosses a box.
     """
@@ -133,35 +133,39 @@ def _stores(
 
 
 def _own_cache_heights(shown: Diagram, sizes: dict[str, Contents]) -> dict[str, int]:
-    """Give what a worker's row must hold beside it: what is its alone; nothing for one worker."""
+    """Return what a worker's row must hold beside it: what is its alone; nothing for one worker."""
     heights: dict[str, int] = {}
     for column in (shown.tiers, shown.caches):
         for users, nodes in _by_users(column, shown).items():
             if len(users) == 1:
                 below = max(heights.get(node.key, 0) for node in nodes)
-                heights[users[0]] = max(heights.get(users[0], 0), below, _stacked(nodes, sizes))
+                heights[users[0]] = max(
+                    heights.get(users[0], 0), below, _stack_height(nodes, sizes)
+                )
     workers = {worker.key for group in shown.groups for worker in group.workers}
     return heights if len(workers & heights.keys()) > 1 else {}
 
 
-def _by_users(column: tuple[Node, ...], shown: Diagram) -> dict[tuple[str, ...], list[Node]]:
-    """Give the nodes of a column by who uses them."""
+def _by_users(
+    column: tuple[DiagramNode, ...], shown: Diagram
+) -> dict[tuple[str, ...], list[DiagramNode]]:
+    """Return the nodes of a column by who uses them."""
     users: dict[str, list[str]] = {node.key: [] for node in column}
     for flow in shown.flows:
         if flow.target in users:
             users[flow.target].append(flow.source)
-    found: dict[tuple[str, ...], list[Node]] = {}
+    found: dict[tuple[str, ...], list[DiagramNode]] = {}
     for node in column:
         found.setdefault(tuple(users[node.key]), []).append(node)
     return found
 
 
-def _stacked(nodes: list[Node], sizes: dict[str, Contents]) -> int:
+def _stack_height(nodes: list[DiagramNode], sizes: dict[str, Contents]) -> int:
     return sum(sizes[node.key].height + GAP for node in nodes) - GAP
 
 
 def _beside(
-    used: Mapping[tuple[str, ...], list[Node]],
+    used: Mapping[tuple[str, ...], list[DiagramNode]],
     sizes: dict[str, Contents],
     placed: dict[str, Box],
     x: int,
@@ -173,7 +177,7 @@ def _beside(
     for users, nodes in used.items():
         rows = [placed[key] for key in users]
         middle = (min(r.middle for r in rows) + max(r.middle for r in rows)) // 2
-        best = middle - _stacked(nodes, sizes) // 2
+        best = middle - _stack_height(nodes, sizes) // 2
         wanted += [(best, node.key, sizes[node.key].height) for node in nodes]
     return dict(_downwards(sorted(wanted, key=lambda item: item[0]), x, width, top))
 

@@ -46,7 +46,7 @@ class Carries(str, Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class DiagramNode:
     """One box: a heading, the facts below it, its ports, and the GPUs it computes on.
 
     elsewhere: another host has it, as far as its address tells.
@@ -67,7 +67,7 @@ class Group:
 
     key: str
     heading: str
-    workers: tuple[Node, ...]
+    workers: tuple[DiagramNode, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,20 +87,20 @@ class Diagram:
 
     heading: str
     facts: tuple[str, ...]
-    clients: Node
-    frontend: Node | None
+    clients: DiagramNode
+    frontend: DiagramNode | None
     groups: tuple[Group, ...]
-    caches: tuple[Node, ...]
-    tiers: tuple[Node, ...]
-    services: tuple[Node, ...]
+    caches: tuple[DiagramNode, ...]
+    tiers: tuple[DiagramNode, ...]
+    services: tuple[DiagramNode, ...]
     flows: tuple[Flow, ...]
 
 
 def diagram(plan: Plan) -> Diagram:
-    """Give what the picture of a plan shows."""
+    """Return what the picture of a plan shows."""
     frontend = next((p for p in plan.processes if p.kind is Kind.FRONTEND), None)
     services = tuple(
-        Node(
+        DiagramNode(
             key=f"service-{number}",
             part=Part.SERVICE,
             heading=service.purpose,
@@ -111,10 +111,10 @@ def diagram(plan: Plan) -> Diagram:
     return Diagram(
         heading=plan.name,
         facts=_summary(plan),
-        clients=Node(key=CLIENTS, part=Part.CLIENTS, heading="clients", facts=(plan.url,)),
+        clients=DiagramNode(key=CLIENTS, part=Part.CLIENTS, heading="clients", facts=(plan.url,)),
         frontend=None
         if frontend is None
-        else Node(
+        else DiagramNode(
             key=frontend.name,
             part=Part.FRONTEND,
             heading=frontend.name,
@@ -129,7 +129,7 @@ def diagram(plan: Plan) -> Diagram:
 
 
 def connectors(config: Mapping[str, Json]) -> Iterator[Mapping[str, Json]]:
-    """Give the connectors that move KV: what a connector of several holds, or the one itself.
+    """Return the connectors that move KV: what a connector of several holds, or the one itself.
 
     Source: vLLM 0.32.0, vllm/distributed/kv_transfer/kv_connector/v1/multi_connector.py.
     """
@@ -159,13 +159,13 @@ def _groups(plan: Plan) -> Iterator[Group]:
             yield Group(key=f"group-{role.value}", heading=heading, workers=workers)
 
 
-def _worker(process: Process, plan: Plan) -> Node:
+def _worker(process: Process, plan: Plan) -> DiagramNode:
     assert process.role is not None
     found = list(connectors(process.kv_transfer_config))
     facts = [f"{item['kv_connector']} ({item.get('kv_role')})" for item in found]
     if any(item["kv_connector"] == _IN_PROCESS for item in found):
         facts.append(f"cache in host memory: {plan.lmcache.cpu_cache_gb:g} GiB")
-    return Node(
+    return DiagramNode(
         key=process.name,
         part=Part(process.role.value),
         heading=process.name,
@@ -175,8 +175,8 @@ def _worker(process: Process, plan: Plan) -> Node:
     )
 
 
-def _cache(process: Process, plan: Plan) -> Node:
-    return Node(
+def _cache(process: Process, plan: Plan) -> DiagramNode:
+    return DiagramNode(
         key=process.name,
         part=Part.CACHE,
         heading=process.name,
@@ -185,13 +185,13 @@ def _cache(process: Process, plan: Plan) -> Node:
     )
 
 
-def _tiers(plan: Plan) -> Iterator[Node]:
-    """Give each store once, however many processes keep chunks in it."""
+def _tiers(plan: Plan) -> Iterator[DiagramNode]:
+    """Return each store once, however many processes keep chunks in it."""
     stores = {_answers_at(p): p for p in plan.processes if p.kind is Kind.STORE}
     tiers = {_tier_key(tier): tier for process in plan.processes for tier in process.tiers}
     for key, tier in tiers.items():
         store = _store_of(tier, stores)
-        yield Node(
+        yield DiagramNode(
             key=key,
             part=Part.TIER,
             heading=store.name if store else tier.kind,

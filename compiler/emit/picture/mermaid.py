@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 from compiler.emit.artifact import header
 from compiler.emit.picture.boxes import gpu_name
-from compiler.emit.picture.diagram import HOST, SERVICES, Carries, Diagram, Flow, Node, diagram
+from compiler.emit.picture.diagram import (
+    HOST,
+    SERVICES,
+    Carries,
+    Diagram,
+    DiagramNode,
+    Flow,
+    diagram,
+)
 from compiler.plan import Plan
 
 # Mermaid reads `#35;` as the character of that number, and quotes end a label.
@@ -22,7 +30,7 @@ _STYLES = {
 
 
 def mermaid(plan: Plan) -> str:
-    """Give a flowchart of everything that topology.svg shows."""
+    """Return a flowchart of everything that topology.svg shows."""
     return "\n".join(_lines(diagram(plan), header(plan))) + "\n"
 
 
@@ -54,7 +62,7 @@ def _lines(shown: Diagram, made: tuple[str, ...]) -> Iterator[str]:
 
 
 def _ids(shown: Diagram) -> dict[str, str]:
-    """Give every key an identifier: a Mermaid id has no spaces, and `end` is a word of its own."""
+    """Return an identifier by key: a Mermaid id has no spaces, and `end` is a word of its own."""
     tiers = {node.key: f"tier-{number}" for number, node in enumerate(shown.tiers)}
     groups = {group.key: group.key for group in shown.groups}
     names = {node.key: f"p-{node.key}" for group in shown.groups for node in group.workers}
@@ -64,7 +72,7 @@ def _ids(shown: Diagram) -> dict[str, str]:
     return {HOST: HOST, SERVICES: SERVICES, **groups, **names, **others, **tiers}
 
 
-def _node(node: Node, ids: dict[str, str], indent: str) -> Iterator[str]:
+def _node(node: DiagramNode, ids: dict[str, str], indent: str) -> Iterator[str]:
     facts = (*node.facts, " · ".join(node.ports), ", ".join(map(gpu_name, node.gpus)))
     text = "<br>".join((f"<b>{_text(node.heading)}</b>", *(_text(fact) for fact in facts if fact)))
     style = f":::{node.part.value}" if node.part.value in _STYLES else ""

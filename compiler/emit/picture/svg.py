@@ -20,8 +20,8 @@ from compiler.emit.picture.boxes import (
     contents,
     gpu_name,
 )
-from compiler.emit.picture.columns import MARGIN, place
-from compiler.emit.picture.diagram import HOST, SERVICES, Carries, Diagram, Node, diagram
+from compiler.emit.picture.columns import MARGIN, arrange
+from compiler.emit.picture.diagram import HOST, SERVICES, Carries, Diagram, DiagramNode, diagram
 from compiler.emit.picture.text_width import shortened, text_width
 from compiler.emit.quoting import xml_text
 from compiler.emit.render import Renderer
@@ -106,29 +106,29 @@ def picture(plan: Plan, renderer: Renderer) -> str:
 def _picture(shown: Diagram, made: str) -> PictureView:
     nodes = _nodes(shown)
     sizes = {node.key: contents(node) for node in nodes}
-    places = place(shown, sizes)
+    positions = arrange(shown, sizes)
     headings = {HOST: "this host", SERVICES: "must run already"}
     headings |= {group.key: group.heading for group in shown.groups}
     styles = {HOST: "host", SERVICES: "outside"}
     return PictureView(
-        width=places.width,
-        height=places.height,
+        width=positions.width,
+        height=positions.height,
         name=xml_text(shown.heading),
         made=xml_text(made),
-        lines=tuple(_page_heading(shown, places.width)),
+        lines=tuple(_page_heading(shown, positions.width)),
         heads=tuple(carries.value for carries in Carries),
         frames=tuple(
             FrameView(
                 style=styles.get(key, "group"), box=box, heading=_frame_heading(headings[key], box)
             )
-            for key, box in sorted(places.frames.items(), key=lambda item: item[0] != HOST)
+            for key, box in sorted(positions.frames.items(), key=lambda item: item[0] != HOST)
         ),
-        arrows=tuple(map(_arrow, arrows(shown, places))),
-        boxes=tuple(_box(node, places.boxes[node.key], sizes[node.key]) for node in nodes),
+        arrows=tuple(map(_arrow, arrows(shown, positions))),
+        boxes=tuple(_box(node, positions.boxes[node.key], sizes[node.key]) for node in nodes),
     )
 
 
-def _nodes(shown: Diagram) -> tuple[Node, ...]:
+def _nodes(shown: Diagram) -> tuple[DiagramNode, ...]:
     workers = (worker for group in shown.groups for worker in group.workers)
     frontend = (shown.frontend,) if shown.frontend else ()
     return (shown.clients, *frontend, *workers, *shown.caches, *shown.tiers, *shown.services)
@@ -147,7 +147,7 @@ def _frame_heading(heading: str, box: Box) -> TextView:
     return TextView(x=box.x + PAD, y=box.y + 20, style="caption", text=heading)
 
 
-def _box(node: Node, box: Box, inside: Contents) -> BoxView:
+def _box(node: DiagramNode, box: Box, inside: Contents) -> BoxView:
     whole = (node.heading, *node.facts, *node.ports, *map(gpu_name, node.gpus))
     return BoxView(
         style=node.part.value,

@@ -28,7 +28,7 @@ BOLD = 1.16
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """Give an upper estimate of a line's width, in the unit of size."""
+    """Return an upper estimate of a line's width, in the unit of size."""
     units = sum(_ADVANCE.get(ord(char), _OTHERWISE) for char in text)
     return units / 1000 * size * (BOLD if bold else 1)
 

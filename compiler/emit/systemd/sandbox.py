@@ -37,7 +37,7 @@ WITHOUT_GPU = ("PrivateDevices=yes", "ProtectClock=yes")
 
 
 def sandbox(*, uses_gpu: bool, is_system: bool) -> tuple[str, ...]:
-    """Give the sandbox lines of one unit."""
+    """Return the sandbox lines of one unit."""
     if not is_system:
         return EVERYWHERE
     return (*EVERYWHERE, *SYSTEM, *(() if uses_gpu else WITHOUT_GPU))

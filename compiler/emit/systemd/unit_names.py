@@ -10,27 +10,27 @@ PREFIX = "dync-"
 
 
 def target_unit(name: str) -> str:
-    """Give the unit that stands for the whole deployment."""
+    """Return the unit that stands for the whole deployment."""
     return f"{PREFIX}{name}.target"
 
 
 def process_unit(name: str, process: ProcessName) -> str:
-    """Give the unit of one process."""
+    """Return the unit of one process."""
     return f"{PREFIX}{name}-{process}.service"
 
 
 def serving_unit(name: str) -> str:
-    """Give the unit that has done its work once the deployment answers a completion."""
+    """Return the unit that has done its work once the deployment answers a completion."""
     return f"{PREFIX}{name}-serving.service"
 
 
 def registrations_unit(name: str) -> str:
-    """Give the unit that puts back registrations which a pause of the host made expire."""
+    """Return the unit that puts back registrations which a pause of the host made expire."""
     return f"{PREFIX}{name}-registrations.service"
 
 
 def unit_environment(name: str, process: Process, *, is_system: bool) -> dict[str, str]:
-    """Give the variables that a unit sets beside the plan's: places of this host, by specifiers."""
+    """Return what a unit sets beside the plan's variables: places of this host, by specifiers."""
     cache = f"%C/dync/{name}"
     found = {
         "XDG_CACHE_HOME": f"{cache}/{process.name}",
@@ -51,14 +51,14 @@ def unit_environment(name: str, process: Process, *, is_system: bool) -> dict[st
 
 
 def service_units(plan: Plan) -> tuple[str, ...]:
-    """Give every service of a plan, in a start order."""
+    """Return every service of a plan, in a start order."""
     processes = tuple(process_unit(plan.name, process.name) for process in plan.processes)
     keeper = (registrations_unit(plan.name),) if plan.registrations else ()
     return (*keeper, *processes, serving_unit(plan.name))
 
 
 def restarted_with(plan: Plan, process: ProcessName) -> tuple[ProcessName, ...]:
-    """Give the processes that systemd restarts along with one: the workers of a cache server."""
+    """Return the processes that systemd restarts along with one: the workers of a cache server."""
     kinds = {item.name: item.kind for item in plan.processes}
     if kinds.get(process) is not Kind.CACHE_SERVER:
         return ()

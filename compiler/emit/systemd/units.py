@@ -26,11 +26,11 @@ from compiler.emit.systemd.unit_names import (
 )
 from compiler.emit.systemd.views import (
     MANAGERS,
-    Manager,
     RegistrationsView,
     ServiceView,
     ServingView,
     TargetView,
+    UnitManager,
 )
 from compiler.emit.tiers import folder_words, folders, server_checks
 from compiler.plan import API_KEY, Kind, Plan, Process, Protocol
@@ -63,7 +63,7 @@ def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     yield Artifact(path=_LIBRARY, text=renderer.static(_LIBRARY))
 
 
-def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
+def _service(plan: Plan, process: Process, manager: UnitManager) -> ServiceView:
     role = process.role.value if process.role else process.kind.value.replace("_", " ")
     restart_s = RESTART_S[process.kind]
     ready = process.ready
@@ -101,8 +101,8 @@ def _service(plan: Plan, process: Process, manager: Manager) -> ServiceView:
     )
 
 
-def _as_root(manager: Manager, is_needed: bool) -> str:
-    """Give the mark of a command that is run as root and without the sandbox.
+def _as_root(manager: UnitManager, is_needed: bool) -> str:
+    """Return the mark of a command that is run as root and without the sandbox.
 
     To be ready with a key is asked so: systemd 252 lets ExecStartPost= not read credentials (run).
     """
@@ -114,11 +114,11 @@ def _home(plan: Plan) -> str:
     return f"%E/dync/{plan.name}"
 
 
-def _network(manager: Manager) -> tuple[str, ...]:
+def _network(manager: UnitManager) -> tuple[str, ...]:
     return ("network-online.target",) if manager.is_system else ()
 
 
-def _drivers(process: Process, manager: Manager) -> tuple[str, ...]:
+def _drivers(process: Process, manager: UnitManager) -> tuple[str, ...]:
     return ("nvidia-persistenced.service",) if process.gpus and manager.is_system else ()
 
 
@@ -131,7 +131,7 @@ def _keeper(plan: Plan) -> tuple[str, ...]:
 
 
 def _caches(plan: Plan, process: Process) -> tuple[str, ...]:
-    """Give the cache servers that a worker restarts with: it does not notice a new one.
+    """Return the cache servers that a worker restarts with: it does not notice a new one.
 
     Source: LMCache 0.5.6, multiprocess/modules/management.py, ping: True also for a worker
     that this server has never seen.
@@ -142,11 +142,11 @@ def _caches(plan: Plan, process: Process) -> tuple[str, ...]:
     )
 
 
-def _account(plan: Plan, manager: Manager) -> tuple[str, ...]:
+def _account(plan: Plan, manager: UnitManager) -> tuple[str, ...]:
     return (f"User={plan.user}",) if manager.is_system else ()
 
 
-def _folders(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
+def _folders(plan: Plan, process: Process, manager: UnitManager) -> tuple[str, ...]:
     caches = f"CacheDirectory=dync/{plan.name}/{process.name} dync/{plan.name}/huggingface"
     runtime = f"RuntimeDirectory=dync-{plan.name}/{process.name}"
     if manager.is_system:
@@ -154,8 +154,8 @@ def _folders(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
     return (f"{caches} dync/{plan.name}/run", runtime)
 
 
-def _state(plan: Plan, manager: Manager) -> str:
-    """Give the folder that processes share, `run`.
+def _state(plan: Plan, manager: UnitManager) -> str:
+    """Return the folder that processes share, `run`.
 
     A user's StateDirectory= is below ~/.config in systemd 252, where the generations are.
     """
@@ -164,8 +164,8 @@ def _state(plan: Plan, manager: Manager) -> str:
     return f"CacheDirectory=dync/{plan.name}/run"
 
 
-def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
-    """Give what the host adds, then the plan's own, which wins where both set a variable."""
+def _environment(plan: Plan, process: Process, manager: UnitManager) -> tuple[str, ...]:
+    """Return what the host adds, then the plan's own, which wins where both set a variable."""
     host = unit_environment(plan.name, process, is_system=manager.is_system)
     own = process.env if _carried(process) else {}
     return (
@@ -175,7 +175,7 @@ def _environment(plan: Plan, process: Process, manager: Manager) -> tuple[str, .
 
 
 def _carried(process: Process) -> bool:
-    """Tell whether the unit itself can hold the process's argv and environment."""
+    """Return whether the unit itself can hold the process's argv and environment."""
     texts = (*process.argv, *process.env.values())
     return unit_runs(process.argv[0]) and all(map(unit_carries, texts))
 
@@ -196,7 +196,7 @@ def _credentials(process: Process) -> tuple[str, ...]:
     return tuple(f"{name}:{unit_path(file)}" for name, file in process.secrets.items())
 
 
-def _before(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
+def _before(plan: Plan, process: Process, manager: UnitManager) -> tuple[str, ...]:
     """GPUs are waited for as root, which alone may load the driver's modules."""
     gpus = _library("gpus", str(GPU_WITHIN_S), *process.gpus)
     return (
@@ -218,14 +218,14 @@ def _before(plan: Plan, process: Process, manager: Manager) -> tuple[str, ...]:
     )
 
 
-def _writable(process: Process, manager: Manager) -> tuple[str, ...]:
+def _writable(process: Process, manager: UnitManager) -> tuple[str, ...]:
     """Let a process write its tiers' folders, wherever the sandbox has made them read-only."""
     if not manager.is_system:
         return ()
     return tuple(f'ReadWritePaths="-{unit_path(tier.folder)}"' for tier in folders(process))
 
 
-def _serving(plan: Plan, manager: Manager) -> ServingView:
+def _serving(plan: Plan, manager: UnitManager) -> ServingView:
     front = plan.processes[-1]
     key_file = plan.api_key_file
     secrets = {API_KEY: key_file} if key_file else {}
@@ -250,7 +250,7 @@ def _serving(plan: Plan, manager: Manager) -> ServingView:
     )
 
 
-def _registrations(plan: Plan, manager: Manager) -> RegistrationsView:
+def _registrations(plan: Plan, manager: UnitManager) -> RegistrationsView:
     return RegistrationsView(
         header=header(plan),
         description=f"dync {plan.name}: put back what a pause of the host made expire",
@@ -265,7 +265,7 @@ def _registrations(plan: Plan, manager: Manager) -> RegistrationsView:
     )
 
 
-def _target(plan: Plan, manager: Manager) -> TargetView:
+def _target(plan: Plan, manager: UnitManager) -> TargetView:
     return TargetView(
         header=header(plan),
         description=f"dync {plan.name}",

