@@ -1,18 +1,47 @@
-"""Hand the pure stages what ships with the program."""
+"""Hand the pure stages what ships with the program, and what is known of models."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from compiler import shipped_files
 from compiler.document import Json
 from compiler.load.yaml_tree import parse_data
 from compiler.model.config import ModelConfig, model_config
 from compiler.model.kv_shape import KvShape, Unknown, kv_shape
-from compiler.pipeline import Library
 from compiler.stacks.stack import Stack, parse_stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """What the program brings along: the profile's schema, its stacks, and what it knows of models.
+
+    load_model: by id or local folder; None where there is no config.json to read.
+    """
+
+    schema: Mapping[str, Any]
+    stack_names: tuple[str, ...]
+    load_stack: Callable[[str], Stack]
+    load_model: Callable[[str], ModelConfig | None]
+
+    def stacks(self) -> Iterator[Stack]:
+        """Return every stack, by name."""
+        return map(self.load_stack, self.stack_names)
+
+
+def library() -> Library:
+    """Return the schema, the stacks and the models that ship with the program."""
+    return Library(
+        schema=shipped_files.profile_schema(),
+        stack_names=tuple(shipped_files.stack_names()),
+        load_stack=load_stack,
+        load_model=load_model,
+    )
 
 
 @lru_cache(maxsize=8)
@@ -26,12 +55,12 @@ def load_stack(name: str) -> Stack:
     )
 
 
-def load_model(model: str) -> ModelConfig:
-    """Read what rules depend on of a model.
-
-    Errors: Unknown where neither its folder nor schemas/models.yaml says it.
-    """
-    return model_config(_config(model))
+def load_model(model: str) -> ModelConfig | None:
+    """Read what rules depend on of a model; None where nothing says it."""
+    try:
+        return model_config(_config(model))
+    except Unknown:
+        return None
 
 
 def load_shape(model: str) -> KvShape:
@@ -43,7 +72,10 @@ def load_shape(model: str) -> KvShape:
 
 
 def _config(model: str) -> dict[str, Json]:
-    """Read the config.json of a local folder, or an entry of schemas/models.yaml."""
+    """Read the config.json of a local folder, or an entry of schemas/models.yaml.
+
+    Errors: Unknown where neither has it.
+    """
     if not model.startswith("/"):
         text = shipped_files.models_text()
         if f"\n{model}:" not in text:  # most models: no need to read it all
@@ -59,16 +91,6 @@ def _config(model: str) -> dict[str, Json]:
     if not isinstance(found, dict):
         raise Unknown("its config.json is not a mapping")
     return found
-
-
-def library() -> Library:
-    """Return the schema and the stacks."""
-    return Library(
-        schema=shipped_files.profile_schema(),
-        stack_names=tuple(shipped_files.stack_names()),
-        load_stack=load_stack,
-        load_model=load_model,
-    )
 
 
 def templates() -> dict[str, str]:

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from compiler.diagnostic import Diagnostic, Label, Severity, has_errors, suggestion
+from compiler.document import Document
+from compiler.library import Library
 from compiler.load.compose import Reader, compose
-from compiler.model.config import ModelConfig
-from compiler.model.kv_shape import Unknown
 from compiler.plan import Source, SourceFile
 from compiler.resolve.plan_of import Resolved, resolve
 from compiler.rules.explain import pages
+from compiler.rules.tables import check_plans, check_profile, check_stack
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 from compiler.validate.suppression import suppress
 from compiler.validate.topology_of import validate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Library:
-    """What the program brings along: the profile's schema, its stacks, and what it knows of models.
-
-    load_model: by id or local folder. Errors: Unknown where there is no config.json to read.
-    """
-
-    schema: Mapping[str, Any]
-    stack_names: tuple[str, ...]
-    load_stack: Callable[[str], Stack]
-    load_model: Callable[[str], ModelConfig]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,31 +33,49 @@ class Compiled:
 def compile_profile(
     name: str, read: Reader, overrides: Iterable[str], library: Library
 ) -> Compiled:
-    """Load, validate and resolve one profile.
+    """Load, validate, check and resolve one profile.
 
     Errors: Unreadable where the profile itself cannot be read; else Diagnostics.
     """
     overrides = tuple(overrides)
     composed = compose(name, read, overrides)
-    found = list(composed.diagnostics)
-    resolved = None
+    found, resolved = list(composed.diagnostics), None
     if composed.document is not None:
-        validated = validate(composed.document, library.schema)
-        found.extend(validated.diagnostics)
-        if validated.value is not None:
-            stack = _stack(validated.value, library, found)
-            if stack is not None and not validated.has_errors:
-                source = _source(name, composed.sources, overrides)
-                model = _model(validated.value, library)
-                outcome = resolve(validated.value, stack, model, source)
-                found.extend(outcome.diagnostics)
-                resolved = outcome.value
-        found = list(suppress(found, composed.document, name, lambda: pages(library)))
+        source = _source(name, composed.sources, overrides)
+        resolved = _resolved(composed.document, source, library, found)
+        found = list(suppress(found, composed.document, name, lambda: pages(library.stacks())))
     return Compiled(
         resolved=None if has_errors(found) else resolved,
         diagnostics=tuple(found),
         sources=composed.sources,
     )
+
+
+def found_together(compiled: Sequence[Compiled]) -> list[Diagnostic]:
+    """Check all profiles as deployments of one host."""
+    resolved = [item.resolved for item in compiled if item.resolved is not None]
+    return list(check_plans(resolved)) if len(compiled) > 1 else []
+
+
+def _resolved(
+    document: Document, source: Source, library: Library, found: list[Diagnostic]
+) -> Resolved | None:
+    """Run the stages on a document until one finds an error; all of them add to `found`."""
+    validated = validate(document, library.schema)
+    found.extend(validated.diagnostics)
+    topology = validated.value
+    if topology is None:
+        return None
+    found.extend(check_profile(topology))
+    stack = _stack(topology, library, found)
+    if stack is None or has_errors(found):
+        return None
+    found.extend(check_stack(topology, stack, library.load_model(topology.model.id)))
+    if has_errors(found):
+        return None
+    resolved = resolve(topology, stack, source)
+    found.extend(check_plans([resolved]))
+    return resolved
 
 
 def _stack(topology: Topology, library: Library, found: list[Diagnostic]) -> Stack | None:
@@ -90,13 +95,6 @@ def _stack(topology: Topology, library: Library, found: list[Diagnostic]) -> Sta
         )
     )
     return None
-
-
-def _model(topology: Topology, library: Library) -> ModelConfig | None:
-    try:
-        return library.load_model(topology.model.id)
-    except Unknown:
-        return None
 
 
 def _source(name: str, sources: Mapping[str, str], overrides: tuple[str, ...]) -> Source:

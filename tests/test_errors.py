@@ -63,7 +63,7 @@ def test_every_finding_is_whole(case: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shown = {line.rpartition("[")[2].rstrip("]") for line in firsts}
     if case.parent.name not in ("extends", "set-option"):
         assert case.parent.name in shown
-    assert shown <= set(pages(library()))
+    assert shown <= set(pages(library().stacks()))
     assert str(FOLDER) not in text
 
 
@@ -74,5 +74,5 @@ def test_no_file_is_left_over() -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    listed: Tree = pages(library())
+    listed: Tree = pages(library().stacks())
     assert sorted(path.name for path in FOLDER.iterdir()) == sorted(listed)

@@ -13,7 +13,7 @@ from compiler.pipeline import Compiled
 from compiler.rules.explain import pages
 from tests.support import ROOT, compile_text
 
-PAGES = pages(library())
+PAGES = pages(library().stacks())
 _REPORTED = re.compile(r"""(?:report\(|_report\(|rule=|^ID =)\s*"([a-z0-9-]+)",?""", re.MULTILINE)
 EXAMPLES = sorted(name for name, text in PAGES.items() if "\nAccepted:\n" in text)
 

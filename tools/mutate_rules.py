@@ -28,18 +28,17 @@ sys.path.insert(0, str(ROOT))
 
 from compiler.library import library  # noqa: E402 -- the checkout, wherever this is run from
 from compiler.load.compose import Unreadable  # noqa: E402
-from compiler.pipeline import Compiled, compile_profile  # noqa: E402
+from compiler.pipeline import Compiled, compile_profile, found_together  # noqa: E402
 from compiler.report.diagnostics import FORMATS, in_order  # noqa: E402
 from compiler.rules.explain import pages  # noqa: E402
-from compiler.rules.port_conflict import check as check_ports  # noqa: E402
 
 ERRORS = ROOT / "tests" / "errors"
 MODULES = (
     "compiler.resolve.pairing",
     *(
-        f"compiler.rules.tables.{path.stem}"
+        f"compiler.rules.{path.stem}"
         for path in sorted((ROOT / "compiler" / "rules").glob("*.py"))
-        if path.stem not in ("__init__", "pages", "reading_pages", "report")
+        if path.stem not in ("__init__", "explain", "reading_pages", "report", "tables")
     ),
 )
 CONTRARY: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -108,7 +107,7 @@ def probes() -> list[Probe]:
     for case in sorted(ERRORS.glob("*/*.yaml")):
         if not case.name.startswith("_"):
             found.append((case.parent.name, functools.partial(_told_of_case, case)))
-    for name, page in pages(library()).items():
+    for name, page in pages(library().stacks()).items():
         for heading in ("Accepted:", "Rejected:", "Reported:"):
             text = _example(page, heading)
             if text:
@@ -131,9 +130,7 @@ def _told_of_case(path: Path) -> str:
         elif header[1] == "with":
             names.append(header[2])
     compiled = [compile_profile(name, _read, options, library()) for name in names]
-    plans = [(one.resolved.plan, one.resolved.origins) for one in compiled if one.resolved]
-    together = list(check_ports(plans)) if len(plans) > 1 else []
-    return "".join(map(_told, compiled)) + repr(together)
+    return "".join(map(_told, compiled)) + repr(found_together(compiled))
 
 
 def _told_of_text(text: str) -> str:
@@ -193,7 +190,7 @@ def _functions(
 
 def main() -> int:
     """Run the mutants, print the survivors and the counts."""
-    wanted = [f"compiler.rules.tables.{name}" if "." not in name else name for name in sys.argv[1:]]
+    wanted = [f"compiler.rules.{name}" if "." not in name else name for name in sys.argv[1:]]
     everything = probes()
     before = [(name, tell, tell()) for name, tell in everything]
     counts: Counter[str] = Counter()

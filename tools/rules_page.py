@@ -51,7 +51,7 @@ def failures() -> list[dict[str, Any]]:
 
 def rule_rows() -> Iterator[tuple[str, str, str, str, str]]:
     """Return each rule's id, severity, stage, claim and source."""
-    listed = pages(library())
+    listed = pages(library().stacks())
     for stage, table in (
         ("profile", TOPOLOGY_RULES),
         ("stack", STACK_RULES),

@@ -16,7 +16,6 @@ from compiler.cli.profiles import (
     FAILED,
     compile_named,
     format_option,
-    found_together,
     overrides_option,
     print_findings,
     profiles_argument,
@@ -24,6 +23,7 @@ from compiler.cli.profiles import (
 )
 from compiler.cli.up import COMMANDS as LAUNCH_COMMANDS
 from compiler.library import library
+from compiler.pipeline import found_together
 from compiler.stacks.stack import Stack
 
 
@@ -137,7 +137,7 @@ def explain(rule: str | None) -> None:
     from compiler.diagnostic import suggestion
     from compiler.rules.explain import pages
 
-    known = pages(library())
+    known = pages(library().stacks())
     if rule is None:
         for name, page in sorted(known.items()):
             click.echo(f"{name:26} {page.splitlines()[0]}")

@@ -12,7 +12,6 @@ from compiler.library import library
 from compiler.load.compose import Unreadable
 from compiler.pipeline import Compiled, compile_profile
 from compiler.report.diagnostics import FORMATS, in_order, written
-from compiler.rules.port_conflict import check as check_ports
 
 FAILED, USAGE = 1, 2
 MAX_BYTES = 8_000_000
@@ -56,18 +55,6 @@ def _read(name: str) -> str:
         raise Unreadable(f"larger than {MAX_BYTES} bytes")
     # An invalid byte becomes a lone surrogate, which `load` refuses with its line and column.
     return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-
-
-def found_together(compiled: Sequence[Compiled]) -> list[Diagnostic]:
-    """Check all profiles as deployments of one host."""
-    if len(compiled) < 2:
-        return []
-    listening = [
-        (item.resolved.plan, item.resolved.origins)
-        for item in compiled
-        if item.resolved is not None
-    ]
-    return list(check_ports(listening))
 
 
 def print_findings(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from compiler.document import Json
 from compiler.stacks.placeholders import fill
-from compiler.stacks.stack import Stack
-from compiler.topology import CacheMode, Role, Topology, TopologyKind
+from compiler.stacks.stack import Platform, Stack
+from compiler.topology import CacheMode, Role, Topology, TopologyKind, WorkerGroup
 
 KvTransferConfig = dict[str, Json]
 
@@ -77,3 +77,13 @@ def loses_hybrid_manager(topology: Topology, stack: Stack) -> bool:
         return False
     cache = stack.connectors.cache.get(topology.lmcache.mode.value, {})
     return cache.get("kv_connector") in stack.connectors.without_hybrid_manager
+
+
+def chunk_multiple(group: WorkerGroup, platform: Platform) -> tuple[int, str]:
+    """Return the tokens that a group's chunk must be a multiple of, and where they come from."""
+    given = group.engine_args.get("block_size")
+    context = group.engine_args.get("decode_context_parallel_size", 1)
+    scale = context if isinstance(context, int) and context > 0 else 1
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given * scale, "set here"
+    return platform.block_size * scale, "the engine's default"

@@ -6,14 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compiler.diagnostic import Diagnostic, Outcome, has_errors
-from compiler.model.config import ModelConfig
 from compiler.plan import FORMAT, CacheChoice, Plan, ProcessName, Source
 from compiler.resolve.allocation import Allocation, allocate
+from compiler.resolve.connectors import chunk_multiple
 from compiler.resolve.discovery import registrations, services
 from compiler.resolve.processes import ProcessBuilder, reachable, url_of
-from compiler.rules.chunk_alignment import chunk_multiple
-from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES
 from compiler.stacks.stack import Stack
 from compiler.topology import Origin, Topology
 
@@ -26,25 +23,14 @@ class Resolved:
     origins: Mapping[ProcessName, Origin]
 
 
-def resolve(
-    topology: Topology, stack: Stack, model: ModelConfig | None, source: Source
-) -> Outcome[Resolved]:
-    """Check a topology against its stack and model, then lay the whole deployment out.
+def resolve(topology: Topology, stack: Stack, source: Source) -> Resolved:
+    """Lay a whole deployment out.
 
-    model: None where its config.json is not known; the plan does not depend on it.
-    Errors: the Diagnostics of STACK_RULES, MODEL_RULES and PLAN_RULES; never an exception.
+    Errors: none; the rules have refused whatever a stack or a model cannot do.
     """
-    found: list[Diagnostic] = [d for rule in STACK_RULES for d in rule.check(topology, stack)]
-    found.extend(d for rule in MODEL_RULES for d in rule.check(topology, stack, model))
-    if has_errors(found):
-        return Outcome(None, tuple(found))
     allocation = allocate(topology, stack)
-    resolved = Resolved(
-        _plan(topology, stack, allocation, source), _origins(topology, stack, allocation)
-    )
-    listening = [(resolved.plan, resolved.origins)]
-    found.extend(d for rule in PLAN_RULES for d in rule.check(listening))
-    return Outcome(None if has_errors(found) else resolved, tuple(found))
+    plan = _plan(topology, stack, allocation, source)
+    return Resolved(plan, _origins(topology, stack, allocation))
 
 
 def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Source) -> Plan:

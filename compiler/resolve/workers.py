@@ -16,8 +16,7 @@ from compiler.resolve.connectors import (
 )
 from compiler.resolve.discovery import discovery_env
 from compiler.resolve.tiers import ProcessTiers, join
-from compiler.rules.stack_cases import case_env
-from compiler.stacks.conditions import settings
+from compiler.stacks.conditions import case_env, settings
 from compiler.stacks.placeholders import fill, fill_argv, text_of
 from compiler.stacks.stack import ProcessSpec, Setting, Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
@@ -105,7 +104,7 @@ class WorkerBuilder:
         if uses_lmcache:
             if topology.lmcache.mode is CacheMode.IN_PROCESS and stack.lmcache_config:
                 env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{slot.name}.yaml"
-            env.update(case_env(topology, slot.group, stack))
+            env.update(case_env(topology, stack, slot.group))
         env.update(tiers.env)
         env.update(slot.group.env)
         return dict(sorted(env.items()))

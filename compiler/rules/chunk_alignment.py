@@ -28,9 +28,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.resolve.connectors import chunk_multiple
 from compiler.rules.report import finding
-from compiler.stacks.stack import Platform, Stack
-from compiler.topology import Topology, WorkerGroup
+from compiler.stacks.stack import Stack
+from compiler.topology import Topology
 
 ID = "chunk-size-alignment"
 SEVERITY = Severity.ERROR
@@ -64,13 +65,3 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             related=() if is_default else (block,),
         )
         return
-
-
-def chunk_multiple(group: WorkerGroup, platform: Platform) -> tuple[int, str]:
-    """Return the tokens that a group's chunk must be a multiple of, and where they come from."""
-    given = group.engine_args.get("block_size")
-    context = group.engine_args.get("decode_context_parallel_size", 1)
-    scale = context if isinstance(context, int) and context > 0 else 1
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return given * scale, "set here"
-    return platform.block_size * scale, "the engine's default"

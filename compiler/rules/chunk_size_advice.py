@@ -31,7 +31,7 @@ from compiler.byte_units import byte_text
 from compiler.diagnostic import Diagnostic, Severity
 from compiler.model.config import ModelConfig
 from compiler.model.kv_shape import Unknown, cached_bytes, value_bytes
-from compiler.rules.chunk_alignment import chunk_multiple
+from compiler.resolve.connectors import chunk_multiple
 from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology

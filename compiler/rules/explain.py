@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from compiler.rules.reading_pages import READING_PAGES
 from compiler.rules.stack_cases import in_words
 from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
-from compiler.stacks.stack import KnownIssue
-
-if TYPE_CHECKING:
-    from compiler.pipeline import Library
+from compiler.stacks.stack import KnownIssue, Stack
 
 
-def pages(library: Library) -> dict[str, str]:
+def pages(stacks: Iterable[Stack]) -> dict[str, str]:
     """Return the text of every rule id: rule modules, stack cases, and the rules of reading."""
     found = dict(READING_PAGES)
     for module in (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *PLAN_RULES):
         found[module.ID] = inspect.cleandoc(module.__doc__ or "") + "\n"
-    for name, texts in _case_texts(library).items():
-        found[name] = "\n".join(_case_page(text, stacks) for text, stacks in texts.items())
+    for name, texts in _case_texts(stacks).items():
+        found[name] = "\n".join(_case_page(text, names) for text, names in texts.items())
     return found
 
 
-def _case_texts(library: Library) -> dict[str, dict[str, list[str]]]:
+def _case_texts(stacks: Iterable[Stack]) -> dict[str, dict[str, list[str]]]:
     """Return each case's text, and the stacks that tell it in these words."""
     found: dict[str, dict[str, list[str]]] = {}
-    for stack in library.stack_names:
-        for case in library.load_stack(stack).cases:
-            found.setdefault(case.id, {}).setdefault(_case_text(case), []).append(stack)
+    for stack in stacks:
+        for case in stack.cases:
+            found.setdefault(case.id, {}).setdefault(_case_text(case), []).append(stack.name)
     return found
 
 

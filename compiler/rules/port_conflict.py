@@ -23,11 +23,12 @@ Source: vllm-project/vllm issue 39762.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.plan import Plan, ProcessName
+from compiler.plan import Plan
+from compiler.resolve.plan_of import Resolved
 from compiler.rules.report import finding
 from compiler.topology import Origin
 
@@ -57,17 +58,14 @@ class _Owner:
         return self.origin.wrote("port")
 
 
-def check(
-    plans: Sequence[tuple[Plan, Mapping[ProcessName, Origin]]],
-) -> Iterator[Diagnostic]:
+def check(resolved: Sequence[Resolved]) -> Iterator[Diagnostic]:
     """Report each port that is taken twice, within a plan or between plans of one host."""
     owners: dict[int, _Owner] = {}
-    for plan, origins in plans:
-        for process in plan.processes:
+    for item in resolved:
+        for process in item.plan.processes:
             for listen in process.listens:
-                owner = _Owner(
-                    plan, process.name, listen.purpose, listen.port, origins[process.name]
-                )
+                origin = item.origins[process.name]
+                owner = _Owner(item.plan, process.name, listen.purpose, listen.port, origin)
                 if not 0 < listen.port < 65536:
                     yield _beyond(owner)
                 elif listen.port in owners:

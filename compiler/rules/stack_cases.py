@@ -93,14 +93,5 @@ def in_words(message: str, engine_args: Mapping[str, Json]) -> str:
     return message.replace("{max_num_batched_tokens}", text_of(tokens))
 
 
-def case_env(topology: Topology, group: WorkerGroup, stack: Stack) -> dict[str, str]:
-    """Return the environment that this stack's cases set for a worker."""
-    env: dict[str, str] = {}
-    for case in stack.cases:
-        if case.env and _applies(case, topology, group):
-            env.update(case.env)
-    return env
-
-
 def _applies(case: KnownIssue, topology: Topology, group: WorkerGroup) -> bool:
     return applies(case.when, topology, group, lmcache=topology.uses_lmcache(group))

@@ -1,4 +1,4 @@
-"""The rules, one module each, listed by the stage that runs them.
+"""The rules, one module each, listed by what they need to know.
 
 A rule module has a docstring (what it protects, an accepted and a rejected profile, its source),
 `ID`, `SEVERITY`, `WHY` and a pure `check`.
@@ -6,6 +6,11 @@ A rule module has a docstring (what it protects, an accepted and a rejected prof
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from compiler.diagnostic import Diagnostic
+from compiler.model.config import ModelConfig
+from compiler.resolve.plan_of import Resolved
 from compiler.rules import (
     cache_smaller_than_chunk,
     chunk_alignment,
@@ -51,6 +56,8 @@ from compiler.rules import (
     tier_unbounded,
     worker_port,
 )
+from compiler.stacks.stack import Stack
+from compiler.topology import Topology
 
 TOPOLOGY_RULES = (
     roles,
@@ -68,7 +75,7 @@ TOPOLOGY_RULES = (
     socket_path,
     engine_death,
 )
-"""check(topology): relations inside a profile, run by `validate`."""
+"""check(topology): relations inside a profile."""
 
 STACK_RULES = (
     stack_cases,
@@ -91,7 +98,7 @@ STACK_RULES = (
     kv_cache_layout,
     gpu_overcommit,
 )
-"""check(topology, stack): whatever needs a stack's facts, run by `resolve`."""
+"""check(topology, stack): whatever needs a stack's facts."""
 
 MODEL_RULES = (
     model_limits,
@@ -104,10 +111,32 @@ MODEL_RULES = (
     cache_smaller_than_chunk,
     chunk_size_advice,
 )
-"""check(topology, stack, model): what also depends on the model's config.json, run by `resolve`.
+"""check(topology, stack, model): what also depends on the model's config.json.
 
 model is None where neither a local folder nor schemas/models.yaml has it.
 """
 
 PLAN_RULES = (port_conflict,)
-"""check(resolved, …): what only the finished plans show, run by `resolve` and across profiles."""
+"""check(resolved): what only finished plans show, of one profile or of several on one host."""
+
+
+def check_profile(topology: Topology) -> Iterator[Diagnostic]:
+    """Return what a profile says wrongly by itself."""
+    for rule in TOPOLOGY_RULES:
+        yield from rule.check(topology)
+
+
+def check_stack(
+    topology: Topology, stack: Stack, model: ModelConfig | None
+) -> Iterator[Diagnostic]:
+    """Return what does not fit a profile's stack, or its model where that is known."""
+    for rule in STACK_RULES:
+        yield from rule.check(topology, stack)
+    for rule_of_model in MODEL_RULES:
+        yield from rule_of_model.check(topology, stack, model)
+
+
+def check_plans(resolved: Sequence[Resolved]) -> Iterator[Diagnostic]:
+    """Return what plans of one host take from each other."""
+    for rule in PLAN_RULES:
+        yield from rule.check(resolved)

@@ -31,6 +31,15 @@ def settings(
             yield setting
 
 
+def case_env(topology: Topology, stack: Stack, group: WorkerGroup) -> dict[str, str]:
+    """Return the environment that a stack's known issues set for a worker with LMCache."""
+    env: dict[str, str] = {}
+    for case in stack.cases:
+        if case.env and applies(case.when, topology, group, lmcache=True):
+            env.update(case.env)
+    return env
+
+
 def _fact(name: str, topology: Topology, group: WorkerGroup, lmcache: bool) -> Json:
     facts: dict[str, Json] = {
         "accelerator": topology.accelerator.value,

@@ -1,4 +1,4 @@
-"""Turn a document into a topology, refusing what its shape or its relations rule out."""
+"""Turn a document into a topology, refusing what its shape rules out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from compiler.diagnostic import Outcome, has_errors
 from compiler.document import Document
-from compiler.rules.tables import TOPOLOGY_RULES
 from compiler.topology import (
     Accelerator,
     CacheMode,
@@ -27,15 +26,14 @@ from compiler.validate.schema import schema_diagnostics, with_defaults
 
 
 def validate(document: Document, schema: Mapping[str, Any]) -> Outcome[Topology]:
-    """Check a document's shape, then the rules that need no stack.
+    """Check a document's shape, and give it its typed form.
 
-    Errors: Diagnostics of the schema, or else those of TOPOLOGY_RULES; never an exception.
+    Errors: Diagnostics of the schema; never an exception.
     """
     found = schema_diagnostics(document, schema)
     if has_errors(found):
         return Outcome(None, tuple(found))
     topology = _topology(with_defaults(document.root.plain(), schema), document)
-    found.extend(diagnostic for rule in TOPOLOGY_RULES for diagnostic in rule.check(topology))
     return Outcome(topology, tuple(found))
 
 

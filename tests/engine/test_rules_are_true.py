@@ -22,8 +22,7 @@ from typing import Any
 
 import pytest
 
-import compiler.resolve.plan_of
-import compiler.validate.topology_of
+import compiler.rules.tables
 from compiler.emit.bundle import emit
 from compiler.library import library, templates
 from compiler.pipeline import compile_profile
@@ -203,9 +202,9 @@ CASES = (
 @pytest.fixture
 def no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switch every rule off, and let an option that no engine has through to the engine's file."""
-    monkeypatch.setattr(compiler.validate.topology_of, "TOPOLOGY_RULES", ())
+    monkeypatch.setattr(compiler.rules.tables, "TOPOLOGY_RULES", ())
     for table in ("STACK_RULES", "MODEL_RULES", "PLAN_RULES"):
-        monkeypatch.setattr(compiler.resolve.plan_of, table, ())
+        monkeypatch.setattr(compiler.rules.tables, table, ())
 
     class Options(dict[str, Option]):
         def __missing__(self, name: str) -> Option:
