@@ -1,185 +1,31 @@
-"""What will run, with every choice made: the one value that every command and emitter reads.
-
-A process that caches has `tiers`: the storage behind its host memory, in the order in which LMCache
-asks it. Each is `{kind, place, folder, size_bytes, keep_bytes, persistent, shared, server}`:
-
-    kind        the profile's word: disk, fs, redis, valkey, s3, gds, weka, nixl, …
-    place       what a person calls it: a folder, a device, or a URL without secrets
-    folder      the folder that must be there and writable; "" where there is none
-    size_bytes  what bounds it; null where nothing that dync writes does
-    keep_bytes  what may lie in `folder` when the process starts; null: nothing is removed
-    persistent  whether what it holds is read again after the process has restarted
-    shared      whether other processes read what this one wrote
-    server      {host, port, username, secret, required}: a server that speaks Redis' protocol and
-                is asked before the process starts; null where none is. `secret` is the variable of
-                the process's `secrets` with its password, "" for none; required: whether the
-                process must not start without it (a wrong password always stops it)
-
-A cache server has them in mode multiprocess, a worker in mode in_process; under ENABLE_LMCACHE=0
-none is used. A store that dync starts itself (`redis: {managed: …}`) is a process of kind `store`.
-"""
+"""What will run, with every choice made: the one value that every command and emitter reads."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Any, NewType
+from typing import Any
 
-from compiler.document import Json
+from compiler.process import (
+    API_KEY,
+    Kind,
+    KvSource,
+    Launch,
+    Listen,
+    Memory,
+    Process,
+    ProcessName,
+    Protocol,
+    Ready,
+    Tier,
+    TierServer,
+    WithoutLmcache,
+)
 from compiler.topology import Accelerator, CacheMode, Role, TopologyKind
 
 FORMAT = 1
-API_KEY = "VLLM_API_KEY"
-"""The variable among a process's secrets that holds the key which clients must send."""
-ProcessName = NewType("ProcessName", str)
-
-
-class Kind(str, Enum):
-    """What a process is for."""
-
-    CACHE_SERVER = "cache_server"
-    WORKER = "worker"
-    FRONTEND = "frontend"
-    STORE = "store"
-
-
-class WithoutLmcache(str, Enum):
-    """What becomes of a process under ENABLE_LMCACHE=0 where it needs no Launch of its own."""
-
-    SAME = "same"
-    NOT_STARTED = "not_started"
-
-
-class Protocol(str, Enum):
-    """How a process is asked whether it is ready."""
-
-    HTTP = "http"
-    REDIS = "redis"
-
-
-class KvSource(str, Enum):
-    """Where a worker reads which connectors it has."""
-
-    ENGINE_FILE = "engine_file"
-    COMMAND = "command"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listen:
-    """A TCP port that a process opens."""
-
-    purpose: str
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """Where a process answers 200 once it is ready, and how long that may take.
-
-    body: JSON to post there; empty where a GET is answered. key_file: a file with the key that the
-    request must carry; empty where none is asked for. protocol redis: PING is answered, with the
-    password of key_file, and there is no path.
-    """
-
-    url: str
-    host: str
-    port: int
-    path: str
-    body: str = ""
-    key_file: str = ""
-    protocol: Protocol = Protocol.HTTP
-    timeout_s: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TierServer:
-    """A server of Redis' protocol that a tier is kept in; see the module's text."""
-
-    host: str
-    port: int
-    username: str = ""
-    secret: str = ""
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
-    """One storage tier behind a process's host memory; see the module's text."""
-
-    kind: str
-    place: str
-    folder: str = ""
-    size_bytes: int | None = None
-    keep_bytes: int | None = None
-    persistent: bool
-    shared: bool
-    server: TierServer | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What a process takes: host bytes in all, and the fraction of each of its GPUs."""
-
-    host_bytes: int
-    gpu_fraction: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """How one form of a process starts; paths in argv and env are relative to the bundle.
-
-    engine_args are the options written to the engine's own file, lmcache_config the keys of the
-    in-process cache's file; both are empty where a process has no such file. kv_transfer_config is
-    written to the engine's file too, or says what the engine makes of its argv and env (kv_source).
-    """
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    engine_args: Mapping[str, Json] = field(default_factory=dict)
-    kv_transfer_config: Mapping[str, Json] = field(default_factory=dict)
-    kv_source: KvSource = KvSource.ENGINE_FILE
-    lmcache_config: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """One program of the deployment; its argv and env are the whole truth about it.
-
-    secrets: environment names to files read at launch. switch_argv, switch_env: which argv index
-    and which variables the launch-time switches replace. tiers: in the order in which they are
-    asked. host memory in bytes, stop_s in seconds.
-    """
-
-    name: ProcessName
-    kind: Kind
-    role: Role | None = None
-    gpus: tuple[str, ...] = ()
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    engine_args: Mapping[str, Json] = field(default_factory=dict)
-    kv_transfer_config: Mapping[str, Json] = field(default_factory=dict)
-    kv_source: KvSource = KvSource.ENGINE_FILE
-    lmcache_config: Mapping[str, Json] = field(default_factory=dict)
-    without_lmcache: WithoutLmcache | Launch
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    switch_argv: Mapping[str, int] = field(default_factory=dict)
-    switch_env: tuple[str, ...] = ()
-    listens: tuple[Listen, ...]
-    after: tuple[ProcessName, ...] = ()
-    ready: Ready
-    metrics: str
-    memory: Memory
-    tiers: tuple[Tier, ...] = ()
-    stop_s: int
-
-    @property
-    def ranks(self) -> int:
-        """Return how many parts a worker computes and caches in, one on each of its GPUs."""
-        given = self.engine_args.get("tensor_parallel_size", 1)
-        return given if isinstance(given, int) else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +87,72 @@ class Plan:
     processes: tuple[Process, ...]
 
     @property
+    def workers(self) -> tuple[Process, ...]:
+        """Return the engines, in their start order."""
+        return self._of(Kind.WORKER)
+
+    @property
+    def cache_servers(self) -> tuple[Process, ...]:
+        """Return LMCache's servers; none where LMCache runs inside the workers."""
+        return self._of(Kind.CACHE_SERVER)
+
+    @property
+    def stores(self) -> tuple[Process, ...]:
+        """Return the storage servers that the deployment starts itself."""
+        return self._of(Kind.STORE)
+
+    @property
+    def frontend(self) -> Process | None:
+        """Return what stands before the workers; None where one worker serves clients itself."""
+        return next(iter(self._of(Kind.FRONTEND)), None)
+
+    @property
+    def entry(self) -> Process:
+        """Return what clients reach: the frontend, or the only worker."""
+        return self.frontend or self.workers[-1]
+
+    @property
+    def cached_workers(self) -> tuple[Process, ...]:
+        """Return the workers with LMCache."""
+        return tuple(worker for worker in self.workers if worker.has_lmcache)
+
+    def cache_server_of(self, worker: Process) -> Process | None:
+        """Return a worker's cache server; None where LMCache runs inside the worker, or nowhere."""
+        servers = {server.name: server for server in self.cache_servers}
+        return next((servers[name] for name in worker.after if name in servers), None)
+
+    @property
+    def caches(self) -> dict[ProcessName, tuple[Process, ...]]:
+        """Return the workers that share each cache, by the process that keeps it."""
+        found: dict[ProcessName, tuple[Process, ...]] = {}
+        for worker in self.cached_workers:
+            owner = (self.cache_server_of(worker) or worker).name
+            found[owner] = (*found.get(owner, ()), worker)
+        return found
+
+    @property
+    def gpu_claims(self) -> dict[str, dict[ProcessName, float]]:
+        """Return, for each GPU, the fraction of its memory that each worker claims."""
+        claims: dict[str, dict[ProcessName, float]] = {}
+        for worker in self.workers:
+            for gpu in worker.gpus:
+                claims.setdefault(gpu, {})[worker.name] = worker.memory.gpu_fraction
+        return claims
+
+    @property
+    def host_bytes(self) -> int:
+        """Return the host memory that all processes claim together for KV."""
+        return sum(process.memory.host_bytes for process in self.processes)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Return the part of it that cache servers keep in /dev/shm where that is large enough.
+
+        Source: lmcache 0.5.6 v1/multiprocess/server.py, "Insufficient /dev/shm capacity".
+        """
+        return sum(server.memory.host_bytes for server in self.cache_servers)
+
+    @property
     def stack_program(self) -> str:
         """Return the stack's own program, which starts every process but a store."""
         return next(item.argv[0] for item in self.processes if item.kind is not Kind.STORE)
@@ -250,6 +162,9 @@ class Plan:
         """Return the file of the key that clients must send; empty where none is asked for."""
         files = (process.secrets.get(API_KEY, "") for process in self.processes)
         return next(filter(None, files), "")
+
+    def _of(self, kind: Kind) -> tuple[Process, ...]:
+        return tuple(process for process in self.processes if process.kind is kind)
 
     def to_json(self) -> str:
         """Return the plan as JSON text: the same plan, the same bytes."""
@@ -271,6 +186,8 @@ class Plan:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Process):
+        return _plain_process(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Enum):
@@ -280,6 +197,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value
+
+
+def _plain_process(process: Process) -> dict[str, Any]:
+    """Write a process as JSON, the fields of its launch among its own."""
+    written: dict[str, Any] = {}
+    for item in fields(process):
+        value = _plain(getattr(process, item.name))
+        written.update(value if item.name == "launch" else {item.name: value})
+    return written
 
 
 def _plan(data: dict[str, Any]) -> Plan:
@@ -301,6 +227,8 @@ def _plan(data: dict[str, Any]) -> Plan:
 
 
 def _process(data: dict[str, Any]) -> Process:
+    names = [item.name for item in fields(Launch) if item.name in data]
+    launch = {name: data.pop(name) for name in names}
     off = data["without_lmcache"]
     return Process(
         **{
@@ -308,10 +236,8 @@ def _process(data: dict[str, Any]) -> Process:
             "kind": Kind(data["kind"]),
             "role": None if data["role"] is None else Role(data["role"]),
             "gpus": tuple(data["gpus"]),
-            **_launch(data),
-            "without_lmcache": WithoutLmcache(off)
-            if isinstance(off, str)
-            else Launch(**{**off, **_launch(off)}),
+            "launch": _launch(launch),
+            "without_lmcache": WithoutLmcache(off) if isinstance(off, str) else _launch(off),
             "switch_env": tuple(data["switch_env"]),
             "listens": tuple(Listen(**item) for item in data["listens"]),
             "after": tuple(data["after"]),
@@ -331,6 +257,6 @@ def _tier(data: dict[str, Any]) -> Tier:
     return Tier(**{**data, "server": TierServer(**server) if server else None})
 
 
-def _launch(data: dict[str, Any]) -> dict[str, Any]:
+def _launch(data: dict[str, Any]) -> Launch:
     source = data.get("kv_source", KvSource.ENGINE_FILE)
-    return {"argv": tuple(data["argv"]), "kv_source": KvSource(source)}
+    return Launch(**{**data, "argv": tuple(data["argv"]), "kv_source": KvSource(source)})

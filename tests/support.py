@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from compiler.library import library
 from compiler.load.compose import Reader, Unreadable
 from compiler.pipeline import Compiled, compile_profile
 from compiler.plan import Plan
+from compiler.process import Process
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "profiles"
@@ -82,3 +85,8 @@ def compile_file(path: Path, overrides: Iterable[str] = ()) -> Compiled:
     return compile_profile(
         str(path), lambda name: Path(name).read_text("utf-8"), overrides, library()
     )
+
+
+def with_launch(process: Process, **changes: Any) -> Process:
+    """Return a process whose launch differs: argv, env, engine_args."""
+    return replace(process, launch=replace(process.launch, **changes))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from compiler.library import load_stack
-from compiler.plan import Kind, KvSource, Launch, Plan, Process
-from compiler.resolve.connectors import connector_names
+from compiler.plan import Plan
+from compiler.process import Kind, KvSource, Launch, Process
 from compiler.shipped_files import catalogue_text, stack_names
 from compiler.topology import Role
 from tests.support import plan_of
@@ -32,11 +32,11 @@ every_profile = pytest.mark.parametrize("path", PATHS)
 each_stack = pytest.mark.parametrize("stack", DYNAMO)
 
 
-def forms(plan: Plan) -> list[tuple[Process, Process | Launch]]:
+def forms(plan: Plan) -> list[tuple[Process, Launch]]:
     """Return every form of every worker, beside the worker itself."""
-    found: list[tuple[Process, Process | Launch]] = []
+    found: list[tuple[Process, Launch]] = []
     for worker in workers(plan):
-        found.append((worker, worker))
+        found.append((worker, worker.launch))
         if isinstance(worker.without_lmcache, Launch):
             found.append((worker, worker.without_lmcache))
     return found
@@ -63,7 +63,7 @@ def profile(stack: str, **changes: Any) -> str:
 @every_profile
 def test_every_disaggregated_worker_moves_kv_by_one_connector(path: Path) -> None:
     for worker, form in forms(plan_at(path)):
-        moving = connector_names(dict(form.kv_transfer_config))
+        moving = [item.name for item in form.connectors]
         found = [name for name in moving if name in MOVES_KV]
         if worker.role is not Role.AGGREGATED:
             assert found == ["NixlConnector"], worker.name
@@ -84,7 +84,7 @@ def test_the_command_names_the_connectors_of_the_plan(path: Path) -> None:
             if word.startswith("-"):
                 break
             named.append(word)
-        names = connector_names(dict(form.kv_transfer_config))
+        names = [item.name for item in form.connectors]
         assert named == ([command.words[name] for name in names] or [command.none])
 
 
@@ -94,7 +94,7 @@ def test_processes_find_each_other_and_nobody_else(path: Path) -> None:
     frontend = frontend_of(plan)
     assert all(worker.name in frontend.after for worker in workers(plan))
     shared = ("DYN_NAMESPACE", "DYN_FILE_KV", "ETCD_ENDPOINTS", "NATS_SERVER", "DYN_EVENT_PLANE")
-    found = [frontend, *(form for _, form in forms(plan))]
+    found = [frontend.launch, *(form for _, form in forms(plan))]
     for name in shared:
         assert len({form.env.get(name) for form in found}) == 1, name
     assert frontend.env["DYN_NAMESPACE"] == plan.name
@@ -146,7 +146,7 @@ def test_events_have_a_port_of_their_own_for_each_worker(stack: str, routing: st
     }
     ports = []
     for worker in workers(plan):
-        events = worker.engine_args.get("kv_events_config") or {}
+        events = worker.launch.engine_args.get("kv_events_config") or {}
         assert isinstance(events, dict)
         asked = worker.env.get("DYN_VLLM_KV_EVENT_PORT")
         if events.get("enable_kv_cache_events"):

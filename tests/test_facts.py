@@ -17,8 +17,8 @@ from compiler.emit import bundle as emit_module
 from compiler.emit.bundle import emit
 from compiler.emit.render import Renderer
 from compiler.library import templates
-from compiler.plan import Kind, KvSource, Launch, Plan, Process, WithoutLmcache
-from compiler.resolve.connectors import connector_names
+from compiler.plan import Plan
+from compiler.process import Kind, KvSource, Launch, Process, WithoutLmcache, connectors_of
 from tests.support import PROFILES, compile_file, plan_in, plan_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,18 +38,18 @@ def workers(plan: Plan) -> list[Process]:
     return [process for process in plan.processes if process.kind is Kind.WORKER]
 
 
-def launches(plan: Plan) -> list[tuple[Process | Launch, str]]:
+def launches(plan: Plan) -> list[tuple[Launch, str]]:
     """Return both forms of every worker, each with the name of its files."""
-    found: list[tuple[Process | Launch, str]] = []
+    found: list[tuple[Launch, str]] = []
     for worker in workers(plan):
-        found.append((worker, worker.name))
+        found.append((worker.launch, worker.name))
         if isinstance(worker.without_lmcache, Launch):
             found.append((worker.without_lmcache, f"{worker.name}.no-lmcache"))
     return found
 
 
 def connectors(config: Mapping[str, Any]) -> list[str]:
-    return list(connector_names(dict(config)))
+    return [item.name for item in connectors_of(config)]
 
 
 ACCEPTED = sorted((Path(__file__).parent / "accepted").glob("*.yaml"))
@@ -197,7 +197,7 @@ def config_of(role: str, mode: str, lmcache: bool, stack: str) -> dict[str, Any]
     }
     plan = plan_of(json.dumps(profile))
     found = next(worker for worker in workers(plan) if worker.role and worker.role.value == role)
-    return dict(found.kv_transfer_config)
+    return dict(found.launch.kv_transfer_config)
 
 
 REFUSED = {
@@ -251,7 +251,10 @@ def test_connector_table_of_the_oldest_form(role: str, lmcache: bool) -> None:
 def test_every_process_has_the_same_hash_seed(path: Path) -> None:
     plan = plan_at(path)
     engines = [process for process in plan.processes if process.kind is not Kind.STORE]
-    forms: list[Process | Launch] = [*engines, *(launch for launch, _ in launches(plan))]
+    forms: list[Launch] = [
+        *(engine.launch for engine in engines),
+        *(launch for launch, _ in launches(plan)),
+    ]
     assert {form.env["PYTHONHASHSEED"] for form in forms} == {"0"}
 
 
@@ -263,10 +266,11 @@ def test_workers_with_nixl_have_a_side_channel_of_their_own(path: Path) -> None:
         has_nixl = "NixlConnector" in connectors(launch.kv_transfer_config)
         assert (f"{NIXL}_HOST" in launch.env) == (f"{NIXL}_PORT" in launch.env)
         assert f"{NIXL}_HOST" in launch.env or not has_nixl
-        if has_nixl and isinstance(launch, Process):
+        worker = next((one for one in workers(plan) if one.launch is launch), None)
+        if has_nixl and worker is not None:
             assert launch.env[f"{NIXL}_HOST"] == "127.0.0.1"
             ports.append(launch.env[f"{NIXL}_PORT"])
-            side = [item.port for item in launch.listens if item.purpose == "nixl_side_channel"]
+            side = [item.port for item in worker.listens if item.purpose == "nixl_side_channel"]
             assert [str(port) for port in side] == ports[-1:], name
     assert len(set(ports)) == len(ports)
     listening = [listen.port for process in plan.processes for listen in process.listens]
@@ -301,7 +305,7 @@ def test_cache_servers(path: Path) -> None:
     users = [
         worker
         for worker in workers(plan)
-        if "LMCacheMPConnector" in connectors(worker.kv_transfer_config)
+        if "LMCacheMPConnector" in connectors(worker.launch.kv_transfer_config)
     ]
     if plan.topology.value == "agg":
         assert len(servers) == (1 if users else 0)
@@ -312,7 +316,7 @@ def test_cache_servers(path: Path) -> None:
         port = server.listens[0].port
         assert server.argv[server.argv.index("--port") + 1] == str(port)
         for user in users:
-            asked = json.dumps(dict(user.kv_transfer_config))
+            asked = json.dumps(dict(user.launch.kv_transfer_config))
             assert (f'"lmcache.mp.port": {port}' in asked) == (server.name in user.after)
 
 
@@ -337,7 +341,7 @@ def test_in_process_sets_what_its_releases_need() -> None:
     assert worker.env["LMCACHE_CONFIG_FILE"] == f"lmcache/{worker.name}.yaml"
     assert isinstance(worker.without_lmcache, Launch)
     assert "LMCACHE_CONFIG_FILE" not in worker.without_lmcache.env
-    assert worker.lmcache_config["max_local_cpu_size"] == 4.5
+    assert worker.launch.lmcache_config["max_local_cpu_size"] == 4.5
     assert worker.memory.host_bytes == int(4.5 * 2**30)
 
 
@@ -346,7 +350,7 @@ def test_a_worker_is_ready_when_its_cache_server_has_a_chunk_of_it(path: Path) -
     """One that has not stored is forgotten after the server's grace, and never hits again."""
     plan = plan_at(path)
     for worker in workers(plan):
-        cached = "LMCacheMPConnector" in connectors(worker.kv_transfer_config)
+        cached = "LMCacheMPConnector" in connectors(worker.launch.kv_transfer_config)
         if plan.stack.startswith("vllm-"):
             assert (worker.ready.path == "/v1/completions") == cached == bool(worker.ready.body)
         if cached and worker.ready.body:

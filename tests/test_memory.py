@@ -18,10 +18,7 @@ from compiler.model.config import model_config
 from compiler.model.kv_shape import Unknown, kv_shape, value_bytes
 from compiler.model.memory_budget import (
     cache_budgets,
-    gpu_claims,
-    host_bytes,
     host_claims,
-    shared_bytes,
     worker_budgets,
 )
 from tests.support import AGG, DISAGG, IN_PROCESS, plan_of
@@ -117,7 +114,7 @@ def test_server_keeps_the_parts_of_all_ranks_and_a_rank_its_own() -> None:
     (worker,) = cache_budgets(inside, kv_shape(QWEN))
     assert (worker.name, worker.token_bytes) == ("aggregated-0", 57344)
     assert worker.tokens == 2 * GIB // (57344 * 256) * 256
-    assert host_bytes(inside) == 4 * GIB
+    assert inside.host_bytes == 4 * GIB
     assert cache_budgets(plan_of(AGG, "lmcache.enabled=false"), kv_shape(QWEN)) == ()
     (latent,) = cache_budgets(plan_of(AGG, *two), kv_shape(LATENT))
     assert latent.token_bytes == 61 * 576 * 2
@@ -130,8 +127,8 @@ def test_ranks_have_memory_of_their_own_on_the_host() -> None:
         text, *two, "workers[0].env.VLLM_CPU_KVCACHE_SPACE='3'", "lmcache.chunk_size=128"
     )
     assert list(host_claims(plan)) == [("lmcache", 1, 20 * GIB), ("aggregated-0", 2, 6 * GIB)]
-    assert host_bytes(plan) == 26 * GIB
-    assert shared_bytes(plan) == 20 * GIB
+    assert plan.host_bytes == 26 * GIB
+    assert plan.shared_bytes == 20 * GIB
     (worker,) = worker_budgets(plan, kv_shape(QWEN), 1000, 128)
     assert (worker.ranks, worker.weights_bytes, worker.kv_bytes) == (2, 500, 3 * GIB)
     assert worker.tokens(3 * GIB) == 3 * GIB // (57344 * 128) * 128
@@ -157,7 +154,7 @@ def test_claims_on_one_gpu_are_told_apart() -> None:
         "workers[0].engine_args.gpu_memory_utilization=0.4",
         "workers[1].engine_args.gpu_memory_utilization=0.5",
     )
-    assert gpu_claims(plan) == {"0": {"prefill-0": 0.4, "decode-0": 0.5}}
+    assert plan.gpu_claims == {"0": {"prefill-0": 0.4, "decode-0": 0.5}}
 
 
 def said(folder: Path, *options: str, model: str = "Qwen/Qwen3-0.6B") -> str:

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from compiler.plan import Kind
+from compiler.process import Kind
 from tests.support import compile_text
 
 START = Path(__file__).parents[1] / "templates" / "lib" / "start"

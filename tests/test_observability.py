@@ -25,7 +25,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from compiler.emit.observability import dashboard, emit_observability
 from compiler.emit.render import Renderer
 from compiler.library import templates
-from compiler.plan import Kind, Plan, Tier
+from compiler.plan import Plan
+from compiler.process import Kind, Tier
 from tests.support import AGG, IN_PROCESS, PROFILES, ROOT, compile_file, free_port, plan_in, plan_of
 
 RECORDED = ROOT / "tests" / "metrics"

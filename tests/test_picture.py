@@ -20,7 +20,8 @@ from compiler.emit.picture.svg import picture
 from compiler.emit.picture.text_width import shortened, text_width
 from compiler.emit.render import Renderer
 from compiler.library import templates
-from compiler.plan import Kind, Plan, Tier, TierServer
+from compiler.plan import Plan
+from compiler.process import Kind, Tier, TierServer
 from tests.support import AGG, DISAGG, IN_PROCESS, PROFILES, ROOT, compile_text, plan_of
 
 GOLDEN = sorted((ROOT / "tests/golden").glob("*/expected/plan.json"))

@@ -14,7 +14,8 @@ from compiler.load.yaml_tree import parse_data
 from compiler.model.kv_shape import KvShape
 from compiler.model.memory_budget import cache_budgets
 from compiler.model.tier_budget import tier_budgets, unknown_tiers
-from compiler.plan import Kind, Plan, Process, Protocol, WithoutLmcache
+from compiler.plan import Plan
+from compiler.process import Kind, Process, Protocol, WithoutLmcache
 from compiler.shipped_files import stack_names, stack_text, tiers_text
 from tests.support import AGG, DISAGG, compile_text, plan_of
 
@@ -66,8 +67,8 @@ def test_every_worker_has_its_own_folder_in_process_and_forgets_it() -> None:
     plan = plan_of(AGG, DISK, *IN_PROCESS, *more)
     for name in ("aggregated-0", "aggregated-1"):
         worker = process(plan, name)
-        assert worker.lmcache_config["local_disk"] == f"/var/cache/kv/{name}"
-        assert worker.lmcache_config["max_local_disk_size"] == 100
+        assert worker.launch.lmcache_config["local_disk"] == f"/var/cache/kv/{name}"
+        assert worker.launch.lmcache_config["max_local_disk_size"] == 100
         assert worker.tiers[0].keep_bytes == 0
         assert not worker.tiers[0].persistent
         assert "LMCACHE_LOCAL_CPU" in worker.switch_env
@@ -174,7 +175,7 @@ def test_mooncake_is_told_of_its_master_in_both_of_its_words(stack: str) -> None
     """Mooncake's setup by position has one for it, by mapping another; it drops what it lacks."""
     tier = "{master: 'h:7', local_host: g, protocol: rdma, device: mlx5_0}"
     plan = plan_of(AGG, f"stack={stack}", f"lmcache.tiers=[{{mooncake: {tier}}}]", *IN_PROCESS)
-    config = process(plan, "aggregated-0").lmcache_config["extra_config"]
+    config = process(plan, "aggregated-0").launch.lmcache_config["extra_config"]
     assert isinstance(config, dict)
     for name in ("mooncake_master_server_address", "mooncake_master_server_addr"):
         assert config[name] == "h:7"

@@ -15,8 +15,8 @@ sys.path.insert(0, str(ROOT))
 
 from compiler.library import library  # noqa: E402
 from compiler.pipeline import compile_profile  # noqa: E402
-from compiler.plan import Kind, Plan, Process  # noqa: E402
-from compiler.resolve.connectors import connector_names  # noqa: E402 -- the checkout, wherever this is run from
+from compiler.plan import Plan  # noqa: E402
+from compiler.process import Kind, Process  # noqa: E402 -- the checkout, wherever this is run from
 
 PROFILE = "profiles/disagg.yaml"
 STACKS = {
@@ -86,21 +86,23 @@ def own_env(process: Process, others: list[Process]) -> str:
 
 def engine_file(process: Process) -> str:
     """Write the engine file's options, without the connectors."""
-    return code(f"{name}: {json.dumps(value)}" for name, value in process.engine_args.items())
+    return code(
+        f"{name}: {json.dumps(value)}" for name, value in process.launch.engine_args.items()
+    )
 
 
 def connectors(process: Process) -> str:
     """Write a worker's connectors: the wrapper, what is inside in order, and where it says so."""
-    config = dict(process.kv_transfer_config)
-    names = connector_names(config)
+    config = process.launch.kv_transfer_config
+    names = [item.name for item in process.launch.connectors]
     wrapper = f"{config['kv_connector']}: " if len(names) > 1 else ""
-    return f"{wrapper}{', '.join(names)} ({process.kv_source.value.replace('_', ' ')})"
+    return f"{wrapper}{', '.join(names)} ({process.launch.kv_source.value.replace('_', ' ')})"
 
 
 def lmcache_settings(process: Process) -> str:
     """Write where the in-process cache's settings stand."""
-    if process.lmcache_config:
-        items: Mapping[str, object] = process.lmcache_config
+    if process.launch.lmcache_config:
+        items: Mapping[str, object] = process.launch.lmcache_config
         return code(f"{name}: {json.dumps(value)}" for name, value in items.items())
     names = [name for name in process.env if name.startswith("LMCACHE_") and name.isupper()]
     own = ("LMCACHE_CHUNK_SIZE", "LMCACHE_LOCAL_CPU", "LMCACHE_MAX_LOCAL_CPU_SIZE")

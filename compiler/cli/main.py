@@ -86,7 +86,7 @@ def build(
     """Write the bundle of each profile: launch.sh, scripts, engine files, plan.json."""
     from compiler.emit.bundle import emit
     from compiler.library import templates
-    from compiler.write import NotWritten, write
+    from compiler.write.bundle import NotWritten, write
 
     if out is not None and len(profiles) > 1:
         raise click.UsageError("-o names one bundle: give one profile")

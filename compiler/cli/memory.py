@@ -9,7 +9,7 @@ import click
 from compiler.library import load_shape, load_stack
 from compiler.model.kv_shape import Unknown
 from compiler.pipeline import Compiled
-from compiler.plan import Kind, Plan
+from compiler.plan import Plan
 from compiler.report.memory import memory_text
 
 
@@ -35,6 +35,5 @@ def _weights_bytes(model: str) -> int | None:
 
 
 def _max_len(plan: Plan) -> int | None:
-    workers = (process for process in plan.processes if process.kind is Kind.WORKER)
-    given = next(workers).engine_args.get("max_model_len")
+    given = plan.workers[0].launch.engine_args.get("max_model_len")
     return given if isinstance(given, int) else None

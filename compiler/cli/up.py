@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from compiler.bundle_paths import LAUNCH_LOG
 from compiler.cli.install import refusing
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def up(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
     fails: the deployment is stopped then.
     """
     from compiler.deploy.installation import read_plan
-    from compiler.deploy.launch.launcher import LOG, Launcher, become_launch
+    from compiler.deploy.launch.launcher import Launcher, become_launch
 
     folder = Path(bundle)
     plan = read_plan(folder)
@@ -64,7 +65,9 @@ def up(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
             status = _follow(launch, shown, proves=not no_verify, until_it_serves=detach)
     if status is not None:
         sys.exit(status)
-    click.echo(f"{plan.name} runs on; its log is {folder}/logs/{LOG}; stop it: dync down {bundle}")
+    click.echo(
+        f"{plan.name} runs on; its log is {folder}/{LAUNCH_LOG}; stop it: dync down {bundle}"
+    )
 
 
 def _follow(launch: Launcher, shown: Shown, *, proves: bool, until_it_serves: bool) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.emit.systemd.unit_names import UNITS_FOLDER, USER_UNITS_FOLDER
+from compiler.bundle_paths import PLAN, UNITS_FOLDER, USER_UNITS_FOLDER
 from compiler.errors import HostError
 from compiler.plan import Plan
 
@@ -153,7 +153,7 @@ def read_plan(bundle: Path) -> Plan:
     Errors: HostError where the folder is no bundle of this version's.
     """
     try:
-        return Plan.from_json((bundle / "plan.json").read_text(encoding="utf-8"))
+        return Plan.from_json((bundle / PLAN).read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise HostError(

@@ -6,11 +6,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from compiler import bundle_paths
 from compiler.deploy.deployment import Deployment, Manager
 from compiler.deploy.systemd import Systemd
 from compiler.emit.systemd.unit_names import process_unit, service_units
 from compiler.errors import HostError
-from compiler.plan import Process
+from compiler.process import Process
 
 _MOST_BYTES = 16_000_000
 """The start and the end of a longer log are read: where engines say that they gave up."""
@@ -18,7 +19,7 @@ _MOST_BYTES = 16_000_000
 
 def log_file(deployment: Deployment, process: Process) -> Path | None:
     """Return the file that launch.sh writes for a process; None where it wrote none."""
-    path = deployment.folder / "logs" / f"{process.name}.log"
+    path = deployment.folder / bundle_paths.log_file(process.name)
     return path if deployment.manager is not Manager.SYSTEMD and path.is_file() else None
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from compiler.document import Json
 from compiler.emit.quoting import comment, yaml_scalar
-from compiler.plan import Launch, Plan, Process
+from compiler.plan import Plan
+from compiler.process import Launch, Process
 
 Facts = dict[str, Json]
 _ABSENT = "not there"
@@ -68,7 +69,7 @@ def _facts(process: Process) -> Facts:
     facts["GPUs"] = ", ".join(process.gpus)
     facts |= {f"port {listen.purpose}": listen.port for listen in process.listens}
     facts |= {f"address {listen.purpose}": listen.host for listen in process.listens}
-    facts |= _launch_facts(process)
+    facts |= _launch_facts(process.launch)
     if isinstance(process.without_lmcache, Launch):
         facts |= _prefixed("without LMCache, ", _launch_facts(process.without_lmcache), facts)
     facts |= {f"secret {name} from": file for name, file in process.secrets.items()}
@@ -87,7 +88,7 @@ def _prefixed(prefix: str, facts: Facts, known: Facts) -> Facts:
     return {f"{prefix}{name}": value for name, value in facts.items() if known.get(name) != value}
 
 
-def _launch_facts(launch: Process | Launch) -> Facts:
+def _launch_facts(launch: Launch) -> Facts:
     facts = _options(launch.argv)
     facts |= {f"env {name}": value for name, value in launch.env.items()}
     facts |= dict(_flat("engine", launch.engine_args))

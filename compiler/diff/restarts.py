@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from compiler.emit.systemd.unit_names import UNITS_FOLDER, process_unit, restarted_with
-from compiler.plan import Plan, ProcessName
+from compiler.bundle_paths import PLAN, UNITS_FOLDER, engine_file, lmcache_file
+from compiler.emit.systemd.unit_names import process_unit, restarted_with
+from compiler.plan import Plan
+from compiler.process import ProcessName
 
 Texts = Mapping[str, str]
 
@@ -43,7 +45,7 @@ class Change:
 def own_texts(bundle: Bundle, process: ProcessName) -> dict[str, str]:
     """Return what decides how a process runs: its unit and its engine's files, without comments."""
     unit = process_unit(bundle.plan.name, process)
-    paths = (f"{UNITS_FOLDER}/{unit}", f"engine/{process}.yaml", f"lmcache/{process}.yaml")
+    paths = (f"{UNITS_FOLDER}/{unit}", engine_file(process), lmcache_file(process))
     return {path: _meant(bundle.texts[path]) for path in paths if path in bundle.texts}
 
 
@@ -63,7 +65,7 @@ def other_lines(old: Bundle, new: Bundle) -> tuple[str, ...]:
     """Return the differences in files that restart nothing, such as launch.sh."""
     names = {*_names(old), *_names(new)}
     owned = {path for name in names for side in (old, new) for path in own_texts(side, name)}
-    skipped = ("systemd/", "plan.json")
+    skipped = (f"{UNITS_FOLDER}/", PLAN)
     paths = sorted({*old.texts, *new.texts} - owned)
     return tuple(
         path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from compiler.bundle_paths import LIBRARY, PLAN, REDIS_SCRIPT, SERVICE_SCRIPT
 from compiler.emit.artifact import Artifact
 from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
@@ -27,9 +28,9 @@ TEMPLATES = (
     "serving.service.j2",
     "target.j2",
     "topology.svg.j2",
-    "lib/dync.sh",
-    "lib/service.sh",
-    "lib/redis.sh",
+    LIBRARY,
+    SERVICE_SCRIPT,
+    REDIS_SCRIPT,
     "lib/dync_redis.py",
     "lib/dync_valkey.py",
     "lib/start/sitecustomize.py",
@@ -53,7 +54,7 @@ def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
     Errors: none; a plan that cannot be emitted is a bug.
     """
     renderer = Renderer(templates)
-    artifacts = [Artifact(path="plan.json", text=plan.to_json())]
+    artifacts = [Artifact(path=PLAN, text=plan.to_json())]
     for emitter in _EMITTERS:
         artifacts.extend(emitter(plan, renderer))
     return tuple(sorted(artifacts, key=lambda artifact: artifact.path))

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from compiler.bundle_paths import engine_file, lmcache_file
 from compiler.document import Json
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.quoting import yaml_lines
 from compiler.emit.render import Renderer
-from compiler.plan import Kind, KvSource, Launch, Plan, Process
+from compiler.plan import Plan
+from compiler.process import KvSource, Launch
 
 
 def emit_engine_files(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:  # noqa: ARG001
     """Emit engine/<worker>.yaml, its form without LMCache, and lmcache/<worker>.yaml."""
     lines = header(plan)
-    for process in plan.processes:
-        if process.kind is not Kind.WORKER:
-            continue
-        yield _engine_file(f"engine/{process.name}.yaml", process, lines)
+    for process in plan.workers:
+        yield _engine_file(engine_file(process.name), process.launch, lines)
         if isinstance(process.without_lmcache, Launch):
-            path = f"engine/{process.name}.no-lmcache.yaml"
+            path = engine_file(process.name, with_lmcache=False)
             yield _engine_file(path, process.without_lmcache, lines)
-        if process.lmcache_config:
-            text = _yaml(process.lmcache_config, lines)
-            yield Artifact(path=f"lmcache/{process.name}.yaml", text=text)
+        if process.launch.lmcache_config:
+            text = _yaml(process.launch.lmcache_config, lines)
+            yield Artifact(path=lmcache_file(process.name), text=text)
 
 
-def option_lines(launch: Process | Launch) -> dict[str, Json]:
+def option_lines(launch: Launch) -> dict[str, Json]:
     """Return a worker's options by the flags of vLLM's --config file, nested connectors last.
 
     False becomes `no-FLAG: true`: vLLM 0.25 drops a false value silently.
@@ -41,7 +41,7 @@ def option_lines(launch: Process | Launch) -> dict[str, Json]:
     return options
 
 
-def _engine_file(path: str, launch: Process | Launch, lines: tuple[str, ...]) -> Artifact:
+def _engine_file(path: str, launch: Launch, lines: tuple[str, ...]) -> Artifact:
     return Artifact(path=path, text=_yaml(option_lines(launch), lines))
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from compiler.addresses import host_port
+from compiler.bundle_paths import BUILT, LAUNCH_SCRIPT, LIBRARY
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.quoting import shell_word
 from compiler.emit.render import Renderer
-from compiler.plan import Plan, Process, WithoutLmcache
+from compiler.plan import Plan
+from compiler.process import Process, WithoutLmcache
 from compiler.stacks.placeholders import text_of
 
 
@@ -73,9 +76,11 @@ def emit_launch(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         local_cpu=shell_word("True"),
         tiers=shell_word(" ".join(tier_kinds(plan))),
     )
-    yield Artifact(path="launch.sh", text=renderer.render("launch.sh.j2", launch), executable=True)
-    yield Artifact(path="lib/built.sh", text=renderer.render("built.sh.j2", built))
-    yield Artifact(path="lib/dync.sh", text=renderer.static("lib/dync.sh"))
+    yield Artifact(
+        path=LAUNCH_SCRIPT, text=renderer.render("launch.sh.j2", launch), executable=True
+    )
+    yield Artifact(path=BUILT, text=renderer.render("built.sh.j2", built))
+    yield Artifact(path=LIBRARY, text=renderer.static(LIBRARY))
 
 
 def tier_kinds(plan: Plan) -> tuple[str, ...]:
@@ -86,10 +91,7 @@ def tier_kinds(plan: Plan) -> tuple[str, ...]:
 
 def _view(process: Process) -> ProcessView:
     ready = process.ready
-    listens = " ".join(
-        f"[{listen.host}]:{listen.port}" if ":" in listen.host else f"{listen.host}:{listen.port}"
-        for listen in process.listens
-    )
+    listens = " ".join(host_port(listen.host, listen.port) for listen in process.listens)
     return ProcessView(
         name=shell_word(process.name),
         ready_host=shell_word(ready.host),

@@ -12,7 +12,8 @@ from compiler.emit.artifact import Artifact, header
 from compiler.emit.panels import Curve, Panel, rows
 from compiler.emit.quoting import yaml_lines
 from compiler.emit.render import Renderer
-from compiler.plan import Kind, Plan, Process
+from compiler.plan import Plan
+from compiler.process import Kind, Process
 
 FOLDER = "observability"
 SCRAPE_INTERVAL = "15s"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from compiler.plan import Kind, Plan
+from compiler.plan import Plan
 from compiler.topology import TopologyKind
 
 
@@ -326,15 +326,15 @@ def rows(plan: Plan) -> Iterator[Row]:
 
 
 def _present(plan: Plan) -> set[Has]:
-    caches = any(process.kind is Kind.CACHE_SERVER for process in plan.processes)
-    tiers = any(p.tiers for p in plan.processes if p.kind is Kind.CACHE_SERVER)
-    names = {process.name for process in plan.processes if process.kind is Kind.FRONTEND}
+    caches = bool(plan.cache_servers)
+    tiers = any(server.tiers for server in plan.cache_servers)
+    frontend = plan.frontend.name if plan.frontend else ""
     facts = {
         Has.PROCESSES: True,
         Has.CACHE_SERVER: caches,
         Has.TIERS: tiers,
         Has.TRANSFER: plan.topology is TopologyKind.DISAGG,
-        Has.VLLM_ROUTER: Has.VLLM_ROUTER.value in names,
-        Has.DYNAMO_FRONTEND: Has.DYNAMO_FRONTEND.value in names,
+        Has.VLLM_ROUTER: Has.VLLM_ROUTER.value == frontend,
+        Has.DYNAMO_FRONTEND: Has.DYNAMO_FRONTEND.value == frontend,
     }
     return {fact for fact, holds in facts.items() if holds}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from compiler.bundle_paths import process_script
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.quoting import shell_word
 from compiler.emit.render import Renderer
 from compiler.emit.tiers import ServerCheck, folder_words, folders, server_checks
-from compiler.plan import Launch, Plan, Process, WithoutLmcache
+from compiler.plan import Plan
+from compiler.process import Launch, Process, WithoutLmcache
 
 PASSTHROUGH = ("HOME", "HF_HOME", "HF_TOKEN")
 """What a process may have from its caller; everything else of the caller's shell stays out."""
@@ -82,7 +84,7 @@ def emit_process_scripts(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     for process in plan.processes:
         view = _view(plan, process, lines)
         text = renderer.render("process.sh.j2", view)
-        yield Artifact(path=f"bin/{process.name}.sh", text=text, executable=True)
+        yield Artifact(path=process_script(process.name), text=text, executable=True)
 
 
 def _view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:

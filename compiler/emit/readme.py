@@ -10,7 +10,8 @@ from compiler.emit.artifact import Artifact, header
 from compiler.emit.quoting import comment, shell_word
 from compiler.emit.render import Renderer
 from compiler.emit.tiers import server_checks
-from compiler.plan import Plan, Process
+from compiler.plan import Plan
+from compiler.process import Process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

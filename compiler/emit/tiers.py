@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from compiler.bundle_paths import REDIS_SCRIPT
 from compiler.emit.artifact import Artifact
 from compiler.emit.render import Renderer
-from compiler.plan import Kind, Plan, Process, Tier, TierServer
+from compiler.plan import Plan
+from compiler.process import Process, Tier, TierServer
 
-REDIS_SCRIPT = "lib/redis.sh"
 MANAGED_WITHIN_S, REQUIRED_WITHIN_S = 30, 10
 
 
@@ -32,7 +33,7 @@ class ServerCheck:
 
 def emit_tier_library(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     """Emit what starts a managed store; only where there is one."""
-    if any(process.kind is Kind.STORE for process in plan.processes):
+    if plan.stores:
         yield Artifact(path=REDIS_SCRIPT, text=renderer.static(REDIS_SCRIPT))
 
 
@@ -54,10 +55,9 @@ def server_checks(plan: Plan, process: Process) -> tuple[ServerCheck, ...]:
 
 
 def _check(plan: Plan, process: Process, server: TierServer) -> ServerCheck:
-    stores = [item for item in plan.processes if item.kind is Kind.STORE]
     is_managed = any(
         (listen.host, listen.port) == (server.host, server.port)
-        for store in stores
+        for store in plan.stores
         for listen in store.listens
     )
     required_s = REQUIRED_WITHIN_S if server.required else 0

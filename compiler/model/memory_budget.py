@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from compiler.byte_units import GIB
 from compiler.model.kv_shape import KvShape, cached_bytes, fixed_room, value_bytes
-from compiler.plan import Kind, Plan, Process, WithoutLmcache
-from compiler.topology import CacheMode
+from compiler.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,31 +67,20 @@ def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
     cache, total = plan.lmcache, int(plan.lmcache.cpu_cache_gb * GIB)
     if not cache.enabled:
         return ()
-    workers = _workers(plan)
-    owners: list[tuple[Process, tuple[Process, ...]]]
-    if cache.mode is CacheMode.IN_PROCESS:
-        caching = [
-            worker for worker in workers if worker.without_lmcache is not WithoutLmcache.SAME
-        ]
-        owners = [(worker, (worker,)) for worker in caching]
-    else:
-        owners = [
-            (server, tuple(worker for worker in workers if server.name in worker.after))
-            for server in plan.processes
-            if server.kind is Kind.CACHE_SERVER
-        ]
     return tuple(
         CacheBudget(
-            name=str(owner.name),
+            name=str(owner),
             workers=tuple(str(worker.name) for worker in served),
             total_bytes=total,
             token_bytes=max(
-                cached_bytes(shape, worker.ranks, value_bytes(worker.engine_args), cache.mode)
+                cached_bytes(
+                    shape, worker.ranks, value_bytes(worker.launch.engine_args), cache.mode
+                )
                 for worker in served
             ),
             chunk_tokens=cache.chunk_size,
         )
-        for owner, served in owners
+        for owner, served in plan.caches.items()
     )
 
 
@@ -104,8 +92,8 @@ def worker_budgets(
     Errors: Unknown where a worker's KV has a size that is not known.
     """
     found = []
-    for worker in _workers(plan):
-        ranks, block = worker.ranks, worker.engine_args.get("block_size")
+    for worker in plan.workers:
+        ranks, block = worker.ranks, worker.launch.engine_args.get("block_size")
         found.append(
             WorkerBudget(
                 name=str(worker.name),
@@ -113,21 +101,12 @@ def worker_budgets(
                 gpu_fraction=worker.memory.gpu_fraction,
                 ranks=ranks,
                 weights_bytes=None if weights_bytes is None else weights_bytes // ranks,
-                token_bytes=shape.rank_bytes(ranks, value_bytes(worker.engine_args)),
+                token_bytes=shape.rank_bytes(ranks, value_bytes(worker.launch.engine_args)),
                 block_tokens=block if isinstance(block, int) else block_size,
-                kv_bytes=fixed_room(plan.accelerator, worker.env, worker.engine_args),
+                kv_bytes=fixed_room(plan.accelerator, worker.env, worker.launch.engine_args),
             )
         )
     return tuple(found)
-
-
-def gpu_claims(plan: Plan) -> dict[str, dict[str, float]]:
-    """Return, for each GPU, the fraction of it that each worker claims."""
-    claims: dict[str, dict[str, float]] = {}
-    for worker in _workers(plan):
-        for gpu in worker.gpus:
-            claims.setdefault(gpu, {})[str(worker.name)] = worker.memory.gpu_fraction
-    return claims
 
 
 def host_claims(plan: Plan) -> Iterator[tuple[str, int, int]]:
@@ -135,21 +114,3 @@ def host_claims(plan: Plan) -> Iterator[tuple[str, int, int]]:
     for process in plan.processes:
         if process.memory.host_bytes:
             yield str(process.name), process.ranks, process.memory.host_bytes
-
-
-def host_bytes(plan: Plan) -> int:
-    """Return the host memory that all processes of a plan claim together for KV."""
-    return sum(process.memory.host_bytes for process in plan.processes)
-
-
-def shared_bytes(plan: Plan) -> int:
-    """Return the part of it that cache servers keep in /dev/shm where that is large enough.
-
-    Source: lmcache 0.5.6 v1/multiprocess/server.py, "Insufficient /dev/shm capacity".
-    """
-    servers = (process for process in plan.processes if process.kind is Kind.CACHE_SERVER)
-    return sum(server.memory.host_bytes for server in servers)
-
-
-def _workers(plan: Plan) -> list[Process]:
-    return [process for process in plan.processes if process.kind is Kind.WORKER]

@@ -10,10 +10,7 @@ from compiler.model.memory_budget import (
     CacheBudget,
     WorkerBudget,
     cache_budgets,
-    gpu_claims,
-    host_bytes,
     host_claims,
-    shared_bytes,
     worker_budgets,
 )
 from compiler.model.tier_budget import tier_budgets, unknown_tiers
@@ -106,7 +103,7 @@ def _remarks(workers: tuple[WorkerBudget, ...]) -> Iterator[str]:
 
 def _totals(plan: Plan) -> Iterator[str]:
     """Return the sums that a GPU or the host must have room for."""
-    for gpu, claims in gpu_claims(plan).items():
+    for gpu, claims in plan.gpu_claims.items():
         if len(claims) > 1:
             parts = " + ".join(f"{name} {share:g}" for name, share in claims.items())
             yield f"  GPU {gpu}: {parts} = {sum(claims.values()):g} of its memory"
@@ -116,9 +113,9 @@ def _totals(plan: Plan) -> Iterator[str]:
         else f"{name} {byte_text(total)}"
         for name, ranks, total in host_claims(plan)
     )
-    total = byte_text(host_bytes(plan))
+    total = byte_text(plan.host_bytes)
     yield f"  host memory for KV in all: {total}{f' = {parts}' if parts else ''}"
-    shared = shared_bytes(plan)
+    shared = plan.shared_bytes
     if shared:
         yield f"  of it in /dev/shm, where that has room: {byte_text(shared)}"
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compiler.deploy.launch.progress import ProcessProgress, Progress, Stage
-from compiler.plan import ProcessName
+from compiler.process import ProcessName
 
 _STYLES = {
     Stage.WAITING: "dim",

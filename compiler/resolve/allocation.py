@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from compiler.plan import ProcessName
+from compiler.addresses import LOOPBACK
+from compiler.process import ProcessName
 from compiler.resolve.connectors import has_transfer
 from compiler.resolve.tier_values import int_of
 from compiler.stacks.conditions import settings
@@ -99,7 +100,7 @@ def allocate(topology: Topology, stack: Stack) -> Allocation:
             name=name,
             group=group,
             gpus=gpus,
-            host="127.0.0.1" if has_router else topology.frontend.host,
+            host=LOOPBACK if has_router else topology.frontend.host,
             port=port,
             side_channel_port=side_port,
             ports=_asked_ports(topology, stack, group, ports),

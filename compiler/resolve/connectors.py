@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from compiler.document import Json
+from compiler.process import connectors_of
 from compiler.stacks.placeholders import fill
 from compiler.stacks.stack import Platform, Stack
 from compiler.topology import CacheMode, Role, Topology, TopologyKind, WorkerGroup
@@ -51,19 +52,8 @@ def connector_argv(stack: Stack, config: KvTransferConfig) -> tuple[str, ...]:
     command = stack.connectors.command
     if command is None or not command.flag:
         return ()
-    values = [command.words[name] for name in connector_names(config)]
+    values = [command.words[item.name] for item in connectors_of(config)]
     return (command.flag, *(values or [command.none]))
-
-
-def connector_names(config: KvTransferConfig) -> tuple[str, ...]:
-    """List the connectors that really move KV, in the order in which they are asked."""
-    if not config:
-        return ()
-    extra = config.get("kv_connector_extra_config")
-    children = extra.get("connectors") if isinstance(extra, dict) else None
-    if not isinstance(children, list):
-        return (str(config["kv_connector"]),)
-    return tuple(str(child["kv_connector"]) for child in children if isinstance(child, dict))
 
 
 def loses_hybrid_manager(topology: Topology, stack: Stack) -> bool:

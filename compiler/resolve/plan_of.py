@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compiler.plan import FORMAT, CacheChoice, Plan, ProcessName, Source
+from compiler.addresses import http_url, reachable
+from compiler.plan import FORMAT, CacheChoice, Plan, Source
+from compiler.process import ProcessName
 from compiler.resolve.allocation import Allocation, allocate
 from compiler.resolve.connectors import chunk_multiple
 from compiler.resolve.discovery import registrations, services
-from compiler.resolve.processes import ProcessBuilder, reachable, url_of
+from compiler.resolve.processes import ProcessBuilder
 from compiler.stacks.stack import Stack
 from compiler.topology import Origin, Topology
 
@@ -44,7 +46,7 @@ def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Sour
         accelerator=topology.accelerator,
         model=topology.model.id,
         served_name=topology.model.served_name or topology.model.id,
-        url=url_of(reachable(frontend.host), frontend.port, "/v1"),
+        url=http_url(reachable(frontend.host), frontend.port, "/v1"),
         user=topology.deploy.user,
         lmcache=CacheChoice(
             enabled=cache.enabled,

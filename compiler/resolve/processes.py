@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
+from compiler.addresses import LOOPBACK, http_url, reachable
+from compiler.byte_units import GIB
 from compiler.document import Json
-from compiler.plan import (
+from compiler.process import (
     API_KEY,
     Kind,
     Launch,
@@ -23,13 +24,12 @@ from compiler.resolve.allocation import Allocation, CacheSlot, Port, WorkerSlot
 from compiler.resolve.discovery import discovery_env, discovery_values
 from compiler.resolve.redis_store import store_process
 from compiler.resolve.tiers import ProcessTiers, process_tiers
-from compiler.resolve.workers import LOOPBACK, WorkerBuilder, process_env
+from compiler.resolve.workers import WorkerBuilder, process_env
 from compiler.stacks.conditions import DEFAULT_ROUTING, settings
 from compiler.stacks.placeholders import fill, fill_argv
 from compiler.stacks.stack import Platform, ProcessSpec, Stack
 from compiler.topology import Accelerator, CacheMode, Role, Topology
 
-GIB = 1 << 30
 L2_ADAPTER = "--l2-adapter"  # JSON, once for each tier; lmcache 0.5.6 l2_adapters/config.py
 PROBE_TOKEN = 10  # every vocabulary has it
 _SWITCH_WORDS = {"chunk_size": "LMCACHE_CHUNK_SIZE", "cpu_cache_gb": "LMCACHE_MAX_LOCAL_CPU_SIZE"}
@@ -90,8 +90,10 @@ class ProcessBuilder:
             name=slot.name,
             kind=Kind.CACHE_SERVER,
             gpus=slot.gpus,
-            argv=(*fill_argv(template, values), *added),
-            env=dict(sorted({**env, **tiers.env}.items())),
+            launch=Launch(
+                argv=(*fill_argv(template, values), *added),
+                env=dict(sorted({**env, **tiers.env}.items())),
+            ),
             without_lmcache=WithoutLmcache.NOT_STARTED,
             secrets=tiers.secrets,
             switch_argv={
@@ -143,11 +145,11 @@ class ProcessBuilder:
         tiers = self.tiers.get(slot.name, ProcessTiers())
         switches = (*_SWITCH_WORDS.values(), *(("LMCACHE_LOCAL_CPU",) if tiers.tiers else ()))
         return Process(
-            **_fields(built),
             name=slot.name,
             kind=Kind.WORKER,
             role=slot.group.role,
             gpus=slot.gpus,
+            launch=built,
             without_lmcache=off,
             secrets={**({API_KEY: key_file} if key_file else {}), **tiers.secrets},
             switch_env=switches if in_process else (),
@@ -173,7 +175,7 @@ class ProcessBuilder:
         for probe in (setting.ready for setting in applied if setting.ready):
             ready = replace(
                 ready,
-                url=url_of(ready.host, ready.port, probe.path),
+                url=http_url(ready.host, ready.port, probe.path),
                 path=probe.path,
                 body=json.dumps(fill(probe.body, self.values)),
                 key_file=topology.frontend.api_key_file or "",
@@ -209,8 +211,10 @@ class ProcessBuilder:
             Process(
                 name=ProcessName(self.stack.frontend.name),
                 kind=Kind.FRONTEND,
-                argv=fill_argv((*start.argv, *shape), values, _urls(workers)),
-                env=dict(sorted(env.items())),
+                launch=Launch(
+                    argv=fill_argv((*start.argv, *shape), values, _urls(workers)),
+                    env=dict(sorted(env.items())),
+                ),
                 without_lmcache=WithoutLmcache.SAME,
                 listens=(
                     Listen(purpose="http", host=frontend.host, port=frontend.port),
@@ -237,11 +241,6 @@ def _urls(workers: tuple[Process, ...]) -> dict[str, tuple[Mapping[str, Json], .
     }
 
 
-def reachable(host: str) -> str:
-    """Return the address at which a listener on `host` is reached from the same host."""
-    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
-
-
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -263,7 +262,7 @@ def _ready(
 ) -> Ready:
     body = fill(start.ready_body, values)
     return Ready(
-        url=url_of(host, port, start.ready_path),
+        url=http_url(host, port, start.ready_path),
         host=host,
         port=port,
         path=start.ready_path,
@@ -274,18 +273,8 @@ def _ready(
 
 def _metrics(start: ProcessSpec, host: str, values: Mapping[str, Json]) -> str:
     port = values[start.metrics_port]
-    return url_of(host, port if isinstance(port, int) else 0, start.metrics_path)
+    return http_url(host, port if isinstance(port, int) else 0, start.metrics_path)
 
 
 def _listens(ports: tuple[Port, ...]) -> list[Listen]:
     return [Listen(purpose=item.use.purpose, host=item.use.host, port=item.port) for item in ports]
-
-
-def url_of(host: str, port: int, path: str) -> str:
-    """Write an HTTP URL; an IPv6 host goes in brackets."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
-
-
-def _fields(launch: Launch) -> dict[str, Any]:
-    """Return a launch's fields, which a process has too."""
-    return {item.name: getattr(launch, item.name) for item in fields(launch)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from compiler.plan import Kind, Listen, Memory, Process, Protocol, Ready, WithoutLmcache
+from compiler.addresses import LOOPBACK
+from compiler.bundle_paths import REDIS_SCRIPT
+from compiler.byte_units import GIB
+from compiler.process import Kind, Launch, Listen, Memory, Process, Protocol, Ready, WithoutLmcache
 from compiler.resolve.allocation import StoreSlot
-from compiler.resolve.tier_values import GIB, LOOPBACK
 
 PASSWORD = "REDIS_PASSWORD"
-SCRIPT = "lib/redis.sh"
 READY_S, STOP_S = 30, 15
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -33,8 +34,9 @@ def store_process(slot: StoreSlot) -> Process:
     return Process(
         name=slot.name,
         kind=Kind.STORE,
-        argv=("/bin/bash", SCRIPT, *words),
-        env={"LANG": "C.UTF-8", "PATH": _PATH},
+        launch=Launch(
+            argv=("/bin/bash", REDIS_SCRIPT, *words), env={"LANG": "C.UTF-8", "PATH": _PATH}
+        ),
         without_lmcache=WithoutLmcache.NOT_STARTED,
         secrets={PASSWORD: key_file} if key_file else {},
         listens=(Listen(purpose="redis", host=LOOPBACK, port=slot.port),),

@@ -7,13 +7,13 @@ and port of its server, url, resp_url, sentinel_url, cluster_url, hosts_text, ke
 
 from __future__ import annotations
 
+from compiler.addresses import LOOPBACK
+from compiler.byte_units import GIB, MIB
 from compiler.document import Json
-from compiler.plan import ProcessName
+from compiler.process import ProcessName
 from compiler.stacks.placeholders import text_of
 from compiler.topology import TierChoice
 
-LOOPBACK = "127.0.0.1"
-GIB, MIB = 1 << 30, 1 << 20
 Values = dict[str, Json]
 
 

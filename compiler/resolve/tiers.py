@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from compiler.byte_units import GIB
 from compiler.document import Json
 from compiler.errors import CompilerBug
-from compiler.plan import ProcessName, Tier, TierServer
+from compiler.process import ProcessName, Tier, TierServer
 from compiler.resolve.tier_values import Values, options_of, tier_values
 from compiler.stacks.placeholders import fill, text_of
 from compiler.stacks.stack import Stack

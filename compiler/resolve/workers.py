@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from compiler.addresses import LOOPBACK
+from compiler.bundle_paths import engine_file, lmcache_file
 from compiler.document import Json
-from compiler.plan import KvSource, Launch, ProcessName
+from compiler.process import KvSource, Launch, ProcessName
 from compiler.resolve.allocation import WorkerSlot
 from compiler.resolve.connectors import (
     cache_connector,
@@ -20,10 +22,6 @@ from compiler.stacks.conditions import case_env, settings
 from compiler.stacks.placeholders import fill, fill_argv, text_of
 from compiler.stacks.stack import ProcessSpec, Setting, Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
-
-ENGINE_FOLDER = "engine"
-LMCACHE_FOLDER = "lmcache"
-LOOPBACK = "127.0.0.1"
 
 
 class WorkerBuilder:
@@ -71,7 +69,6 @@ class WorkerBuilder:
 
     def _values(self, slot: WorkerSlot, *, is_off_form: bool) -> dict[str, Json]:
         topology = self.topology
-        form = ".no-lmcache" if is_off_form else ""
         return {
             **self.values,
             "host": slot.host,
@@ -79,7 +76,7 @@ class WorkerBuilder:
             "tensor_parallel_size": slot.group.tensor_parallel_size,
             "without_hybrid_manager": loses_hybrid_manager(topology, self.stack) or None,
             "cache_port": self.cache_ports[slot.cache] if slot.cache else 0,
-            "engine_file": f"{ENGINE_FOLDER}/{slot.name}{form}.yaml",
+            "engine_file": engine_file(slot.name, with_lmcache=not is_off_form),
             **{port.word: port.port for port in slot.ports},
         }
 
@@ -103,7 +100,7 @@ class WorkerBuilder:
             env.update(stack.platforms[topology.accelerator.value].transfer_env)
         if uses_lmcache:
             if topology.lmcache.mode is CacheMode.IN_PROCESS and stack.lmcache_config:
-                env["LMCACHE_CONFIG_FILE"] = f"{LMCACHE_FOLDER}/{slot.name}.yaml"
+                env["LMCACHE_CONFIG_FILE"] = lmcache_file(slot.name)
             env.update(case_env(topology, stack, slot.group))
         env.update(tiers.env)
         env.update(slot.group.env)

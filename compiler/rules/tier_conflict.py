@@ -33,7 +33,7 @@ from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Label, Severity
 from compiler.document import Json
-from compiler.plan import ProcessName
+from compiler.process import ProcessName
 from compiler.resolve.tier_values import tier_values
 from compiler.resolve.tiers import spec_of, tier_config
 from compiler.rules.report import finding

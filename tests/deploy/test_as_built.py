@@ -16,8 +16,9 @@ from compiler.deploy.probe import processes as running_module
 from compiler.deploy.probe.drift import as_built
 from compiler.deploy.probe.processes import UNSEEN, Running, listening, look_at, oldest, running
 from compiler.emit.systemd.unit_names import unit_environment
-from compiler.plan import Launch, Plan, Process
-from tests.support import compile_file, plan_in
+from compiler.plan import Plan
+from compiler.process import Launch, Process
+from tests.support import compile_file, plan_in, with_launch
 
 LISTENS = """
 import socket, time
@@ -104,7 +105,7 @@ def test_a_stray_variable_is_named(worker: Process, variable: str, value: str, t
 )
 def test_what_may_hold_a_secret_is_not_shown(worker: Process, name: str, value: str) -> None:
     stray = said(worker, alive(worker, **{name: value}))
-    other = said(replace(worker, env={**worker.env, name: "x"}), alive(worker, **{name: value}))
+    other = said(with_launch(worker, env={**worker.env, name: "x"}), alive(worker, **{name: value}))
     assert stray[0][0] is other[0][0] is Verdict.FAIL
     assert "hunter2" not in str((stray, other))
 

@@ -31,8 +31,9 @@ from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, Verdict
 from compiler.deploy.status.status import _is_ready
 from compiler.library import library
-from compiler.plan import Plan, Protocol, Ready, Service, Tier, TierServer
-from tests.support import compile_file, free_port, plan_in
+from compiler.plan import Plan, Service
+from compiler.process import Protocol, Ready, Tier, TierServer
+from tests.support import compile_file, free_port, plan_in, with_launch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,7 +81,8 @@ def test_a_deployment_that_runs_already_is_no_fault(cpu: Subject) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         first = cpu.plan.processes[0]
         port = holder.getsockname()[1]
-        running = replace(first, argv=tuple(own), listens=(replace(first.listens[0], port=port),))
+        listens = (replace(first.listens[0], port=port),)
+        running = with_launch(replace(first, listens=listens), argv=tuple(own))
         found = list(ports.check(replace(cpu, plan=replace(cpu.plan, processes=(running,)))))
     assert [finding.verdict for finding in found] == [Verdict.WARN]
     assert "runs there already" in found[0].message
@@ -117,7 +119,7 @@ def fake_stack(tmp_path: Path, cpu: Subject) -> Callable[[dict[str, str]], Subje
         program.write_text(f'#!/bin/sh\nexport PYTHONPATH={site}\nexec {sys.executable} -S "$@"\n')
         program.chmod(0o755)
         processes = tuple(
-            replace(process, argv=(str(program), *process.argv[1:]))
+            with_launch(process, argv=(str(program), *process.argv[1:]))
             for process in cpu.plan.processes
         )
         return replace(cpu, plan=replace(cpu.plan, processes=processes))
@@ -143,7 +145,7 @@ def test_a_whole_stack_passes(fake_stack: Callable[[dict[str, str]], Subject]) -
 
 def test_a_missing_stack_and_a_missing_form(cuda: Subject) -> None:
     elsewhere = tuple(
-        replace(process, argv=("/nowhere/stacks/vllm-0.32/bin/python", *process.argv[1:]))
+        with_launch(process, argv=("/nowhere/stacks/vllm-0.32/bin/python", *process.argv[1:]))
         for process in cuda.plan.processes
     )
     there = replace(cuda, plan=replace(cuda.plan, processes=elsewhere))
@@ -181,7 +183,7 @@ def test_huge_pages_are_looked_at_where_they_are_wanted(cpu: Subject) -> None:
     first = cpu.plan.processes[0]
     plain = {finding.check for finding in host_memory.check(cpu)}
     assert "huge-pages" not in plain
-    asking = replace(first, argv=(*first.argv, "--l1-use-hugepages"))
+    asking = with_launch(first, argv=(*first.argv, "--l1-use-hugepages"))
     plan = replace(cpu.plan, processes=(asking, *cpu.plan.processes[1:]))
     found = {finding.check: finding for finding in host_memory.check(replace(cpu, plan=plan))}
     assert "in huge pages" in found["huge-pages"].message
@@ -502,7 +504,7 @@ def test_a_driver_too_old_for_the_stack(cuda: Subject, nvml: Nvml, tmp_path: Pat
     (site / "nvidia_cuda_runtime-13.0.96.dist-info").mkdir(parents=True)
     program = str(tmp_path / "stacks" / "vllm-0.32" / "bin" / "python")
     processes = tuple(
-        replace(process, argv=(program, *process.argv[1:])) for process in cuda.plan.processes
+        with_launch(process, argv=(program, *process.argv[1:])) for process in cuda.plan.processes
     )
     seen = replace(cuda, plan=replace(cuda.plan, processes=processes))
     [finding] = failures(gpus.check(seen))

@@ -13,7 +13,7 @@ from compiler.deploy.status.activity import Activity, Fill, Hits, Moved
 from compiler.deploy.status.status import ProcessStatus, Status
 from compiler.deploy.verify.proof import ProcessProof, Proof, Timing, Transfer
 from compiler.deploy.verify.record import Record
-from compiler.plan import ProcessName
+from compiler.process import ProcessName
 from compiler.report.status import print_status, status_json
 from compiler.report.verify import print_proof, proof_json
 

@@ -19,8 +19,9 @@ from compiler.deploy.finding import Verdict
 from compiler.deploy.status.status import status
 from compiler.deploy.verify.proof import Proof
 from compiler.deploy.verify.verify import verify
-from compiler.plan import Plan, Process
-from tests.support import compile_file, plan_in
+from compiler.plan import Plan
+from compiler.process import Process
+from tests.support import compile_file, plan_in, with_launch
 
 RECORDED = Path(__file__).parent / "recorded"
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,7 +236,7 @@ def own(deployment: Deployment) -> Deployment:
     import psutil
 
     argv = tuple(psutil.Process().cmdline())
-    processes = tuple(replace(process, argv=argv) for process in deployment.plan.processes)
+    processes = tuple(with_launch(process, argv=argv) for process in deployment.plan.processes)
     return replace(deployment, plan=replace(deployment.plan, processes=processes))
 
 

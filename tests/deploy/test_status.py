@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from compiler.deploy.status.status import _is_ready
-from compiler.plan import Protocol, Ready
+from compiler.process import Protocol, Ready
 
 STATUS = {"/health": 200, "/v1/completions": 405, "/with/a/key": 401, "/loading": 503, "/no": 404}
 

@@ -26,8 +26,9 @@ from compiler.deploy.verify.samples import (
     transfer_sample,
 )
 from compiler.deploy.verify.snapshot import Snapshot
-from compiler.plan import Plan, Process, ProcessName, Tier
-from tests.support import compile_file, plan_in
+from compiler.plan import Plan
+from compiler.process import Process, ProcessName, Tier
+from tests.support import compile_file, plan_in, with_launch
 
 RECORDED = Path(__file__).parent / "recorded"
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,7 +187,7 @@ def test_a_transfer_names_its_rate(moved: TransferSample) -> None:
 
 def test_ranks_that_read_at_once_are_not_added_up(moved: TransferSample) -> None:
     start, stored_at, after = (recorded("disagg", tag) for tag in ("before", "cold", "warm"))
-    decode = replace(
+    decode = with_launch(
         process(plan("disagg-cpu"), "decode-0"), engine_args={"tensor_parallel_size": 2}
     )
     assert moved.first_s is not None

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from compiler.deploy.probe.caches import http_url
+from compiler.deploy.probe.http_client import process_url
 from compiler.library import load_shape, load_stack
 from compiler.model.memory_budget import cache_budgets, worker_budgets
-from compiler.plan import Plan, Process
+from compiler.plan import Plan
+from compiler.process import Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.cpu_stack import launched
 from tests.engine.conftest import Build, messages, proved, until
@@ -85,7 +86,7 @@ def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_mode
         )
         assert found["nixl"][0]["transfers"] >= 2
         with ThreadPoolExecutor(1) as pool:
-            url = http_url(process_of(plan, "prefill-0"), "/v1")
+            url = process_url(process_of(plan, "prefill-0"), "/v1")
             answer = pool.submit(
                 ask, url, plan.served_name, "Once", max_tokens=150, ignore_eos=True
             )
@@ -140,7 +141,7 @@ def memory_is_what_was_said(plan: Plan, chunk_size: int) -> None:
     assert found is not None
     assert worker.tokens(worker.kv_bytes) == pytest.approx(int(found[1]), rel=0.01)
     (cache,) = cache_budgets(plan, shape)
-    status = json.loads(text_of(http_url(process_of(plan, cache.name), "/status")))
+    status = json.loads(text_of(process_url(process_of(plan, cache.name), "/status")))
     used = status["storage_manager"]["l1_managers"]["_default"]
     assert used["memory_total_bytes"] == pytest.approx(cache.total_bytes, rel=0.01)
     a_token = used["memory_used_bytes"] / used["total_object_count"] / chunk_size

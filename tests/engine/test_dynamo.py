@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from compiler.plan import Kind, Plan, Process
+from compiler.plan import Plan
+from compiler.process import Kind, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.cpu_stack import launched
 from tests.engine.conftest import Build, answers, messages, proved, until

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from compiler.library import load_stack
-from compiler.plan import Kind, Plan
+from compiler.plan import Plan
+from compiler.process import Kind
 from demo.cpu_stack import cache_folder
 from tests.engine.conftest import Build, packages
 

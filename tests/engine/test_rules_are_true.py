@@ -26,7 +26,8 @@ import compiler.rules.tables
 from compiler.emit.bundle import emit
 from compiler.library import library, templates
 from compiler.pipeline import compile_profile
-from compiler.plan import Kind, Plan, Process
+from compiler.plan import Plan
+from compiler.process import Kind, Process
 from compiler.stacks.stack import Option
 from tests.engine.conftest import ROOT
 

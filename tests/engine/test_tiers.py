@@ -24,8 +24,9 @@ import pytest
 
 from compiler.emit.bundle import emit
 from compiler.library import templates
-from compiler.plan import Kind, Plan, Process
-from compiler.write import write
+from compiler.plan import Plan
+from compiler.process import Kind, Process
+from compiler.write.bundle import write
 from demo.client import ask, long_prompt, metric
 from demo.cpu_stack import STACK, launched
 from tests.engine.conftest import packages, until

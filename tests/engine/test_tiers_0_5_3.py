@@ -19,8 +19,9 @@ import pytest
 from compiler.emit.bundle import emit
 from compiler.library import load_stack, templates
 from compiler.load.yaml_tree import parse_data
-from compiler.plan import Kind, Plan
-from compiler.write import write
+from compiler.plan import Plan
+from compiler.process import Kind
+from compiler.write.bundle import write
 from demo.cpu_stack import STACK
 from tests.engine.conftest import packages, until
 from tests.engine.test_tiers import (

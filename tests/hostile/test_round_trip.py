@@ -21,8 +21,9 @@ from compiler.emit.engine_files import option_lines
 from compiler.emit.quoting import yaml_lines
 from compiler.library import library, templates
 from compiler.pipeline import compile_profile
-from compiler.plan import Kind, Launch, Plan, Process, WithoutLmcache
-from compiler.write import write
+from compiler.plan import Plan
+from compiler.process import Kind, Launch, Process, WithoutLmcache
+from compiler.write.bundle import write
 
 HOSTILE = {
     "space": " two  words ",
@@ -169,7 +170,7 @@ def assert_round_trip(made: Built) -> None:
         assert dirty.env == {**KEPT, **process.env}
         if process.kind is Kind.WORKER:
             text = (made.place / "engine" / f"{process.name}.yaml").read_text("utf-8")
-            assert yaml.safe_load(text) == option_lines(process)
+            assert yaml.safe_load(text) == option_lines(process.launch)
     files = {str(path.relative_to(made.place)) for path in made.place.rglob("*")}
     assert not any("pwned" in name for name in files)
     assert not Path("/pwned").exists()
@@ -187,7 +188,7 @@ def test_hostile_text_arrives_as_it_is_written(folder: Path, text: str) -> None:
     assert_round_trip(made)
     worker = made.process("prefill-0")
     assert worker.env["A"] == text
-    assert worker.engine_args["served_model_name"] == [f"m{text}"]
+    assert worker.launch.engine_args["served_model_name"] == [f"m{text}"]
     assert any(f"/srv/{text}" in word for word in worker.argv)
 
 
@@ -285,5 +286,5 @@ def test_the_in_process_caches_file_holds_the_plans_keys(folder: Path) -> None:
     made = agg(folder, "in_process")
     planned = made.process("aggregated-0")
     text = (made.place / planned.env["LMCACHE_CONFIG_FILE"]).read_text("utf-8")
-    assert yaml.safe_load(text) == planned.lmcache_config
+    assert yaml.safe_load(text) == planned.launch.lmcache_config
     assert re.search("chunk_size: 256", text)

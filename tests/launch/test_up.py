@@ -27,9 +27,9 @@ from compiler.deploy.launch.launcher import last_line, runner
 from compiler.deploy.launch.progress import Progress, Stage
 from compiler.deploy.verify.proof import Proof
 from compiler.deploy.verify.record import record_of
-from compiler.plan import ProcessName
+from compiler.process import ProcessName
 from compiler.report.up import launch_view
-from compiler.write import MANIFEST
+from compiler.write.bundle import MANIFEST
 from tests.support import AGG, plan_of
 
 from .conftest import PATIENCE_S, Bundle

@@ -19,7 +19,7 @@ from compiler.deploy.installation import Installation, system_host
 from compiler.deploy.systemd import Systemd
 from compiler.emit.systemd.unit_names import service_units, target_unit
 from compiler.plan import Plan
-from compiler.write import changed_files
+from compiler.write.bundle import changed_files
 from tests.support import AGG, DISAGG
 
 KILLS = 100

@@ -16,7 +16,7 @@ import pytest
 from compiler.emit.bundle import emit
 from compiler.library import templates
 from compiler.plan import Plan
-from compiler.write import write
+from compiler.write.bundle import write
 from tests.support import plan_of
 from tests.systemd.machine import Machine
 

@@ -9,7 +9,7 @@ import pytest
 
 from compiler.emit.bundle import emit
 from compiler.library import templates
-from compiler.write import write
+from compiler.write.bundle import write
 from tests.support import DISAGG, plan_of
 from tests.systemd.machine import PATH, Machine
 from tests.systemd.test_units import stand_in

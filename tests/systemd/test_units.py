@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from compiler.bundle_paths import UNITS_FOLDER, USER_UNITS_FOLDER
 from compiler.deploy.systemd import Systemd
 from compiler.emit.bundle import emit
 from compiler.emit.systemd.unit_names import (
-    UNITS_FOLDER,
-    USER_UNITS_FOLDER,
     service_units,
     target_unit,
 )
 from compiler.library import templates
-from compiler.plan import Kind, Plan, Process
-from compiler.write import write
+from compiler.plan import Plan
+from compiler.process import Kind, Process
+from compiler.write.bundle import write
 from tests.hostile.test_round_trip import HOSTILE, as_yaml, built, profile_with
 from tests.support import PROFILES, ROOT, compile_file, compile_text, plan_in
 from tests.systemd.machine import Machine

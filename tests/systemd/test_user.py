@@ -13,7 +13,7 @@ import pytest
 from compiler.emit.bundle import emit
 from compiler.library import templates
 from compiler.plan import Plan
-from compiler.write import write
+from compiler.write.bundle import write
 from tests.hostile.test_round_trip import as_yaml
 from tests.support import compile_text, plan_in
 from tests.systemd.machine import PATH, Machine

@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
+from compiler.bundle_paths import STATE_FOLDERS
 from compiler.emit.artifact import Artifact
-from compiler.write import MANIFEST, STATE_FOLDERS, NotWritten, write
+from compiler.write.bundle import MANIFEST, NotWritten, write
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 200

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, passed, warned
-from compiler.deploy.probe.caches import has_nixl
-from compiler.plan import Kind
 from compiler.topology import Accelerator
 
 
@@ -22,8 +20,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     """
     if subject.plan.accelerator is not Accelerator.CPU:
         return
-    workers = [process for process in subject.plan.processes if process.kind is Kind.WORKER]
-    joined = sum(map(has_nixl, workers))
+    workers = subject.plan.workers
+    joined = sum(worker.has_nixl for worker in workers)
     cores = len(os.sched_getaffinity(0))
     if joined and cores <= joined:
         yield warned(

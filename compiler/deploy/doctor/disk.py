@@ -17,7 +17,7 @@ from compiler.deploy.probe.file_systems import (
     held_bytes,
     nearest,
 )
-from compiler.plan import Process, Tier
+from compiler.process import Process, Tier
 
 _LEAST = GIB
 """Logs and sockets of a deployment; less is a full disk soon."""

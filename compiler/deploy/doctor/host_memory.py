@@ -11,7 +11,8 @@ import psutil
 from compiler.byte_units import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
-from compiler.plan import Kind, Plan
+from compiler.plan import Plan
+from compiler.process import Kind
 
 _SHM = Path("/dev/shm")
 
@@ -63,7 +64,7 @@ def _shared(plan: Plan) -> Iterator[Finding]:
 
 def _wants_huge_pages(plan: Plan) -> bool:
     return any(
-        "hugepage" in " ".join((*process.argv, *process.env, *process.lmcache_config))
+        "hugepage" in " ".join((*process.argv, *process.env, *process.launch.lmcache_config))
         for process in plan.processes
     )
 

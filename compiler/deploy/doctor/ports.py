@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.deploy.probe.processes import listening, oldest
-from compiler.plan import Listen, Process
+from compiler.process import Listen, Process
 
 
 def check(subject: Subject) -> Iterator[Finding]:

@@ -10,7 +10,8 @@ from compiler.deploy.finding import Finding, failed, passed
 from compiler.deploy.probe.services import ask_etcd, ask_nats, ask_redis
 from compiler.deploy.verify.tier_counts import password_of
 from compiler.errors import ProbeError
-from compiler.plan import Plan, Process, Service, Tier, TierServer
+from compiler.plan import Plan, Service
+from compiler.process import Process, Tier, TierServer
 
 _PORTS = {"etcd": 2379, "nats": 4222}
 _ASK = {"etcd": ask_etcd, "nats": ask_nats}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.plan import Kind, Plan
+from compiler.plan import Plan
+from compiler.process import Kind
 from compiler.stacks.stack import Stack
 
 

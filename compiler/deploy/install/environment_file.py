@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from compiler.atomic import put_file
 from compiler.deploy.installation import Host, Installation
 from compiler.emit.quoting import environment_line
 from compiler.errors import HostError
+from compiler.write.atomic import put_file
 
 FILE = "environment"
 

@@ -9,11 +9,12 @@ from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
+from compiler.bundle_paths import RUN_FOLDER
 from compiler.deploy.installation import Installation, read_plan
 from compiler.diff.restarts import Bundle
 from compiler.emit.artifact import Artifact
 from compiler.errors import HostError
-from compiler.write import NotWritten, changed_files, write, written_files
+from compiler.write.bundle import NotWritten, changed_files, write, written_files
 
 KEPT = 5
 """Generations that stay for `dync rollback`, besides those that still run."""
@@ -87,7 +88,8 @@ def add(installation: Installation, source: Path) -> int:
     try:
         write(artifacts, folder)
         # What processes share below run/ is theirs to write, and outlives a generation.
-        (folder / "run").symlink_to(installation.host.state / installation.name / "run")
+        state = installation.host.state / installation.name / RUN_FOLDER
+        (folder / RUN_FOLDER).symlink_to(state)
     except (NotWritten, OSError) as error:
         drop(installation, number)
         with suppress(OSError):

@@ -11,7 +11,8 @@ from compiler.deploy.systemd import Systemd, UnitState
 from compiler.diff.restarts import Bundle, own_texts
 from compiler.emit.systemd.unit_names import process_unit, restarted_with, serving_unit, target_unit
 from compiler.errors import HostError
-from compiler.plan import Plan, Process, ProcessName
+from compiler.plan import Plan
+from compiler.process import Process, ProcessName
 
 FAILED_STARTS = 3
 """So often a process may end before it is ready until it is given up."""

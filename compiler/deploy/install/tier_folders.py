@@ -18,7 +18,8 @@ from compiler.deploy.probe.file_systems import (
     nearest,
 )
 from compiler.errors import HostError
-from compiler.plan import Kind, Plan, Tier
+from compiler.plan import Plan
+from compiler.process import Kind, Tier
 
 _MODE = 0o700
 _REFUSED_TYPES = {"disk": IN_MEMORY, "nixl": IN_MEMORY, "gds": NOT_DIRECT}

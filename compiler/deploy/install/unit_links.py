@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from compiler.atomic import put_file
 from compiler.deploy.install.generations import refuse_changed, switch, sync
 from compiler.deploy.installation import Installation
 from compiler.emit.systemd.unit_names import PREFIX, service_units, target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
+from compiler.write.atomic import put_file
 
 SAVED = ".replaced-by-dync"
 

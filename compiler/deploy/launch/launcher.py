@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from compiler.bundle_paths import LAUNCH_LOG, LAUNCH_SCRIPT, LOCK, LOGS_FOLDER, log_file
 from compiler.errors import HostError
-from compiler.plan import ProcessName
+from compiler.process import ProcessName
 
-LOG = "launch.log"
 _TAIL_BYTES = 8192
 _LOOK_S = 0.25
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -50,8 +50,8 @@ class Launcher:
             argv = [guard, "--pdeathsig", "TERM", "--", *argv]
         try:
             if behind:
-                (bundle / "logs").mkdir(exist_ok=True)
-                place = bundle / "logs" / LOG
+                (bundle / LOGS_FOLDER).mkdir(exist_ok=True)
+                place = bundle / LAUNCH_LOG
                 with open(place, "wb") as out:
                     self._process = self._start(argv, out.fileno())
                 self._lines = os.open(place, os.O_RDONLY)
@@ -124,7 +124,7 @@ class Launcher:
 def last_line(bundle: Path, process: ProcessName) -> str:
     """Return the last line of a process's log that says something, without control characters."""
     try:
-        with open(bundle / "logs" / f"{process}.log", "rb") as log:
+        with open(bundle / log_file(process), "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             text = log.read().decode("utf-8", "replace")
     except OSError:
@@ -147,7 +147,7 @@ def runner(bundle: Path) -> int | None:
 
     Errors: HostError where that cannot be told.
     """
-    place = bundle / "run" / "lock"
+    place = bundle / LOCK
     try:
         with open(place, "rb") as lock:
             pid = int(lock.read() or b"0")
@@ -164,7 +164,7 @@ def _is_launcher(pid: int) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return b"launch.sh" in words and is_alive(pid)
+    return LAUNCH_SCRIPT.encode() in words and is_alive(pid)
 
 
 def _is_held(lock: int) -> bool:
@@ -207,4 +207,4 @@ def _ask(pid: int) -> None:
 
 def _argv(bundle: Path) -> list[str]:
     """Run it with bash: a copied bundle may have lost its execute bits."""
-    return ["bash", str(bundle.resolve() / "launch.sh")]
+    return ["bash", str(bundle.resolve() / LAUNCH_SCRIPT)]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from compiler.deploy.launch.launcher import is_alive
-from compiler.plan import Plan, ProcessName, WithoutLmcache
+from compiler.plan import Plan
+from compiler.process import ProcessName, WithoutLmcache
 
 
 class Stage(str, Enum):

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.deploy.probe.caches import http_url
-from compiler.deploy.probe.http_client import get_json
-from compiler.plan import Process
+from compiler.deploy.probe.http_client import get_json, process_url
+from compiler.process import Process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +27,7 @@ class ServerStatus:
 
 def server_status(server: Process) -> ServerStatus | None:
     """Ask a cache server; None where it does not answer."""
-    found = get_json(http_url(server, "/status"))
+    found = get_json(process_url(server, "/status"))
     return None if found is None else parse_status(found)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.probe.processes import Running
-from compiler.plan import Launch, Process, WithoutLmcache
+from compiler.process import Launch, Process, WithoutLmcache
 
 _DECIDES = ("LMCACHE_", "VLLM_", "UCX_", "NIXL_", "DYN_", "PYTHONHASHSEED", "PROMETHEUS_MULTIPROC")
 """Variables that change what a process does with KV, and that no log tells of."""

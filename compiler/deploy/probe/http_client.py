@@ -10,11 +10,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from compiler.process import Process
+
 WITHIN_S = 5
 _LONGEST_LINE = 1 << 20
 open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
 """What a request may end with where no answer comes; urllib's own errors are OSErrors."""
+
+
+def process_url(process: Process, path: str = "") -> str:
+    """Return where a process answers HTTP, at the address of its readiness check."""
+    return process.ready.url.removesuffix(process.ready.path) + path
 
 
 def get(url: str, timeout_s: float = WITHIN_S) -> str | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from compiler.plan import Plan, ProcessName
+from compiler.plan import Plan
+from compiler.process import ProcessName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from compiler.addresses import http_url
 from compiler.deploy.probe.http_client import get_json
 from compiler.errors import ProbeError
 
@@ -94,8 +95,7 @@ def ask_etcd(host: str, port: int, _user: str, _password: str) -> str:
     """
     with _connection(host, port):
         pass
-    shown = f"[{host}]" if ":" in host else host
-    found = get_json(f"http://{shown}:{port}/health", _WITHIN_S)
+    found = get_json(http_url(host, port, "/health"), _WITHIN_S)
     if found is None:
         raise ProbeError("does not answer /health: no etcd, or one that wants TLS")
     if str(found.get("health")).lower() != "true":

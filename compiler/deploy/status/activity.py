@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from compiler.byte_units import GIB
 from compiler.deploy.probe.cache_server import ServerStatus, server_status
-from compiler.deploy.probe.caches import has_lmcache
 from compiler.deploy.probe.counters import Counters, read_counters
 from compiler.deploy.verify.samples import ASKED, FAILURES, LOADED, MOVED_BYTES, MOVED_S, OWN
-from compiler.plan import Kind, Process
+from compiler.process import Kind, Process
 
 _REQUESTS = ("vllm:request_success_total", "lmcache_mp_lookups_requests_total")
 _BUSY = "vllm:num_requests_running"
@@ -91,7 +90,7 @@ def activity(process: Process, metrics: Mapping[str, str]) -> Activity:
         busy=counters.total(_BUSY),
         engine_cache=_hits(counters, OWN, _OWN_ASKED),
         # A worker without LMCache counts what NIXL brings it by the same metric.
-        lmcache=_hits(counters, hit, asked) if has_lmcache(process) else None,
+        lmcache=_hits(counters, hit, asked) if process.has_lmcache else None,
         fills=tuple(_worker_fills(process, counters)),
         nixl=_moved(counters),
     )
@@ -119,7 +118,10 @@ def _worker_fills(process: Process, counters: Counters) -> Iterator[Fill]:
     share = counters.total(_KV_USAGE)
     if share is not None:
         yield Fill(tier="engine", share=share)
-    used, size_gb = counters.total(_IN_PROCESS), process.lmcache_config.get("max_local_cpu_size")
+    used, size_gb = (
+        counters.total(_IN_PROCESS),
+        process.launch.lmcache_config.get("max_local_cpu_size"),
+    )
     if used is not None:
         total = int(size_gb * GIB) if isinstance(size_gb, (int, float)) else None
         yield Fill(tier="cpu", used_bytes=int(used), total_bytes=total)

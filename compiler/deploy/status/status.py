@@ -21,7 +21,8 @@ from compiler.deploy.systemd import Systemd, UnitState
 from compiler.deploy.verify.record import Record, recorded
 from compiler.emit.systemd.unit_names import process_unit, service_units, target_unit
 from compiler.errors import ProbeError
-from compiler.plan import Plan, Process, ProcessName, Protocol, Ready
+from compiler.plan import Plan
+from compiler.process import Process, ProcessName, Protocol, Ready
 
 _NOT_ASKED_SO = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNAUTHORIZED)
 """What a server says to a GET where it serves a POST, without the key."""

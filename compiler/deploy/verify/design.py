@@ -7,13 +7,13 @@ from pathlib import Path
 
 from compiler.deploy.finding import Finding, failed, skipped
 from compiler.deploy.probe.cache_server import server_status
-from compiler.deploy.probe.caches import cache_server_of, cached_workers
 from compiler.deploy.probe.http_client import get_json
 from compiler.deploy.probe.processes import Running
-from compiler.deploy.verify.experiment import Experiment, frontend_endpoint
+from compiler.deploy.verify.experiment import Experiment
 from compiler.deploy.verify.prompt import LEAST_CHUNKS, prompt_tokens
 from compiler.deploy.verify.samples import Probe
-from compiler.plan import Kind, Plan, ProcessName
+from compiler.plan import Plan
+from compiler.process import ProcessName
 from compiler.topology import Accelerator
 
 Alive = Mapping[ProcessName, Running]
@@ -46,15 +46,14 @@ def choose(plan: Plan, alive: Alive, tokens: int | None, timeout_s: float) -> Ex
 
 def _is_down(plan: Plan, alive: Alive) -> bool:
     """Return whether what clients reach, or a cache server, is not there."""
-    servers = [item for item in plan.processes if item.kind is Kind.CACHE_SERVER]
-    names = {frontend_endpoint(plan).name, *(server.name for server in servers)}
-    return not names <= alive.keys() or None in map(server_status, servers)
+    names = {plan.entry.name, *(server.name for server in plan.cache_servers)}
+    return not names <= alive.keys() or None in map(server_status, plan.cache_servers)
 
 
 def _chunk(plan: Plan, alive: Alive) -> int:
     """Return the chunk size in force: what runs may differ from what was built."""
-    for worker in cached_workers(plan):
-        server = cache_server_of(plan, worker)
+    for worker in plan.cached_workers:
+        server = plan.cache_server_of(worker)
         status = server_status(server) if server else None
         if status and status.chunk_size:
             return status.chunk_size
@@ -69,7 +68,7 @@ def _longest(plan: Plan) -> int:
     """Return the most tokens that a prompt may have beside one of the answer."""
     models = get_json(f"{plan.url}/models") or {}
     served = [item.get("max_model_len") for item in models.get("data", ())]
-    built = [item.engine_args.get("max_model_len") for item in plan.processes]
+    built = [item.launch.engine_args.get("max_model_len") for item in plan.processes]
     known = [int(value) for value in (*served, *built) if isinstance(value, int) and value]
     return min(known, default=1 << 17) - 1
 

@@ -9,14 +9,7 @@ from functools import partial
 
 from compiler.deploy.finding import Finding
 from compiler.deploy.probe.cache_server import server_status
-from compiler.deploy.probe.caches import (
-    cache_server_of,
-    cached_workers,
-    domains,
-    has_nixl,
-    http_url,
-)
-from compiler.deploy.probe.http_client import get_json
+from compiler.deploy.probe.http_client import get_json, process_url
 from compiler.deploy.verify.ask import Answer, NotAnswered, ask
 from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_transfer
 from compiler.deploy.verify.prompt import unique_prompt
@@ -30,7 +23,8 @@ from compiler.deploy.verify.samples import (
     transfer_sample,
 )
 from compiler.deploy.verify.snapshot import SETTLED_S, Snapshot, settled_snapshot, snapshot
-from compiler.plan import Kind, Plan, Process
+from compiler.plan import Plan
+from compiler.process import Kind, Process
 from compiler.topology import Role
 
 _EXTRA_ROUNDS = 2
@@ -63,13 +57,13 @@ class Experiment:
         A single worker with LMCache is proved through the frontend alone.
         Errors: NotAnswered.
         """
-        frontend, groups = frontend_endpoint(self.plan), domains(self.plan)
+        frontend, groups = frontend_endpoint(self.plan), tuple(self.plan.caches.values())
         ways = [[_direct(worker) for worker in group] for group in groups]
         each_by_itself = sum(map(len, groups)) > 1 and all(all(found) for found in ways)
         if each_by_itself:
             for group, found in zip(groups, ways, strict=True):
                 self._prove_group(group, [way for way in found if way is not None])
-        self._prove_way(frontend, () if each_by_itself else cached_workers(self.plan))
+        self._prove_way(frontend, () if each_by_itself else self.plan.cached_workers)
 
     def ask(self, way: Endpoint, prompt: Sequence[int] | str) -> Answer:
         """Ask once.
@@ -83,7 +77,7 @@ class Experiment:
 
     def _prove_group(self, group: Sequence[Process], ways: Sequence[Endpoint]) -> None:
         """Prove workers of one cache: the first stores, the others load, then the first too."""
-        prompt, server = unique_prompt(self.probe.tokens), cache_server_of(self.plan, group[0])
+        prompt, server = unique_prompt(self.probe.tokens), self.plan.cache_server_of(group[0])
         watched = [*group, *([server] if server else [])]
         cold, stored = self._store(ways[0], prompt, server, group[0].ranks)
         self._overwrite(ways[0])  # the others never had it in their blocks
@@ -100,7 +94,7 @@ class Experiment:
         """Prove the way through the frontend, what NIXL does on it, and these workers' caches."""
         prompt = unique_prompt(self.probe.tokens)
         watched = [item for item in self.plan.processes if item.kind is not Kind.FRONTEND]
-        receivers = [item for item in watched if item.role is Role.DECODE and has_nixl(item)]
+        receivers = [item for item in watched if item.role is Role.DECODE and item.has_nixl]
         start = snapshot(watched)
         cold, stored = self._store(
             way, prompt, self._only_server(caches), max((it.ranks for it in caches), default=1)
@@ -144,7 +138,7 @@ class Experiment:
 
     def _only_server(self, caches: Sequence[Process]) -> Process | None:
         """Return the cache server that must store the prompt; None where it could be another."""
-        servers = [cache_server_of(self.plan, worker) for worker in caches]
+        servers = [self.plan.cache_server_of(worker) for worker in caches]
         return servers[0] if servers and all(item is servers[0] for item in servers) else None
 
     def _store(
@@ -173,9 +167,9 @@ class Experiment:
     def _judge_cache(
         self, worker: Process, before: Snapshot, after: Snapshot, stored: int | None
     ) -> None:
-        server = cache_server_of(self.plan, worker)
+        server = self.plan.cache_server_of(worker)
         sample = cache_sample(worker, server, self.probe, (before, after), stored)
-        receives = worker.role is Role.DECODE and has_nixl(worker)
+        receives = worker.role is Role.DECODE and worker.has_nixl
         self.findings.extend(judge_cache(replace(sample, receives=receives)))
 
     def _judge_transfer(
@@ -210,18 +204,16 @@ class Experiment:
 
 
 def frontend_endpoint(plan: Plan) -> Endpoint:
-    """Return what clients reach: the frontend, or the only worker."""
-    serving = [item for item in plan.processes if item.kind is Kind.FRONTEND]
-    serving = serving or [item for item in plan.processes if item.kind is Kind.WORKER]
-    return Endpoint(name=serving[-1].name, url=plan.url)
+    """Return what clients reach."""
+    return Endpoint(name=plan.entry.name, url=plan.url)
 
 
 def _direct(worker: Process) -> Endpoint | None:
     """Return the way to a worker that answers completions itself; Dynamo's do not."""
-    models = get_json(http_url(worker, "/v1/models"))
+    models = get_json(process_url(worker, "/v1/models"))
     if models is None or not models.get("data"):
         return None
-    return Endpoint(name=worker.name, url=http_url(worker, "/v1"))
+    return Endpoint(name=worker.name, url=process_url(worker, "/v1"))
 
 
 def _grew(before: Snapshot, process: Process, metric: str, now: Snapshot) -> bool:

@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from compiler.atomic import put_file
+from compiler.bundle_paths import PROOF
 from compiler.deploy.deployment import Deployment
 from compiler.deploy.finding import Verdict
 from compiler.deploy.stack_environment import LOCK
 from compiler.deploy.verify.proof import Proof
 from compiler.plan import Plan
-from compiler.write import NotWritten, written_files
+from compiler.write.atomic import put_file
+from compiler.write.bundle import NotWritten, written_files
 
-_FILE = "proof.json"
 _MOST_BYTES = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _MACHINE_ID = Path("/etc/machine-id")
@@ -86,7 +86,7 @@ def _file(deployment: Deployment) -> Path:
     """Name the file: of an installed generation it is root's, beside the generations."""
     if deployment.installation is not None:
         return deployment.installation.proof(int(deployment.folder.name))
-    return deployment.folder / "run" / _FILE
+    return deployment.folder / PROOF
 
 
 def _identity(deployment: Deployment) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.deploy.verify.snapshot import Snapshot
-from compiler.plan import Process
+from compiler.process import Process
 
 LOADED = "vllm:external_prefix_cache_hits_total"
 ASKED = "vllm:external_prefix_cache_queries_total"

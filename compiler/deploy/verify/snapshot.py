@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from compiler.deploy.probe.counters import Counters, read_counters
-from compiler.plan import Process, ProcessName
+from compiler.process import Process, ProcessName
 
 SETTLED_S = 6.0
 """So long after an answer its counters and stored chunks may still grow."""

@@ -16,7 +16,8 @@ from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.probe.counters import read_counters
 from compiler.deploy.probe.services import redis_keys
 from compiler.errors import ProbeError
-from compiler.plan import Kind, Plan, Process, ProcessName, Tier, TierServer
+from compiler.plan import Plan
+from compiler.process import Kind, Process, ProcessName, Tier, TierServer
 
 Measure = Callable[[Process, Tier], int]
 """Count what a tier of a process holds now; the tier is the plan's own value.

@@ -20,8 +20,8 @@ from compiler.deploy.verify.log_scan import scan
 from compiler.deploy.verify.proof import ProcessProof, Proof
 from compiler.deploy.verify.tier_counts import count_tiers, judge_tiers
 from compiler.emit.systemd.unit_names import unit_environment
-from compiler.plan import Kind, Process, ProcessName
-from compiler.write import NotWritten, changed_files
+from compiler.process import Kind, Process, ProcessName
+from compiler.write.bundle import NotWritten, changed_files
 
 _FIRST_TRIES = 3
 """The first handshake between two engines can fail on a busy machine."""

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from compiler.addresses import host_port, is_loopback
 from compiler.byte_units import GIB
-from compiler.document import Json
-from compiler.plan import Kind, Listen, Plan, Process, Tier
+from compiler.plan import Plan
+from compiler.process import Listen, Process, Tier
 from compiler.topology import Accelerator, CacheMode, Role
 
 CLIENTS, HOST, SERVICES = "clients", "host", "services"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PURPOSES = {
     "http": "HTTP",
     "nixl_side_channel": "NIXL",
@@ -98,7 +98,7 @@ class Diagram:
 
 def diagram(plan: Plan) -> Diagram:
     """Return what the picture of a plan shows."""
-    frontend = next((p for p in plan.processes if p.kind is Kind.FRONTEND), None)
+    frontend = plan.frontend
     services = tuple(
         DiagramNode(
             key=f"service-{number}",
@@ -121,26 +121,11 @@ def diagram(plan: Plan) -> Diagram:
             ports=_ports(frontend),
         ),
         groups=tuple(_groups(plan)),
-        caches=tuple(_cache(p, plan) for p in plan.processes if p.kind is Kind.CACHE_SERVER),
+        caches=tuple(_cache(p, plan) for p in plan.cache_servers),
         tiers=tuple(_tiers(plan)),
         services=services,
         flows=tuple(_flows(plan, frontend)),
     )
-
-
-def connectors(config: Mapping[str, Json]) -> Iterator[Mapping[str, Json]]:
-    """Return the connectors that move KV: what a connector of several holds, or the one itself.
-
-    Source: vLLM 0.32.0, vllm/distributed/kv_transfer/kv_connector/v1/multi_connector.py.
-    """
-    extra = config.get("kv_connector_extra_config")
-    inner = extra.get("connectors") if isinstance(extra, dict) else None
-    if isinstance(inner, list):
-        for item in inner:
-            if isinstance(item, dict):
-                yield from connectors(item)
-    elif config:
-        yield config
 
 
 def _summary(plan: Plan) -> tuple[str, ...]:
@@ -161,9 +146,9 @@ def _groups(plan: Plan) -> Iterator[Group]:
 
 def _worker(process: Process, plan: Plan) -> DiagramNode:
     assert process.role is not None
-    found = list(connectors(process.kv_transfer_config))
-    facts = [f"{item['kv_connector']} ({item.get('kv_role')})" for item in found]
-    if any(item["kv_connector"] == _IN_PROCESS for item in found):
+    found = process.launch.connectors
+    facts = [f"{item.name} ({item.kv_role})" for item in found]
+    if any(item.name == _IN_PROCESS for item in found):
         facts.append(f"cache in host memory: {plan.lmcache.cpu_cache_gb:g} GiB")
     return DiagramNode(
         key=process.name,
@@ -187,7 +172,7 @@ def _cache(process: Process, plan: Plan) -> DiagramNode:
 
 def _tiers(plan: Plan) -> Iterator[DiagramNode]:
     """Return each store once, however many processes keep chunks in it."""
-    stores = {_answers_at(p): p for p in plan.processes if p.kind is Kind.STORE}
+    stores = {_answers_at(p): p for p in plan.stores}
     tiers = {_tier_key(tier): tier for process in plan.processes for tier in process.tiers}
     for key, tier in tiers.items():
         store = _store_of(tier, stores)
@@ -210,7 +195,7 @@ def _tier_facts(tier: Tier) -> Iterator[str]:
 
 def _is_elsewhere(tier: Tier) -> bool:
     if tier.server:
-        return tier.server.host not in _LOOPBACK
+        return not is_loopback(tier.server.host)
     return "://" in tier.place and not tier.folder
 
 
@@ -233,10 +218,9 @@ def _ports(process: Process) -> tuple[str, ...]:
 def _port(listen: Listen) -> str:
     """Name a port; its address too where another host may reach it."""
     purpose = _PURPOSES.get(listen.purpose, listen.purpose.replace("_", " "))
-    if listen.host in _LOOPBACK:
+    if is_loopback(listen.host):
         return f"{purpose} {listen.port}"
-    host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    return f"{purpose} {host}:{listen.port}"
+    return f"{purpose} {host_port(listen.host, listen.port)}"
 
 
 def _flows(plan: Plan, frontend: Process | None) -> Iterator[Flow]:
@@ -256,12 +240,12 @@ def _flows(plan: Plan, frontend: Process | None) -> Iterator[Flow]:
             carries=Carries.TRANSFER,
             label="KV by NIXL",
         )
-    caches = {p.name for p in plan.processes if p.kind is Kind.CACHE_SERVER}
-    for worker in (p for p in plan.processes if p.kind is Kind.WORKER):
-        for cache in (name for name in worker.after if name in caches):
+    for worker in plan.workers:
+        cache = plan.cache_server_of(worker)
+        if cache is not None:
             yield Flow(
                 source=worker.name,
-                target=cache,
+                target=cache.name,
                 carries=Carries.CACHE,
                 label="KV chunks",
                 both_ways=True,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from compiler.plan import Kind, Plan, Process, ProcessName
+from compiler.plan import Plan
+from compiler.process import Kind, Process, ProcessName
 
-UNITS_FOLDER = "systemd"
-USER_UNITS_FOLDER = "systemd/user"
 PREFIX = "dync-"
 
 
@@ -59,7 +58,6 @@ def service_units(plan: Plan) -> tuple[str, ...]:
 
 def restarted_with(plan: Plan, process: ProcessName) -> tuple[ProcessName, ...]:
     """Return the processes that systemd restarts along with one: the workers of a cache server."""
-    kinds = {item.name: item.kind for item in plan.processes}
-    if kinds.get(process) is not Kind.CACHE_SERVER:
+    if process not in {server.name for server in plan.cache_servers}:
         return ()
     return tuple(item.name for item in plan.processes if process in item.after)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 
+from compiler.bundle_paths import SERVICE_SCRIPT
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.quoting import (
     printf_escapes,
@@ -33,7 +34,8 @@ from compiler.emit.systemd.views import (
     UnitManager,
 )
 from compiler.emit.tiers import folder_words, folders, server_checks
-from compiler.plan import API_KEY, Kind, Plan, Process, Protocol
+from compiler.plan import Plan
+from compiler.process import API_KEY, Kind, Process, Protocol
 
 RESTART_S = {Kind.STORE: 2, Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2}
 PERSIST_S = 200
@@ -43,7 +45,6 @@ START_LIMIT_S = 1800
 GPU_WITHIN_S = 60
 START_MARGIN_S = 30
 _SHELL = "/bin/bash"
-_LIBRARY = "lib/service.sh"
 
 
 def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
@@ -60,7 +61,7 @@ def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         yield Artifact(path=f"{manager.folder}/{serving_unit(plan.name)}", text=text)
         text = renderer.render("target.j2", _target(plan, manager))
         yield Artifact(path=f"{manager.folder}/{target_unit(plan.name)}", text=text)
-    yield Artifact(path=_LIBRARY, text=renderer.static(_LIBRARY))
+    yield Artifact(path=SERVICE_SCRIPT, text=renderer.static(SERVICE_SCRIPT))
 
 
 def _service(plan: Plan, process: Process, manager: UnitManager) -> ServiceView:
@@ -136,10 +137,8 @@ def _caches(plan: Plan, process: Process) -> tuple[str, ...]:
     Source: LMCache 0.5.6, multiprocess/modules/management.py, ping: True also for a worker
     that this server has never seen.
     """
-    kinds = {item.name: item.kind for item in plan.processes}
-    return tuple(
-        process_unit(plan.name, name) for name in process.after if kinds[name] is Kind.CACHE_SERVER
-    )
+    server = plan.cache_server_of(process)
+    return () if server is None else (process_unit(plan.name, server.name),)
 
 
 def _account(plan: Plan, manager: UnitManager) -> tuple[str, ...]:
@@ -189,7 +188,7 @@ def _command(process: Process) -> str:
 
 
 def _library(*words: str) -> str:
-    return " ".join((_SHELL, _LIBRARY, *map(unit_word, words)))
+    return " ".join((_SHELL, SERVICE_SCRIPT, *map(unit_word, words)))
 
 
 def _credentials(process: Process) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.emit.systemd.unit_names import UNITS_FOLDER, USER_UNITS_FOLDER
+from compiler.bundle_paths import UNITS_FOLDER, USER_UNITS_FOLDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

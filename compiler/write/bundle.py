@@ -17,12 +17,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from compiler.bundle_paths import STATE_FOLDERS
 from compiler.emit.artifact import Artifact
 
 MANIFEST = ".dync.json"
-STATE_FOLDERS = ("logs", "run")
-"""What a running bundle writes itself: carried over to the next build as the same files."""
-
 BYTECODE = "__pycache__"
 """What Python keeps beside modules of lib/ that an engine has loaded; the next build drops it."""
 

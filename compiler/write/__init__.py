@@ -1,0 +1,1 @@
+"""Write: files and folders put in place by one rename, whole or not at all."""
