@@ -1,4 +1,4 @@
-"""Where things lie in a bundle, relative to its folder; `docs/bundle.md` says what each is for."""
+"""Where things lie in a bundle, relative to its folder."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from compiler.process import (
@@ -63,7 +64,7 @@ class Source:
     overrides: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A whole deployment; processes stand in a start order, dependencies first.
 
@@ -86,22 +87,22 @@ class Plan:
     source: Source
     processes: tuple[Process, ...]
 
-    @property
+    @cached_property
     def workers(self) -> tuple[Process, ...]:
         """Return the engines, in their start order."""
         return self._of(Kind.WORKER)
 
-    @property
+    @cached_property
     def cache_servers(self) -> tuple[Process, ...]:
         """Return LMCache's servers; none where LMCache runs inside the workers."""
         return self._of(Kind.CACHE_SERVER)
 
-    @property
+    @cached_property
     def stores(self) -> tuple[Process, ...]:
         """Return the storage servers that the deployment starts itself."""
         return self._of(Kind.STORE)
 
-    @property
+    @cached_property
     def frontend(self) -> Process | None:
         """Return what stands before the workers; None where one worker serves clients itself."""
         return next(iter(self._of(Kind.FRONTEND)), None)
@@ -118,17 +119,21 @@ class Plan:
 
     def cache_server_of(self, worker: Process) -> Process | None:
         """Return a worker's cache server; None where LMCache runs inside the worker, or nowhere."""
-        servers = {server.name: server for server in self.cache_servers}
-        return next((servers[name] for name in worker.after if name in servers), None)
+        earlier = (self._by_name[name] for name in worker.after)
+        return next((item for item in earlier if item.kind is Kind.CACHE_SERVER), None)
 
-    @property
+    def served_by(self, name: ProcessName) -> tuple[Process, ...]:
+        """Return the workers that a process serves as their cache server; none of another kind."""
+        return self._served.get(name, ())
+
+    @cached_property
     def caches(self) -> dict[ProcessName, tuple[Process, ...]]:
         """Return the workers that share each cache, by the process that keeps it."""
-        found: dict[ProcessName, tuple[Process, ...]] = {}
+        found: dict[ProcessName, list[Process]] = {}
         for worker in self.cached_workers:
-            owner = (self.cache_server_of(worker) or worker).name
-            found[owner] = (*found.get(owner, ()), worker)
-        return found
+            owner = self.cache_server_of(worker) or worker
+            found.setdefault(owner.name, []).append(worker)
+        return {name: tuple(sharing) for name, sharing in found.items()}
 
     @property
     def gpu_claims(self) -> dict[str, dict[ProcessName, float]]:
@@ -162,6 +167,19 @@ class Plan:
         """Return the file of the key that clients must send; empty where none is asked for."""
         files = (process.secrets.get(API_KEY, "") for process in self.processes)
         return next(filter(None, files), "")
+
+    @cached_property
+    def _by_name(self) -> dict[ProcessName, Process]:
+        return {process.name: process for process in self.processes}
+
+    @cached_property
+    def _served(self) -> dict[ProcessName, tuple[Process, ...]]:
+        found: dict[ProcessName, list[Process]] = {}
+        for worker in self.workers:
+            server = self.cache_server_of(worker)
+            if server is not None:
+                found.setdefault(server.name, []).append(worker)
+        return {name: tuple(served) for name, served in found.items()}
 
     def _of(self, kind: Kind) -> tuple[Process, ...]:
         return tuple(process for process in self.processes if process.kind is kind)

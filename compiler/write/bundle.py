@@ -19,6 +19,7 @@ from pathlib import Path
 
 from compiler.bundle_paths import STATE_FOLDERS
 from compiler.emit.artifact import Artifact
+from compiler.write.atomic import sync_folder
 
 MANIFEST = ".dync.json"
 BYTECODE = "__pycache__"
@@ -57,7 +58,7 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
             _swap(fresh, place)
         finally:
             os.close(handle)
-        _sync(place.parent)
+        sync_folder(place.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise NotWritten(f"cannot write {place}: {reason}; nothing was changed") from error
@@ -158,7 +159,7 @@ def _fill(folder: Path, artifacts: list[Artifact]) -> None:
         os.chmod(made, 0o755)
     with ThreadPoolExecutor(max_workers=16) as pool:
         list(pool.map(partial(_put, folder), artifacts))
-        list(pool.map(_sync, folders))
+        list(pool.map(sync_folder, folders))
 
 
 def _put(folder: Path, artifact: Artifact) -> None:
@@ -167,14 +168,6 @@ def _put(folder: Path, artifact: Artifact) -> None:
         file.flush()
         os.fchmod(file.fileno(), 0o755 if artifact.executable else 0o644)
         os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _carry_state(place: Path, fresh: Path) -> None:

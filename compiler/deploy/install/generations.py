@@ -14,6 +14,7 @@ from compiler.deploy.installation import Installation, read_plan
 from compiler.diff.restarts import Bundle
 from compiler.emit.artifact import Artifact
 from compiler.errors import HostError
+from compiler.write.atomic import put_link, sync_folder
 from compiler.write.bundle import NotWritten, changed_files, write, written_files
 
 KEPT = 5
@@ -103,17 +104,9 @@ def switch(installation: Installation, number: int) -> None:
     """Make a generation the current one, by one rename; note which one was before."""
     old = installation.current
     if old is not None and old != number:
-        _point(installation.home / "previous", old)
-    _point(installation.link, number)
-    sync(installation.home)
-
-
-def _point(link: Path, number: int) -> None:
-    fresh = link.with_name(f".{link.name}.dync-new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    os.symlink(f"generations/{number}", fresh)
-    os.replace(fresh, link)
+        put_link(installation.home / "previous", f"generations/{old}")
+    put_link(installation.link, f"generations/{number}")
+    sync_folder(installation.home)
 
 
 def drop(installation: Installation, number: int) -> None:
@@ -145,15 +138,6 @@ def running_generation(installation: Installation, pid: int) -> int | None:
             if os.path.samestat(folder, os.stat(installation.folder(number))):
                 return number
     return None
-
-
-def sync(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _equals(folder: Path, bundle: Bundle) -> bool:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from compiler.deploy.install.generations import refuse_changed, switch, sync
+from compiler.deploy.install.generations import refuse_changed, switch
 from compiler.deploy.installation import Installation
 from compiler.emit.systemd.unit_names import PREFIX, service_units, target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
-from compiler.write.atomic import put_file
+from compiler.write.atomic import put_file, put_link, sync_folder
 
 SAVED = ".replaced-by-dync"
 
@@ -33,7 +33,7 @@ def link_units(installation: Installation, number: int, old: int | None) -> None
     target = target_unit(installation.name)
     text = (installation.folder(number) / host.units_folder / target).read_bytes()
     _put(folder / target, text)
-    sync(folder)
+    sync_folder(folder)
     switch(installation, number)
     remove_units(installation, set(stray_units(installation)))
     if old is None:
@@ -46,7 +46,7 @@ def enable(installation: Installation) -> None:
     wants = _wants(installation)
     wants.parent.mkdir(parents=True, exist_ok=True)
     _link(wants, str(installation.host.units / target))
-    sync(wants.parent)
+    sync_folder(wants.parent)
 
 
 def unlink_units(installation: Installation, plan: Plan) -> None:
@@ -64,7 +64,7 @@ def remove_units(installation: Installation, units: set[str]) -> None:
         with suppress(FileNotFoundError):
             (folder / unit).unlink()
     if folder.is_dir():
-        sync(folder)
+        sync_folder(folder)
 
 
 def stray_units(installation: Installation) -> Iterator[str]:
@@ -144,13 +144,8 @@ def _wants(installation: Installation) -> Path:
 
 
 def _link(path: Path, target: str) -> None:
-    if _links_to(path, target):
-        return
-    fresh = path.with_name(f".{path.name}.dync-new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    os.symlink(target, fresh)
-    os.replace(fresh, path)
+    if not _links_to(path, target):
+        put_link(path, target)
 
 
 def _links_to(path: Path, target: str) -> bool:

@@ -58,6 +58,4 @@ def service_units(plan: Plan) -> tuple[str, ...]:
 
 def restarted_with(plan: Plan, process: ProcessName) -> tuple[ProcessName, ...]:
     """Return the processes that systemd restarts along with one: the workers of a cache server."""
-    if process not in {server.name for server in plan.cache_servers}:
-        return ()
-    return tuple(item.name for item in plan.processes if process in item.after)
+    return tuple(worker.name for worker in plan.served_by(process))
