@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compiler.cli.install import host_of, refusing, root_option, user_option
+from compiler.cli.hosts import host_of, refusing, root_option, user_option
 from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
 
 if TYPE_CHECKING:
@@ -45,17 +45,21 @@ def _usage_ends_with_1() -> Iterator[None]:
         raise _Misused(error.message, error.ctx) from error
 
 
-@click.command(cls=_OneForErrors)
+@click.command("diff", cls=_OneForErrors)
 @click.argument("new", metavar="NEW")
 @click.argument("old", metavar="[OLD]", required=False)
 @overrides_option
 @root_option
 @user_option
 @refusing
-def diff(new: str, old: str | None, overrides: tuple[str, ...], root: str, for_user: bool) -> None:
-    """Show what NEW would change in place of OLD, and which processes would restart.
+def diff_command(
+    new: str, old: str | None, overrides: tuple[str, ...], root: str, for_user: bool
+) -> None:
+    """Show what a new profile or bundle would change.
 
-    Each is a profile or the folder of a bundle; OLD is what is installed where it is left out.
+    That is what NEW changes in place of OLD, and which processes restart. Each is a profile or the
+    folder of a bundle; OLD is what is installed where it is left out.
+
     Ends with 0 where nothing changes, 2 where something does, 1 for an error.
     """
     from compiler.deploy.install.generations import read_bundle

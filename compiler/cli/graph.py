@@ -10,9 +10,9 @@ import click
 from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
 
 
-@click.command()
+@click.command("graph")
 @click.argument("profile")
-@click.option("-o", "--out", metavar="FILE", help="Write here; default: standard output.")
+@click.option("-o", "--out", metavar="FILE", help="Write here. Default: standard output.")
 @click.option(
     "--format",
     "style",
@@ -20,8 +20,13 @@ from compiler.cli.profiles import FAILED, compile_named, overrides_option, print
     help="Default: mermaid for a FILE that ends in .mmd or .mermaid, else svg.",
 )
 @overrides_option
-def graph(profile: str, out: str | None, style: str | None, overrides: tuple[str, ...]) -> None:
-    """Draw a profile's topology: processes, GPUs, ports, cache tiers and where KV flows."""
+def graph_command(
+    profile: str, out: str | None, style: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Draw a profile's topology as SVG or Mermaid.
+
+    The picture has processes, GPUs, ports, cache tiers and where KV flows.
+    """
     from compiler.emit.picture.mermaid import mermaid
     from compiler.emit.picture.svg import picture
     from compiler.emit.render import Renderer

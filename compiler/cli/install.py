@@ -1,27 +1,18 @@
-"""Commands that act on a deployment under systemd; like cli.py, they alone print and exit."""
+"""`dync install`, `rollback` and `uninstall`: a deployment under systemd."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
+
+from compiler.cli.hosts import host_of, refusing, root_option, user_option
 
 if TYPE_CHECKING:
     from compiler.deploy.installation import Host, Installation
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-root_option = click.option(
-    "--root",
-    metavar="DIR",
-    default="/",
-    help="Work on the system image below DIR; nothing is started.",
-)
-user_option = click.option("--user", "for_user", is_flag=True, help="Your own systemd manager.")
 _overwrite = click.option(
     "--overwrite", is_flag=True, help="Also replace units and files that were changed by hand."
 )
@@ -32,22 +23,7 @@ _no_verify = click.option(
 _named_argument = click.argument("named", metavar="DEPLOYMENT")
 
 
-def refusing(function: F) -> F:
-    """Turn what the host refuses into an error message."""
-
-    @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        from compiler.errors import HostError
-
-        try:
-            return function(*args, **kwargs)
-        except HostError as error:
-            raise click.ClickException(str(error)) from error
-
-    return run  # type: ignore[return-value]
-
-
-@click.command()
+@click.command("install")
 @click.argument("bundle", metavar="BUNDLE")
 @root_option
 @user_option
@@ -65,7 +41,7 @@ def refusing(function: F) -> F:
     help="Keep this variable of your shell for the processes (a root-only file).",
 )
 @refusing
-def install(
+def install_command(
     bundle: str,
     root: str,
     for_user: bool,
@@ -75,14 +51,14 @@ def install(
     create_user: bool,
     passed: tuple[str, ...],
 ) -> None:
-    """Install a bundle under systemd, wait until it answers, and prove that it caches.
+    """Install a bundle under systemd and prove that it caches.
 
-    A deployment that is there already is upgraded: only processes whose own files changed restart,
-    and if the new generation does not serve, or `dync verify` fails, the old one comes back.
+    It waits until the deployment answers. A deployment that is there already is upgraded: only
+    processes whose own files changed restart, and if the new generation does not serve, or `dync
+    verify` fails, the old one comes back.
     """
     from compiler.deploy.install.environment_file import write_environment
-    from compiler.deploy.install.install import Choices, WentBack
-    from compiler.deploy.install.install import install as put
+    from compiler.deploy.install.install import Choices, WentBack, install
     from compiler.deploy.installation import read_plan
 
     host = host_of(root, for_user)
@@ -94,63 +70,54 @@ def install(
             host, read_plan(Path(bundle)).name, {name: os.environ.get(name, "") for name in passed}
         )
     try:
-        put(Path(bundle), host, choices, click.echo)
+        install(Path(bundle), host, choices, click.echo)
     except WentBack as error:
         raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
 
 
-@click.command()
+@click.command("rollback")
 @_named_argument
-@click.option("--to", type=click.IntRange(1), metavar="N", help="A generation, not the one before.")
+@click.option(
+    "--to", type=click.IntRange(1), metavar="N", help="This generation, not the one before."
+)
 @root_option
 @user_option
 @_no_start
 @_overwrite
 @refusing
-def rollback(
+def rollback_command(
     named: str, to: int | None, root: str, for_user: bool, no_start: bool, overwrite: bool
 ) -> None:
-    """Go back to the generation that was current before this one.
+    """Go back to the generation before.
 
     DEPLOYMENT is a bundle's folder, or the name of what is installed.
     """
-    from compiler.deploy.install.install import Choices, WentBack
-    from compiler.deploy.install.install import rollback as go_back
+    from compiler.deploy.install.install import Choices, WentBack, rollback
 
     host = host_of(root, for_user)
     choices = Choices(start=not no_start, overwrite=overwrite)
     try:
-        go_back(_installation(host, named), to, choices, click.echo)
+        rollback(_installation(host, named), to, choices, click.echo)
     except WentBack as error:
         raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
 
 
-@click.command()
+@click.command("uninstall")
 @_named_argument
 @click.option("--purge", is_flag=True, help="Also remove its state, caches and settings.")
 @root_option
 @user_option
 @_overwrite
 @refusing
-def uninstall(named: str, purge: bool, root: str, for_user: bool, overwrite: bool) -> None:
-    """Stop a deployment and take its units and generations away; data stays."""
-    from compiler.deploy.install.install import uninstall as take_away
+def uninstall_command(named: str, purge: bool, root: str, for_user: bool, overwrite: bool) -> None:
+    """Stop a deployment and remove its units; data stays.
+
+    DEPLOYMENT is a bundle's folder, or the name of what is installed. Its generations go too.
+    """
+    from compiler.deploy.install.install import uninstall
 
     host = host_of(root, for_user)
-    take_away(_installation(host, named), purge=purge, overwrite=overwrite, say=click.echo)
-
-
-def host_of(root: str, for_user: bool) -> Host:
-    """Return the host that the options name."""
-    from compiler.deploy.installation import system_host, user_host
-
-    if not for_user:
-        if not Path(root).is_dir():
-            raise click.UsageError(f"--root {root} is no folder")
-        return system_host(Path(root).resolve())
-    if root != "/":
-        raise click.UsageError("--root is for the system's units: leave --user out")
-    return user_host(os.environ)
+    uninstall(_installation(host, named), purge=purge, overwrite=overwrite, say=click.echo)
 
 
 def _installation(host: Host, named: str) -> Installation:
@@ -163,6 +130,3 @@ def _installation(host: Host, named: str) -> Installation:
 
 def _log_command(host: Host, unit: str) -> str:
     return f"journalctl {'--unit' if host.is_system else '--user-unit'} {unit}"
-
-
-COMMANDS = (install, rollback, uninstall)

@@ -13,7 +13,7 @@ from compiler.plan import Plan
 from compiler.report.memory import memory_text
 
 
-def explain(compiled: Compiled) -> None:
+def print_memory(compiled: Compiled) -> None:
     """Print the tables of one profile, or why there are none; a profile with errors has none."""
     if compiled.resolved is None:
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compiler.cli.install import host_of, refusing, user_option
+from compiler.cli.hosts import host_of, refusing, user_option
 from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
 
 if TYPE_CHECKING:
@@ -24,14 +24,15 @@ machine_format = click.option(
 )
 
 
-@click.command()
+@click.command("doctor")
 @click.argument("named", metavar="PROFILE")
 @overrides_option
 @machine_format
-def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
-    """Check this host against a profile's plan before a start; 1 if something must be fixed.
+def doctor_command(named: str, overrides: tuple[str, ...], style: str) -> None:
+    """Check this host against a profile before a start.
 
-    PROFILE is a profile, or the folder of a bundle.
+    PROFILE is a profile, or the folder of a bundle. Ends with 0 if the host is fit, 1 if something
+    must be fixed.
     """
     from pathlib import Path
 
@@ -67,13 +68,13 @@ def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
     sys.exit(0 if checkup.is_fit else FAILED)
 
 
-@click.command()
+@click.command("verify")
 @click.argument("named", metavar="BUNDLE")
 @click.option(
     "--tokens",
     type=click.IntRange(1),
     metavar="N",
-    help="About how long the prompt is. Default: 512 on CPUs, 4096 on GPUs.",
+    help="About how long a prompt is. Default: 512 on CPUs, 4096 on GPUs.",
 )
 @click.option(
     "--timeout",
@@ -82,26 +83,31 @@ def doctor(named: str, overrides: tuple[str, ...], style: str) -> None:
     default=120,
     show_default=True,
     metavar="SECONDS",
-    help="For one answer.",
+    help="How long one answer may take.",
 )
 @user_option
 @machine_format
 @refusing
-def verify(named: str, tokens: int | None, timeout_s: float, for_user: bool, style: str) -> None:
-    """Prove on the running deployment that LMCache and NIXL do their work; 1 if they do not.
+def verify_command(
+    named: str, tokens: int | None, timeout_s: float, for_user: bool, style: str
+) -> None:
+    """Prove that the running deployment caches.
 
-    BUNDLE is a bundle's folder, or the name of what is installed, however it was started. A new
-    prompt is sent twice; it stays in the cache, with at most one more.
+    BUNDLE is a bundle's folder, or the name of what is installed, however it was started. NIXL is
+    proved too. Ends with 0 if all is proved, 1 if not.
+
+    It sends a new prompt, then another, then the first again: to workers that answer by
+    themselves, and to the frontend. All that it sends, a few prompts, stays in the caches.
     """
     from compiler.deploy.deployment import find_deployment
     from compiler.deploy.finding import Verdict
     from compiler.deploy.verify.record import keep, record_of
-    from compiler.deploy.verify.verify import verify as prove
+    from compiler.deploy.verify.verify import verify
     from compiler.report.findings import console_for
     from compiler.report.verify import print_proof, proof_json
 
     deployment = find_deployment(host_of("/", for_user), named)
-    proof = prove(deployment, tokens, timeout_s)
+    proof = verify(deployment, tokens, timeout_s)
     runs = any(item.check == "as-built" and item.verdict is Verdict.PASS for item in proof.findings)
     if runs and not proof.is_switched:
         keep(deployment, record_of(deployment, proof))
@@ -112,7 +118,7 @@ def verify(named: str, tokens: int | None, timeout_s: float, for_user: bool, sty
     sys.exit(0 if proof.is_proved else FAILED)
 
 
-@click.command()
+@click.command("status")
 @click.argument("named", metavar="DEPLOYMENT")
 @click.option("-w", "--watch", is_flag=True, help="Look again every few seconds, until Ctrl-C.")
 @click.option(
@@ -122,18 +128,19 @@ def verify(named: str, tokens: int | None, timeout_s: float, for_user: bool, sty
     default=2,
     show_default=True,
     metavar="SECONDS",
-    help="For --watch.",
+    help="How often --watch looks.",
 )
 @user_option
 @machine_format
 @refusing
-def status(named: str, watch: bool, every_s: float, for_user: bool, style: str) -> None:
-    """Show each process: state, readiness, requests, cache hits and fill; 0 if all are ready.
+def status_command(named: str, watch: bool, every_s: float, for_user: bool, style: str) -> None:
+    """Show each process: state, cache hits, how full caches are.
 
-    DEPLOYMENT is a bundle's folder, or the name of what is installed.
+    DEPLOYMENT is a bundle's folder, or the name of what is installed. Ends with 0 if all processes
+    are ready, 1 if not.
     """
     from compiler.deploy.deployment import find_deployment
-    from compiler.deploy.status.status import status as look
+    from compiler.deploy.status.status import status
     from compiler.library import library
     from compiler.report.findings import console_for
     from compiler.report.status import print_status, status_json
@@ -144,7 +151,7 @@ def status(named: str, watch: bool, every_s: float, for_user: bool, style: str) 
 
     def now() -> Status:
         deployment = find_deployment(host, named)
-        return look(deployment, library().load_stack(deployment.plan.stack).status_metrics)
+        return status(deployment, library().load_stack(deployment.plan.stack).status_metrics)
 
     seen = _watched(now, every_s) if watch else now()
     if style == "json":
@@ -174,15 +181,23 @@ def _watched(now: Callable[[], Status], every_s: float) -> Status:
             return seen
 
 
-@click.command()
+@click.command("logs")
 @click.argument("named", metavar="DEPLOYMENT")
 @click.argument("process", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=200, show_default=True)
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    metavar="N",
+    default=200,
+    show_default=True,
+    help="How many lines to begin with.",
+)
 @user_option
 @refusing
-def logs(named: str, process: str | None, follow: bool, lines: int, for_user: bool) -> None:
-    """Show the log of a deployment, or of one of its processes.
+def logs_command(named: str, process: str | None, follow: bool, lines: int, for_user: bool) -> None:
+    """Show the log of a deployment or of one process.
 
     DEPLOYMENT is a bundle's folder, or the name of what is installed.
     """
@@ -202,6 +217,3 @@ def logs(named: str, process: str | None, follow: bool, lines: int, for_user: bo
     wanted = [item for item in deployment.plan.processes if process in (None, item.name)]
     sys.stdout.flush()
     become(show_command(deployment, wanted, lines, follow=follow))
-
-
-COMMANDS = (doctor, verify, status, logs)

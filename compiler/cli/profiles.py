@@ -18,7 +18,11 @@ MAX_BYTES = 8_000_000
 
 profiles_argument = click.argument("profiles", nargs=-1, required=True, metavar="PROFILE...")
 overrides_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one value of the profile; may be repeated.",
 )
 strict_option = click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 format_option = click.option(

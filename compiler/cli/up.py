@@ -3,52 +3,45 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
 from compiler.bundle_paths import LAUNCH_LOG
-from compiler.cli.install import refusing
+from compiler.cli.hosts import refusing
+from compiler.cli.launch_display import Shown, live_display, plain_display
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.live import Live
-
     from compiler.deploy.launch.launcher import Launcher
-    from compiler.deploy.launch.progress import Progress
     from compiler.deploy.verify.first_start import FirstProof
-    from compiler.plan import Plan
 
 _LOOK_S = 0.25
 NOT_PROVED = 7
 """The exit status of `dync up` where launch.sh serves and `dync verify` says that it fails."""
-_KILLED = re.compile(r"dync: \S+ is killed\Z")
 _bundle = click.argument("bundle", metavar="BUNDLE")
 
 
-@click.command()
+@click.command("up")
 @_bundle
 @click.option("-d", "--detach", is_flag=True, help="Return once it serves; `dync down` stops it.")
-@click.option("--plain", is_flag=True, help="Lines instead of a display, as without a terminal.")
-@click.option("--no-verify", is_flag=True, help="Do not prove what is started here the first time.")
+@click.option("--plain", is_flag=True, help="Print lines, no display, as without a terminal.")
+@click.option("--no-verify", is_flag=True, help="Call it serving once it answers, without a proof.")
 @refusing
-def up(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
-    """Launch a bundle here, prove that it caches, and stop it with one Ctrl-C.
+def up_command(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
+    """Start a bundle here and prove that it caches.
 
-    Runs the bundle's own launch.sh and ends with its exit status: 0 stopped on request, 2 a wrong
-    switch or secret, 3 a port or the bundle is in use, 4 a process ended before the deployment
-    served, 5 one was not ready in time, 6 one ended later. Its switches (ENABLE_LMCACHE=0, …) are
-    read from the environment. Logs: BUNDLE/logs.
+    One Ctrl-C stops it. Logs are in BUNDLE/logs. Before it is called serving, `dync verify` runs,
+    once for each bundle and host; where that fails, the deployment is stopped.
 
-    Before it is called serving, `dync verify` runs once for each bundle and host; 7 where that
-    fails: the deployment is stopped then.
+    It runs the bundle's own launch.sh, whose switches (ENABLE_LMCACHE=0 and others) are read from
+    the environment, and ends with its exit status: 0 stopped on request, 2 a wrong switch or
+    secret, 3 a port or the bundle is in use, 4 a process ended before the deployment served, 5 one
+    was not ready in time, 6 one ended later; and with 7 where it is not proved.
     """
     from compiler.deploy.installation import read_plan
     from compiler.deploy.launch.launcher import Launcher, become_launch
@@ -61,7 +54,7 @@ def up(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
         become_launch(folder)
     with _signals() as hand_to, Launcher(folder, behind=detach) as launch:
         hand_to(launch)
-        with _display(launch, plan) if display else nullcontext(_Lines(plan)) as shown:
+        with live_display(launch, plan) if display else plain_display(plan) as shown:
             status = _follow(launch, shown, proves=not no_verify, until_it_serves=detach)
     if status is not None:
         sys.exit(status)
@@ -145,12 +138,15 @@ def _signals() -> Iterator[Callable[[Launcher], None]]:
     yield hand_to
 
 
-@click.command()
+@click.command("down")
 @_bundle
-@click.option("--kill", is_flag=True, help="At once: requests that run are lost.")
+@click.option("--kill", is_flag=True, help="Stop at once: requests that run are lost.")
 @refusing
-def down(bundle: str, kill: bool) -> None:
-    """Stop what `dync up` or launch.sh has started from a bundle, and wait until it is gone."""
+def down_command(bundle: str, kill: bool) -> None:
+    """Stop what was started from a bundle.
+
+    By `dync up` or by launch.sh; it waits until all processes are gone.
+    """
     from compiler.deploy.installation import read_plan
     from compiler.deploy.launch.launcher import runner, stop
 
@@ -163,129 +159,3 @@ def down(bundle: str, kill: bool) -> None:
     click.echo(f"stopping {plan.name} (launch.sh has pid {pid})")
     took = max(stop(folder, pid, kill=kill), default=0.0)
     click.echo(f"{plan.name} stopped after {took:.1f} s")
-
-
-class Shown(Protocol):
-    """What shows a launch; it reads each line into `progress`."""
-
-    progress: Progress
-
-    def line(self, line: str) -> None:
-        """Take one line of launch.sh."""
-
-    def look(self) -> None:
-        """Show how far it is."""
-
-    def answers(self) -> None:
-        """Say that it answers, and is being proved."""
-
-    def serves(self) -> None:
-        """Say that it serves, and whether that is proved."""
-
-    def refuted(self, why: tuple[str, ...]) -> None:
-        """Say why it is not called serving."""
-
-
-class _Lines:
-    """Lines as they come; that it serves is said when it is proved."""
-
-    def __init__(self, plan: Plan) -> None:
-        from compiler.deploy.launch.progress import Progress
-
-        self.progress = Progress.of(plan)
-
-    def line(self, line: str) -> None:
-        from compiler.deploy.launch.progress import PROVE_HINT
-
-        served = self.progress.serves_after
-        is_known = self.progress.read(line, time.monotonic())
-        if self.progress.serves_after == served and not PROVE_HINT.match(line):
-            _echo(line, err=not (is_known or _KILLED.match(line)))
-
-    def look(self) -> None:
-        pass
-
-    def answers(self) -> None:
-        progress = self.progress
-        _echo(
-            f"dync: {progress.name} answers after {progress.serves_after}; "
-            "proving that it does what it was built for (--no-verify leaves this out)"
-        )
-
-    def serves(self) -> None:
-        progress = self.progress
-        _echo(
-            f"dync: {progress.name} serves at {progress.url} after {progress.serves_after}, "
-            f"{progress.proof}"
-        )
-
-    def refuted(self, why: tuple[str, ...]) -> None:
-        for line in _error_lines(why):
-            _echo(line, err=True)
-
-
-class _Display:
-    """A table that lives; what only a person understands stands above it."""
-
-    def __init__(self, launch: Launcher, plan: Plan, live: Live) -> None:
-        from compiler.deploy.launch.progress import Progress
-
-        self.progress = Progress.of(plan)
-        self._launch, self._live = launch, live
-
-    def line(self, line: str) -> None:
-        if not self.progress.read(line, time.monotonic()):
-            _say(self._live.console, line)
-
-    def look(self) -> None:
-        from compiler.deploy.launch.launcher import last_line
-        from compiler.report.up import launch_view
-
-        self.progress.notice_gone()
-        lasts = {name: last_line(self._launch.bundle, name) for name in self.progress.processes}
-        self._live.update(launch_view(self.progress, lasts, time.monotonic()), refresh=True)
-
-    def answers(self) -> None:
-        pass
-
-    def serves(self) -> None:
-        pass
-
-    def refuted(self, why: tuple[str, ...]) -> None:
-        for line in _error_lines(why):
-            _say(self._live.console, line)
-
-
-def _echo(line: str, *, err: bool = False) -> None:
-    """Print a line; a reader that has left stops nothing."""
-    try:
-        click.echo(line, err=err)
-    except OSError:
-        stream = sys.stderr if err else sys.stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _error_lines(why: tuple[str, ...]) -> Iterator[str]:
-    first, *rest = why
-    yield f"dync: error: {first}"
-    yield from (f"    {line}" for line in rest)
-    yield "    look at it as it runs: dync up --no-verify, then dync verify"
-
-
-@contextmanager
-def _display(launch: Launcher, plan: Plan) -> Iterator[Shown]:
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(highlight=False), auto_refresh=False) as live:
-        yield _Display(launch, plan, live)
-
-
-def _say(console: Console, line: str) -> None:
-    from rich.text import Text
-
-    style = "bold red" if line.startswith("dync: error") else ""
-    console.print(Text(line, style=style), soft_wrap=True)
-
-
-COMMANDS = (up, down)

@@ -1,0 +1,65 @@
+"""`dync build`: the bundles of profiles."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from compiler.cli.profiles import (
+    FAILED,
+    compile_named,
+    format_option,
+    overrides_option,
+    print_findings,
+    profiles_argument,
+    strict_option,
+)
+from compiler.pipeline import found_together
+
+
+@click.command("build")
+@profiles_argument
+@click.option("-o", "--out", "out", metavar="DIR", help="The bundle. Default: build/NAME.")
+@overrides_option
+@strict_option
+@format_option
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that was changed by hand.")
+def build_command(
+    profiles: tuple[str, ...],
+    out: str | None,
+    overrides: tuple[str, ...],
+    strict: bool,
+    style: str,
+    overwrite: bool,
+) -> None:
+    """Write a profile's bundle: scripts, engine files, units.
+
+    A bundle is written whole or not at all. Ends as `dync check` does.
+    """
+    from compiler.emit.bundle import emit
+    from compiler.library import templates
+    from compiler.write.bundle import NotWritten, write
+
+    if out is not None and len(profiles) > 1:
+        raise click.UsageError("-o names one bundle: give one profile")
+    compiled = [compile_named(name, overrides) for name in profiles]
+    if print_findings(compiled, found_together(compiled), strict=strict, style=style):
+        sys.exit(FAILED)
+    texts = templates()
+    plans = [item.resolved.plan for item in compiled if item.resolved is not None]
+    if len({plan.name for plan in plans}) < len(plans):
+        raise click.UsageError("two of these profiles have the same name: give each its own")
+    bundles = [(plan, emit(plan, texts)) for plan in plans]
+    for plan, artifacts in bundles:
+        place = Path(out) if out is not None else Path("build") / plan.name
+        try:
+            changed = write(artifacts, place, overwrite=overwrite)
+        except NotWritten as error:
+            raise click.ClickException(str(error)) from error
+        if style == "text":
+            what = "wrote" if changed else "unchanged"
+            click.echo(f"{what} {place}: {len(artifacts)} files, {len(plan.processes)} processes")
+            click.echo(f"start it: dync up {place}, or: dync install {place}")
+    sys.exit(0)

@@ -1,0 +1,15 @@
+"""`dync schema`: what a profile may say, for programs."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("schema")
+def schema_command() -> None:
+    """Print the profile's JSON Schema, for editors."""
+    from compiler import shipped_files
+
+    click.echo(
+        (shipped_files.root() / "schemas" / "profile.schema.json").read_text("utf-8"), nl=False
+    )

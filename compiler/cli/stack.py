@@ -1,0 +1,135 @@
+"""`dync stack`: the released sets of engine versions, and their environments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from compiler.cli.profiles import FAILED
+from compiler.library import library
+from compiler.stacks.stack import Stack
+
+_stack_name = click.argument("name", metavar="STACK")
+_prefix = click.option(
+    "--prefix",
+    metavar="DIR",
+    default="/opt/dync",
+    show_default=True,
+    help="As deploy.prefix of the profile.",
+)
+
+
+@click.group("stack")
+def stack_command() -> None:
+    """List, show, install and check releases of the engines.
+
+    A stack is a set of engine versions that were released together.
+    """
+
+
+@stack_command.command("list")
+def stack_list() -> None:
+    """List the stacks."""
+    for name in library().stack_names:
+        shipped = library().load_stack(name)
+        click.echo(f"{name:12} {'+'.join(shipped.platforms):9} {shipped.summary}")
+
+
+@stack_command.command("show")
+@_stack_name
+@click.option("--options", is_flag=True, help="Also list every engine option that it has.")
+def stack_show(name: str, options: bool) -> None:
+    """Show a stack's versions, what was run, and known issues."""
+    from compiler.stacks.combinations import all_known
+    from compiler.topology import Accelerator
+
+    shipped = _stack(name)
+    click.echo(f"{shipped.name}: {shipped.summary}")
+    for part, version in shipped.versions.items():
+        click.echo(f"  {part} {version}")
+    for accelerator, form in shipped.platforms.items():
+        click.echo(f"{accelerator}: {' '.join(form.requirements)}")
+        for item in all_known(shipped, Accelerator(accelerator)):
+            click.echo(f"  {item.combination}: {item.text}")
+        if form.read:
+            click.echo(f"  {form.read}")
+    for case in shipped.cases:
+        click.echo(f"{case.severity} {case.id}: {case.message} ({case.proof})")
+    click.echo(f"{len(shipped.engine_options)} engine options")
+    if options:
+        for option, entry in sorted(shipped.engine_options.items()):
+            choices = f" one of {', '.join(map(str, entry.choices))}" if entry.choices else ""
+            click.echo(f"  {option}: {' or '.join(entry.types)}{choices}")
+
+
+@stack_command.command("install")
+@_stack_name
+@click.option(
+    "--accelerator",
+    type=click.Choice(["cuda", "cpu"]),
+    default="cuda",
+    show_default=True,
+    help="What the engines run on.",
+)
+@_prefix
+@click.option(
+    "--python",
+    metavar="PYTHON",
+    default=sys.executable,
+    help="The Python that makes the environment. Default: dync's own.",
+)
+def stack_install(name: str, accelerator: str, prefix: str, python: str) -> None:
+    """Install a stack's exact versions and load every part.
+
+    They go into an environment of their own, DIR/stacks/STACK, with a lock file. It takes minutes
+    and some GB.
+    """
+    from rich.console import Console
+
+    from compiler.deploy.stack_environment import StackFailed, install
+    from compiler.report.stack_install import shown_steps
+
+    click.echo(f"installing {name} for {accelerator} into {prefix}: minutes, and some GB", err=True)
+    try:
+        with shown_steps(Console(stderr=True)) as tell:
+            folder = install(_stack(name), accelerator, Path(prefix).absolute(), python, tell)
+    except StackFailed as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{folder}: whole")
+
+
+@stack_command.command("check")
+@_stack_name
+@click.option("--accelerator", type=click.Choice(["cuda", "cpu"]), help="Default: as installed.")
+@_prefix
+def stack_check(name: str, accelerator: str | None, prefix: str) -> None:
+    """Check an installed stack: versions, every part loaded.
+
+    Ends with 0 if it is whole, 1 if not.
+    """
+    from compiler.deploy.stack_environment import StackFailed, accelerator_of, check
+
+    shipped, place = _stack(name), Path(prefix).absolute()
+    failed = False
+    try:
+        for item in check(shipped, accelerator or accelerator_of(shipped, place), place):
+            failed = failed or not item.holds
+            verdict = "ok" if item.holds else f"wrong, wanted {item.wanted}"
+            click.echo(f"{item.subject}: {item.found} ({verdict})")
+    except StackFailed as error:
+        raise click.ClickException(str(error)) from error
+    if failed:
+        click.echo(f"fix it: dync stack install {name} --prefix {prefix}", err=True)
+    sys.exit(FAILED if failed else 0)
+
+
+def _stack(name: str) -> Stack:
+    from compiler.diagnostic import suggestion
+
+    if name not in library().stack_names:
+        near = suggestion(name, library().stack_names)
+        hint = f"; did you mean {near}?" if near else "; `dync stack list` lists them"
+        raise click.UsageError(f"there is no stack {name!r}{hint}")
+    return library().load_stack(name)
