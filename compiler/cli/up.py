@@ -14,9 +14,9 @@ import click
 
 from compiler.bundle_paths import LAUNCH_LOG
 from compiler.cli.hosts import refusing
-from compiler.cli.launch_display import Shown, live_display, plain_display
 
 if TYPE_CHECKING:
+    from compiler.cli.launch_display import Shown
     from compiler.deploy.launch.launcher import Launcher
     from compiler.deploy.verify.first_start import FirstProof
 
@@ -43,6 +43,7 @@ def up_command(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
     secret, 3 a port or the bundle is in use, 4 a process ended before the deployment served, 5 one
     was not ready in time, 6 one ended later; and with 7 where it is not proved.
     """
+    from compiler.cli.launch_display import live_display, plain_display
     from compiler.deploy.installation import read_plan
     from compiler.deploy.launch.launcher import Launcher, become_launch
 
