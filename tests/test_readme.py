@@ -1,20 +1,20 @@
-"""The README's profile compiles, and its error is what the command says."""
+"""The README's profile compiles, and what pages show of dync is what it says."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from compiler.library import library, load_shape
 from compiler.pipeline import compile_profile
 from compiler.report.diagnostics import in_order
 from compiler.report.memory import memory_text
 from compiler.report.text import as_text
-from tests.support import PROFILES, compile_file, plan_in
+from tests.support import PROFILES, ROOT, compile_file, plan_in
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
 PROFILE = "".join(re.findall(r"```yaml\n# disagg.yaml\n(.*?)```", README, re.DOTALL))
-TEXTS = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+PROFILES_PAGE = (ROOT / "docs" / "profiles.md").read_text("utf-8")
+TEXTS = re.findall(r"```text\n(.*?)```", README + PROFILES_PAGE, re.DOTALL)
 ERROR = next(text for text in TEXTS if "[chunk-size-alignment]" in text)
 MEMORY = next(text for text in TEXTS if "full prompts" in text)
 SIDES = next(text for text in TEXTS if "decode, line" in text)
