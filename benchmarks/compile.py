@@ -128,7 +128,7 @@ def timed(module):
     def inner(*given):
         began = time.perf_counter()
         found = list(check(*given))
-        took[module.ID] = took.get(module.ID, 0.0) + time.perf_counter() - began
+        took[module.RULE.id] = took.get(module.RULE.id, 0.0) + time.perf_counter() - began
         return found
     module.check = inner
 for table in ("TOPOLOGY_RULES", "STACK_RULES", "MODEL_RULES", "PLAN_RULES"):

@@ -56,6 +56,42 @@ class Diagnostic:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What findings of one kind share: the id that users know, the weight, the reason.
+
+    why: empty where no two places have the same reason; each then says its own.
+    """
+
+    id: str
+    severity: Severity
+    why: str = ""
+
+    def at(  # noqa: PLR0913 -- a diagnostic has this many parts
+        self,
+        span: Span,
+        message: str,
+        *,
+        fix: str | None = None,
+        label: str = "",
+        related: tuple[Label, ...] = (),
+        table: tuple[tuple[str, ...], ...] = (),
+        severity: Severity | None = None,
+        why: str | None = None,
+    ) -> Diagnostic:
+        """Return a finding of this rule at a place; severity, why: where they differ there."""
+        return Diagnostic(
+            rule=self.id,
+            severity=self.severity if severity is None else severity,
+            message=message,
+            primary=Label(span=span, text=label),
+            why=self.why if why is None else why,
+            fix=fix,
+            related=related,
+            table=table,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
     """A stage's value, or None where errors stopped it, and all it has to say."""
 

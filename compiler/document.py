@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Union
 
 from compiler.diagnostic import Span
@@ -13,27 +15,36 @@ Json = Union[  # noqa: UP007 -- a recursive alias needs the class form
 Path = tuple[str | int, ...]
 
 
-@dataclass(slots=True)
+_NO_KEYS: MappingProxyType[str, Span] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A value with its span; for a mapping, also the spans of its keys."""
 
-    value: bool | int | float | str | list[Node] | dict[str, Node] | None
+    value: bool | int | float | str | tuple[Node, ...] | MappingProxyType[str, Node] | None
     span: Span
-    keys: dict[str, Span] = field(default_factory=dict)
+    keys: MappingProxyType[str, Span] = field(default_factory=lambda: _NO_KEYS)
 
     def plain(self) -> Json:
         """Return the value without positions."""
-        if isinstance(self.value, dict):
+        if isinstance(self.value, MappingProxyType):
             return {key: node.plain() for key, node in self.value.items()}
-        if isinstance(self.value, list):
+        if isinstance(self.value, tuple):
             return [node.plain() for node in self.value]
         return self.value
 
+    def children(self) -> Iterable[Node]:
+        """Return the nodes one step down, in their order; a plain value has none."""
+        if isinstance(self.value, MappingProxyType):
+            return self.value.values()
+        return self.value if isinstance(self.value, tuple) else ()
+
     def child(self, step: str | int) -> Node | None:
         """Return the node one step down, or None."""
-        if isinstance(self.value, dict) and isinstance(step, str):
+        if isinstance(self.value, MappingProxyType) and isinstance(step, str):
             return self.value.get(step)
-        if isinstance(self.value, list) and isinstance(step, int) and step < len(self.value):
+        if isinstance(self.value, tuple) and isinstance(step, int) and step < len(self.value):
             return self.value[step]
         return None
 

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from compiler.diagnostic import Diagnostic, Label, Severity, has_errors, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, Span, has_errors, suggestion
 from compiler.document import Document
 from compiler.library import Library
 from compiler.load.compose import Reader, compose
@@ -16,9 +16,14 @@ from compiler.resolve.plan_of import Resolved, resolve
 from compiler.rules.explain import pages
 from compiler.rules.tables import check_plans, check_profile, check_stack
 from compiler.stacks.stack import Stack
-from compiler.topology import Topology
 from compiler.validate.suppression import suppress
 from compiler.validate.topology_of import validate
+
+_UNKNOWN_STACK = Rule(
+    "unknown-stack",
+    Severity.ERROR,
+    "a stack is a released set of engine versions that dync knows the flags of",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ def _resolved(
     if topology is None:
         return None
     found.extend(check_profile(topology))
-    stack = _stack(topology, library, found)
+    stack = _stack(topology.stack, topology.origin.of("stack"), library, found)
     if stack is None or has_errors(found):
         return None
     found.extend(check_stack(topology, stack, library.load_model(topology.model.id)))
@@ -78,20 +83,16 @@ def _resolved(
     return resolved
 
 
-def _stack(topology: Topology, library: Library, found: list[Diagnostic]) -> Stack | None:
-    if topology.stack in library.stack_names:
-        return library.load_stack(topology.stack)
-    near = suggestion(topology.stack, library.stack_names)
+def _stack(name: str, span: Span, library: Library, found: list[Diagnostic]) -> Stack | None:
+    if name in library.stack_names:
+        return library.load_stack(name)
+    near = suggestion(name, library.stack_names)
     found.append(
-        Diagnostic(
-            rule="unknown-stack",
-            severity=Severity.ERROR,
-            message=f"there is no stack {topology.stack!r}",
-            primary=Label(
-                span=topology.origin.of("stack"), text=f"did you mean {near}?" if near else ""
-            ),
-            why="a stack is a released set of engine versions that dync knows the flags of",
+        _UNKNOWN_STACK.at(
+            span,
+            f"there is no stack {name!r}",
             fix=f"write stack: {near or ' or '.join(library.stack_names)}",
+            label=f"did you mean {near}?" if near else "",
         )
     )
     return None

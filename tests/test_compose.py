@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from compiler.load.compose import compose
 from compiler.pipeline import Compiled
 from tests.support import AGG, compile_text, plan_in, plan_of
 
@@ -51,6 +52,23 @@ def test_an_error_in_set_points_at_the_option() -> None:
     (found,) = compile_text(AGG, "lmcache.chunk_size=200").diagnostics
     span = found.primary.span
     assert (span.file, span.line, span.column) == ("--set lmcache.chunk_size", 1, 20)
+
+
+def test_what_set_shares_stays_shared() -> None:
+    """A hundred thousand values that aliases stand for are as many nodes as were written."""
+    shared = [f"&a0 [{', '.join('x' * 10)}]"]
+    shared += [f"&a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 5)]
+    document = compose("p", lambda _: AGG, [f"name=[{', '.join(shared)}]"]).document
+    assert document is not None
+    nodes, rest = {}, [document.root]
+    while rest:
+        node = rest.pop()
+        if id(node) not in nodes:
+            nodes[id(node)] = node
+            rest.extend(node.children())
+    assert len(nodes) < 50
+    assert document.span(("name", 4, 9, 9, 9, 9, 9)) == document.span(("name", 0, 9))
+    assert document.span(("name", 0, 0)).column == len("name=[&a0 [") + 1
 
 
 BASE = "extends: agg.yaml\nname: base\nlmcache: {cpu_cache_gb: 4}\n"

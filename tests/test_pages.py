@@ -14,7 +14,7 @@ from compiler.rules.explain import pages
 from tests.support import ROOT, compile_text
 
 PAGES = pages(library().stacks())
-_REPORTED = re.compile(r"""(?:report\(|_report\(|rule=|^ID =)\s*"([a-z0-9-]+)",?""", re.MULTILINE)
+_RULE = re.compile(r'\bRule\(\s*"([a-z0-9-]+)"')
 EXAMPLES = sorted(name for name, text in PAGES.items() if "\nAccepted:\n" in text)
 
 
@@ -22,7 +22,7 @@ def reported_ids() -> set[str]:
     found = {
         name
         for path in (ROOT / "compiler").rglob("*.py")
-        for name in _REPORTED.findall(path.read_text("utf-8"))
+        for name in _RULE.findall(path.read_text("utf-8"))
     }
     cases = {case.id for name in library().stack_names for case in library().load_stack(name).cases}
     return found | cases

@@ -21,9 +21,9 @@ def silent(*_: object) -> Iterator[Diagnostic]:
     yield from ()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.ID))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.RULE.id))
 def test_without_the_rule_a_case_changes(rule: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = [case for case in CASES if case.parent == FOLDER / rule.ID]
+    own = [case for case in CASES if case.parent == FOLDER / rule.RULE.id]
     monkeypatch.setattr(rule, "check", silent)
     assert any(output(case, monkeypatch) != case.with_suffix(".txt").read_text() for case in own)
 

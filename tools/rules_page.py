@@ -59,8 +59,8 @@ def rule_rows() -> Iterator[tuple[str, str, str, str, str]]:
         ("plan", PLAN_RULES),
     ):
         for module in table:
-            page = listed[module.ID]
-            yield module.ID, module.SEVERITY.value, stage, page.splitlines()[0], _source(page)
+            rule, page = module.RULE, listed[module.RULE.id]
+            yield rule.id, rule.severity.value, stage, page.splitlines()[0], _source(page)
     for name in READING_PAGES:
         page = listed[name]
         yield name, "error", "reading", page.splitlines()[0], _source(page)

@@ -5,15 +5,25 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
-from compiler.diagnostic import Diagnostic, Label, Outcome, Severity, Span
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity, Span
 from compiler.document import Document, Node
-from compiler.load.yaml_tree import load
+from compiler.load.yaml_tree import MAX_DEPTH, load
 
 Reader = Callable[[str], str]
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)((?:\[[0-9]{1,6}\])*)\Z")
-_WHY_SET = "--set takes a dotted key of the profile, such as lmcache.chunk_size=512"
+_EXTENDS = Rule(
+    "extends",
+    Severity.ERROR,
+    "extends names another profile, relative to this one, whose values this one replaces",
+)
+_SET_OPTION = Rule(
+    "set-option",
+    Severity.ERROR,
+    "--set takes a dotted key of the profile, such as lmcache.chunk_size=512",
+)
 
 
 class Unreadable(Exception):
@@ -27,17 +37,8 @@ class _Found:
     sources: dict[str, str] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
-    def report(self, rule: str, span: Span, message: str, why: str, fix: str) -> None:
-        self.diagnostics.append(
-            Diagnostic(
-                rule=rule,
-                severity=Severity.ERROR,
-                message=message,
-                primary=Label(span=span),
-                why=why,
-                fix=fix,
-            )
-        )
+    def report(self, rule: Rule, span: Span, message: str, fix: str) -> None:
+        self.diagnostics.append(rule.at(span, message, fix=fix))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +78,32 @@ def _read(name: str, text: str, read: Reader, found: _Found, chain: tuple[str, .
     if not isinstance(parent.value, str) or not parent.value:
         return root  # left in place: the schema says what it must be
     target = posixpath.normpath(posixpath.join(posixpath.dirname(name), parent.value))
-    why = "extends names another profile, relative to this one, whose values this one replaces"
     if target in (*chain, name):
         way = " extends ".join((*chain, name, target))
-        found.report("extends", parent.span, f"a circle: {way}", why, "remove this extends")
+        found.report(_EXTENDS, parent.span, f"a circle: {way}", "remove this extends")
         return None
     try:
         below = _read(target, read(target), read, found, (*chain, name))
     except Unreadable as error:
         message = f"cannot read {target}: {error}"
-        found.report("extends", parent.span, message, why, "name a profile that exists")
+        found.report(_EXTENDS, parent.span, message, "name a profile that exists")
         return None
-    if below is None or not isinstance(root.value, dict):
+    if below is None or not isinstance(root.value, MappingProxyType):
         return None
     own = {key: node for key, node in root.value.items() if key != "extends"}
-    return _merge(below, Node(own, root.span, root.keys))
+    return _merge(below, Node(MappingProxyType(own), root.span, root.keys))
 
 
 def _merge(below: Node, above: Node) -> Node:
     """Merge mappings key by key; anything else above replaces what is below."""
-    if not isinstance(below.value, dict) or not isinstance(above.value, dict):
+    if not isinstance(below.value, MappingProxyType) or not isinstance(
+        above.value, MappingProxyType
+    ):
         return above
     value = dict(below.value)
     for key, node in above.value.items():
         value[key] = _merge(value[key], node) if key in value else node
-    return Node(value, above.span, {**below.keys, **above.keys})
+    return _mapping(value, above.span, {**below.keys, **above.keys})
 
 
 def _override(root: Node, override: str, found: _Found) -> Node | None:
@@ -112,33 +114,34 @@ def _override(root: Node, override: str, found: _Found) -> Node | None:
     whole = Span(name, 1, 1, 1, len(override) + 1)
     steps = _steps(key)
     if not equals or steps is None:
-        found.report(
-            "set-option",
-            whole,
-            f"{override!r} is not KEY=VALUE",
-            _WHY_SET,
-            "write for example: --set lmcache.chunk_size=512",
-        )
+        message = f"{override!r} is not KEY=VALUE"
+        found.report(_SET_OPTION, whole, message, "write for example: --set lmcache.chunk_size=512")
         return None
     if steps[0] == "extends":
-        found.report(
-            "set-option",
-            whole,
-            "extends cannot be set from the command line",
-            "what a profile extends is read before any --set",
-            "write extends in the profile, or give the other profile instead",
+        found.diagnostics.append(
+            _SET_OPTION.at(
+                whole,
+                "extends cannot be set from the command line",
+                fix="write extends in the profile, or give the other profile instead",
+                why="what a profile extends is read before any --set",
+            )
         )
         return None
-    loaded = (
-        load(text, name) if text.strip() else Outcome(Document(root=Node(None, whole), sources={}))
-    )
-    offset = len(key) + 1
-    found.diagnostics.extend(_shifted(d, offset) for d in loaded.diagnostics)
-    if loaded.value is None:
+    if len(steps) > MAX_DEPTH:
+        message = f"the key is nested deeper than {MAX_DEPTH} levels"
+        found.report(_SET_OPTION, whole, message, "name a key that the profile can have")
         return None
-    value = loaded.value.root
-    _shift(value, offset)
-    return _placed(root, steps, value, whole, found)
+    value = _value(text, name, whole, len(key) + 1, found)
+    return None if value is None else _placed(root, steps, value, whole, found)
+
+
+def _value(text: str, name: str, whole: Span, offset: int, found: _Found) -> Node | None:
+    """Read an option's value; offset: the columns of `KEY=` before it."""
+    if not text.strip():
+        return _shifted(Node(None, whole), offset)
+    loaded = load(text, name)
+    found.diagnostics.extend(_shifted_diagnostic(d, offset) for d in loaded.diagnostics)
+    return None if loaded.value is None else _shifted(loaded.value.root, offset)
 
 
 def _steps(key: str) -> list[str | int] | None:
@@ -160,40 +163,50 @@ def _placed(
         return value
     step, rest = steps[0], steps[1:]
     if isinstance(step, int):
-        items = node.value if node is not None and isinstance(node.value, list) else None
+        items = node.value if node is not None and isinstance(node.value, tuple) else None
         if items is None or node is None or step >= len(items):
             last = "no list" if not items else f"entries up to [{len(items) - 1}]"
-            found.report(
-                "set-option",
-                span,
-                f"there is no entry [{step}]: the profile has {last} there",
-                _WHY_SET,
-                "give the whole list" if not items else "name an entry that exists",
-            )
+            message = f"there is no entry [{step}]: the profile has {last} there"
+            fix = "name an entry that exists" if items else "give the whole list"
+            found.report(_SET_OPTION, span, message, fix)
             return None
         below = _placed(items[step], rest, value, span, found)
         if below is None:
             return None
-        return Node([*items[:step], below, *items[step + 1 :]], node.span)
-    mapping = node if node is not None and isinstance(node.value, dict) else Node({}, span)
-    children = mapping.value if isinstance(mapping.value, dict) else {}
-    below = _placed(children.get(step), rest, value, span, found)
+        return Node((*items[:step], below, *items[step + 1 :]), node.span)
+    is_mapping = node is not None and isinstance(node.value, MappingProxyType)
+    mapping = node if node is not None and is_mapping else _mapping({}, span, {})
+    below = _placed(mapping.child(step), rest, value, span, found)
     if below is None:
         return None
+    children = mapping.value if isinstance(mapping.value, MappingProxyType) else {}
     key_span = Span(span.file, 1, 1, 1, span.end_column)
-    return Node({**children, step: below}, mapping.span, {**mapping.keys, step: key_span})
+    return _mapping({**children, step: below}, mapping.span, {**mapping.keys, step: key_span})
 
 
-def _shift(node: Node, columns: int) -> None:
-    """Move spans on line 1 right by the length of `KEY=`."""
-    node.span = _moved(node.span, columns)
-    node.keys = {key: _moved(span, columns) for key, span in node.keys.items()}
-    if isinstance(node.value, dict):
-        for child in node.value.values():
-            _shift(child, columns)
-    elif isinstance(node.value, list):
-        for child in node.value:
-            _shift(child, columns)
+def _mapping(value: dict[str, Node], span: Span, keys: dict[str, Span]) -> Node:
+    return Node(MappingProxyType(value), span, MappingProxyType(keys))
+
+
+def _shifted(root: Node, columns: int) -> Node:
+    """Return a value of an option's text, its spans on line 1 moved right by `KEY=`.
+
+    A node that several places share is moved once and stays shared, as large as it is.
+    """
+    moved: dict[int, Node] = {}
+
+    def shift(node: Node) -> Node:
+        if id(node) not in moved:
+            value = node.value
+            if isinstance(value, MappingProxyType):
+                value = MappingProxyType({key: shift(child) for key, child in value.items()})
+            elif isinstance(value, tuple):
+                value = tuple(map(shift, value))
+            keys = {key: _moved(span, columns) for key, span in node.keys.items()}
+            moved[id(node)] = Node(value, _moved(node.span, columns), MappingProxyType(keys))
+        return moved[id(node)]
+
+    return shift(root)
 
 
 def _moved(span: Span, columns: int) -> Span:
@@ -202,16 +215,14 @@ def _moved(span: Span, columns: int) -> Span:
     return Span(span.file, span.line, span.column + start, span.end_line, span.end_column + end)
 
 
-def _shifted(diagnostic: Diagnostic, columns: int) -> Diagnostic:
+def _shifted_diagnostic(diagnostic: Diagnostic, columns: int) -> Diagnostic:
     """Move a diagnostic of the value's text into the option's text."""
-    return Diagnostic(
-        rule=diagnostic.rule,
-        severity=diagnostic.severity,
-        message=diagnostic.message,
-        primary=Label(span=_moved(diagnostic.primary.span, columns), text=diagnostic.primary.text),
-        why=diagnostic.why,
-        fix=diagnostic.fix,
-        related=tuple(
-            Label(span=_moved(label.span, columns), text=label.text) for label in diagnostic.related
-        ),
+
+    def shift(label: Label) -> Label:
+        return replace(label, span=_moved(label.span, columns))
+
+    return replace(
+        diagnostic,
+        primary=shift(diagnostic.primary),
+        related=tuple(map(shift, diagnostic.related)),
     )

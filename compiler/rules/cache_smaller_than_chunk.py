@@ -28,16 +28,17 @@ import math
 from collections.abc import Iterator
 
 from compiler.byte_units import GIB, byte_text
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.model.kv_shape import Unknown, cached_bytes, value_bytes
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "cache-smaller-than-chunk"
-SEVERITY = Severity.ERROR
-WHY = "LMCache keeps whole chunks, so a cache smaller than one never stores anything"
+RULE = Rule(
+    "cache-smaller-than-chunk",
+    Severity.ERROR,
+    "LMCache keeps whole chunks, so a cache smaller than one never stores anything",
+)
 
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:  # noqa: ARG001
@@ -56,13 +57,10 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         needed = token * cache.chunk_size
         if needed > total:
             chunk = Label(span=cache.origin.of("chunk_size"), text=f"{byte_text(needed)} a chunk")
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 cache.origin.of("cpu_cache_gb"),
                 f"cpu_cache_gb {cache.cpu_cache_gb:g} is less than a chunk of {topology.model.id}",
-                f"write cpu_cache_gb: {math.ceil(needed / GIB * 10) / 10:g} or more",
+                fix=f"write cpu_cache_gb: {math.ceil(needed / GIB * 10) / 10:g} or more",
                 related=(chunk,) if cache.origin.wrote("chunk_size") else (),
             )
             return

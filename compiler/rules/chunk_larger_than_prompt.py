@@ -23,13 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import Topology
 
-ID = "chunk-larger-than-prompt"
-SEVERITY = Severity.ERROR
-WHY = "LMCache stores whole chunks, so a prompt shorter than chunk_size never hits"
+RULE = Rule(
+    "chunk-larger-than-prompt",
+    Severity.ERROR,
+    "LMCache stores whole chunks, so a prompt shorter than chunk_size never hits",
+)
 
 
 def check(topology: Topology) -> Iterator[Diagnostic]:
@@ -39,13 +40,10 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
         return
     longest_span = topology.model.origin.of("max_len")
     is_default = not topology.lmcache.origin.wrote("chunk_size")
-    yield finding(
-        ID,
-        SEVERITY,
-        WHY,
+    yield RULE.at(
         longest_span if is_default else topology.lmcache.origin.of("chunk_size"),
         f"chunk_size {chunk}{' (the default)' if is_default else ''} is not less than max_len "
         f"{longest}: nothing would ever be cached",
-        "write a smaller lmcache.chunk_size or a larger max_len",
+        fix="write a smaller lmcache.chunk_size or a larger max_len",
         related=() if is_default else (Label(span=longest_span, text="longest request"),),
     )

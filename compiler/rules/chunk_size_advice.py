@@ -28,17 +28,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.byte_units import byte_text
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.model.kv_shape import Unknown, cached_bytes, value_bytes
 from compiler.resolve.connectors import chunk_multiple
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "chunk-size-advice"
-SEVERITY = Severity.INFO
-WHY = "128 to 256 tokens suit varied prompts, 512 to 1024 repetitive ones"
+RULE = Rule(
+    "chunk-size-advice",
+    Severity.INFO,
+    "128 to 256 tokens suit varied prompts, 512 to 1024 repetitive ones",
+)
 LEAST, MOST = 128, 1024
 
 
@@ -56,13 +57,10 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     is_small = cache.chunk_size < LEAST
     costs = "many look-ups a prompt" if is_small else "much of a prompt's end is computed again"
     facts = "; ".join((f"chunk_size {cache.chunk_size}: {costs}", *_figures(topology, model)))
-    yield finding(
-        ID,
-        SEVERITY,
-        WHY,
+    yield RULE.at(
         cache.origin.of("chunk_size"),
         facts,
-        f"write chunk_size: {LEAST if is_small else MOST}, or keep what you measured",
+        fix=f"write chunk_size: {LEAST if is_small else MOST}, or keep what you measured",
     )
 
 

@@ -26,15 +26,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.stacks.combinations import Combination, Standing, all_known, known
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "combination-on-paper"
-SEVERITY = Severity.INFO
-WHY = "what dync writes for it follows from the releases' sources; that it caches is not shown yet"
+RULE = Rule(
+    "combination-on-paper",
+    Severity.INFO,
+    "what dync writes for it follows from the releases' sources; that it caches is not shown yet",
+)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -51,12 +52,9 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         for item in all_known(stack, topology.accelerator)
         if item.standing is Standing.RUN
     ]
-    yield finding(
-        ID,
-        SEVERITY,
-        WHY,
+    yield RULE.at(
         topology.origin.of("stack"),
         f"{combination} was not run on {stack.name} ({topology.accelerator.value}) yet",
-        "nothing to do: dync up and dync install prove it at the first start"
+        fix="nothing to do: dync up and dync install prove it at the first start"
         + (f"; was run: {', '.join(run)}" if run else ""),
     )

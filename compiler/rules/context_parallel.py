@@ -36,15 +36,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, TopologyKind, WorkerGroup
 
-ID = "context-parallel"
-SEVERITY = Severity.ERROR
-WHY = "the engine ends when it builds its configuration, or copies a part of the KV"
+RULE = Rule(
+    "context-parallel",
+    Severity.ERROR,
+    "the engine ends when it builds its configuration, or copies a part of the KV",
+)
 _DECODE, _PREFILL = "decode_context_parallel_size", "prefill_context_parallel_size"
 
 
@@ -52,20 +53,18 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     """Report sizes that a group's GPUs, model or connectors do not allow."""
     for group in topology.workers:
         if _size(group, _PREFILL) > 1:
-            yield finding(
-                ID,
-                SEVERITY,
-                "each context-parallel rank is a GPU more, and a worker has none for it",
+            yield RULE.at(
                 group.origin.of("engine_args", _PREFILL),
                 f"{_PREFILL} {_size(group, _PREFILL)} takes GPUs that the worker does not have",
-                "remove it; tensor_parallel_size and replicas use more gpus",
+                fix="remove it; tensor_parallel_size and replicas use more gpus",
+                why="each context-parallel rank is a GPU more, and a worker has none for it",
             )
         size = _size(group, _DECODE)
         wrong = _wrong(topology, stack, model, group, size) if size > 1 else None
         if wrong:
             message, fix = wrong
             span = group.origin.of("engine_args", _DECODE)
-            yield finding(ID, SEVERITY, WHY, span, f"{_DECODE} {size} {message}", fix)
+            yield RULE.at(span, f"{_DECODE} {size} {message}", fix=fix)
 
 
 def _wrong(

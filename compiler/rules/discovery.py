@@ -27,15 +27,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.resolve.discovery import ways
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "discovery"
-SEVERITY = Severity.ERROR
-WHY = "the stack says how its processes can find each other; anything else is not read, or fails"
+RULE = Rule(
+    "discovery",
+    Severity.ERROR,
+    "the stack says how its processes can find each other; anything else is not read, or fails",
+)
 _ENDPOINTS = {"etcd_endpoints": ("backend", "etcd"), "nats_server": ("events", "nats")}
 
 
@@ -44,13 +45,10 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     asked = topology.discovery
     if not stack.discovery:
         if topology.origin.wrote("discovery"):
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 topology.origin.key("discovery"),
                 f"the frontend of stack {stack.name} is given its workers and discovers none",
-                "remove discovery",
+                fix="remove discovery",
             )
         return
     refused = False
@@ -58,22 +56,16 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         known = stack.discovery[role]
         if way is not None and way not in known:
             refused = True
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 asked.origin.of(role),
                 f"stack {stack.name} has no discovery.{role} {way}",
-                f"write {role}: {' or '.join(known)}",
+                fix=f"write {role}: {' or '.join(known)}",
             )
     chosen = ways(topology, stack)
     for key, (role, way) in _ENDPOINTS.items():
         if asked.origin.wrote(key) and chosen[role] != way and not refused:
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 asked.origin.key(key),
                 f"{key} is given, but discovery.{role} is {chosen[role]}",
-                f"remove it, or write {role}: {way}",
+                fix=f"remove it, or write {role}: {way}",
             )

@@ -24,16 +24,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 
-from compiler.diagnostic import Diagnostic, Severity, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, suggestion
 from compiler.document import Json
-from compiler.rules.report import finding
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import Topology, WorkerGroup
 from compiler.validate.schema import TYPE_WORDS
 
-ID = "engine-args"
-SEVERITY = Severity.ERROR
-WHY = "the engine refuses it after a long start, or ignores it"
+RULE = Rule(
+    "engine-args", Severity.ERROR, "the engine refuses it after a long start, or ignores it"
+)
 _HOLDS = {
     "at_least": operator.ge,
     "more_than": operator.gt,
@@ -55,32 +54,29 @@ def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iter
     if name in stack.owned_engine_args:
         place = stack.owned_engine_args[name]
         message = f"{name} is written by dync itself"
-        yield finding(ID, SEVERITY, WHY, key, message, f"remove it; it follows from {place}")
+        yield RULE.at(key, message, fix=f"remove it; it follows from {place}")
         return
     option = stack.engine_options.get(name)
     if option is None:
         near = suggestion(name.replace("-", "_").lstrip("_"), stack.engine_options)
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             key,
             f"stack {stack.name} ({vllm}) has no engine option {name!r}",
-            f"write {near}" if near else f"remove it (dync stack show {stack.name} lists them)",
+            fix=f"write {near}" if near else f"remove it (dync stack show {stack.name} lists them)",
             label=f"did you mean {near}?" if near else "",
         )
         return
     wrong = _wrong(name, value, option)
     if wrong:
-        yield finding(ID, SEVERITY, WHY, span, *wrong)
+        message, fix = wrong
+        yield RULE.at(span, message, fix=fix)
     elif option.deprecated:
-        yield finding(
-            ID,
-            Severity.WARNING,
-            f"a later vLLM will refuse it: {option.deprecated}",
+        yield RULE.at(
             key,
             f"{name} is deprecated in {vllm}",
-            option.replaced_by or "remove it",
+            fix=option.replaced_by or "remove it",
+            why=f"a later vLLM will refuse it: {option.deprecated}",
+            severity=Severity.WARNING,
         )
 
 

@@ -27,16 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compiler.diagnostic import Diagnostic, Label, Severity, Span
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity, Span
 from compiler.document import Json
 from compiler.rules.engine_args import shown
-from compiler.rules.report import finding
 from compiler.stacks.relations import MAX_LEN, Relation
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, WorkerGroup
 
-ID = "engine-args-together"
-SEVERITY = Severity.ERROR
+RULE = Rule("engine-args-together", Severity.ERROR)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -93,14 +91,12 @@ def _broken(
 def _finding(
     relation: Relation, group: WorkerGroup, message: str, fix: str, *related: Label
 ) -> Diagnostic:
-    return finding(
-        ID,
-        SEVERITY,
-        f'vLLM ends with "{relation.says.strip(" (")}" ({relation.source})',
+    return RULE.at(
         group.origin.of("engine_args", *relation.at.split(".")),
         message,
-        fix,
+        fix=fix,
         related=related,
+        why=f'vLLM ends with "{relation.says.strip(" (")}" ({relation.source})',
     )
 
 

@@ -24,13 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.topology import Topology
 
-ID = "engine-death"
-SEVERITY = Severity.ERROR
-WHY = "a dead engine is started again only when its API server ends too"
+RULE = Rule(
+    "engine-death",
+    Severity.ERROR,
+    "a dead engine is started again only when its API server ends too",
+)
 _NAME = "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"
 
 
@@ -38,11 +39,8 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     """Report each worker that outlives its engine."""
     for group in topology.workers:
         if group.env.get(_NAME, "0") != "0":
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 group.origin.of("env", _NAME),
                 "the API server would outlive its engine",
-                f"remove {_NAME}",
+                fix=f"remove {_NAME}",
             )

@@ -23,14 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity, suggestion
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity, suggestion
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "environment"
-SEVERITY = Severity.ERROR
-WHY = "a variable that nothing reads, or that the plan sets itself, changes nothing or too much"
+RULE = Rule(
+    "environment",
+    Severity.ERROR,
+    "a variable that nothing reads, or that the plan sets itself, changes nothing or too much",
+)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -39,22 +40,16 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         for name in group.env:
             span = group.origin.key("env", name)
             if name in stack.owned_env:
-                yield finding(
-                    ID,
-                    SEVERITY,
-                    WHY,
+                yield RULE.at(
                     span,
                     f"{name} is set by dync itself",
-                    f"remove it; it follows from {stack.owned_env[name]}",
+                    fix=f"remove it; it follows from {stack.owned_env[name]}",
                 )
             elif name.startswith("VLLM_") and name not in stack.environment_names:
                 near = suggestion(name, stack.environment_names)
-                yield finding(
-                    ID,
-                    SEVERITY,
-                    WHY,
+                yield RULE.at(
                     span,
                     f"vLLM {stack.versions['vllm']} reads no variable {name}",
-                    f"write {near}" if near else "remove it",
+                    fix=f"write {near}" if near else "remove it",
                     label=f"did you mean {near}?" if near else "",
                 )

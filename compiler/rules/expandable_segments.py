@@ -26,13 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.topology import Topology, TopologyKind
 
-ID = "expandable-segments"
-SEVERITY = Severity.ERROR
-WHY = "memory that a KV connector has registered must stay where it is"
+RULE = Rule(
+    "expandable-segments",
+    Severity.ERROR,
+    "memory that a KV connector has registered must stay where it is",
+)
 _NAME = "PYTORCH_CUDA_ALLOC_CONF"
 _SETTING = "expandable_segments:True"
 _EXEMPT = ("enable_cumem_allocator", "enable_sleep_mode")
@@ -48,11 +49,8 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
         if any(group.engine_args.get(name) is True for name in _EXEMPT):
             continue
         rest = ",".join(part for part in value.split(",") if part.strip() != _SETTING)
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             group.origin.of("env", _NAME),
             f"{_SETTING} on a worker with a KV connector",
-            f'write {_NAME}: "{rest}"' if rest else f"remove {_NAME}",
+            fix=f'write {_NAME}: "{rest}"' if rest else f"remove {_NAME}",
         )

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable
 
 from compiler.rules.reading_pages import READING_PAGES
-from compiler.rules.stack_cases import in_words
+from compiler.rules.stack_case import in_words
 from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
 from compiler.stacks.stack import KnownIssue, Stack
 
@@ -16,7 +16,7 @@ def pages(stacks: Iterable[Stack]) -> dict[str, str]:
     """Return the text of every rule id: rule modules, stack cases, and the rules of reading."""
     found = dict(READING_PAGES)
     for module in (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *PLAN_RULES):
-        found[module.ID] = inspect.cleandoc(module.__doc__ or "") + "\n"
+        found[module.RULE.id] = inspect.cleandoc(module.__doc__ or "") + "\n"
     for name, texts in _case_texts(stacks).items():
         found[name] = "\n".join(_case_page(text, names) for text, names in texts.items())
     return found

@@ -26,13 +26,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.topology import Topology
 
-ID = "frontend-exposed"
-SEVERITY = Severity.ERROR
-WHY = "vLLM serves whoever can connect, unless it is given an API key"
+RULE = Rule(
+    "frontend-exposed",
+    Severity.ERROR,
+    "vLLM serves whoever can connect, unless it is given an API key",
+)
 _LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|::1)\Z")
 
 
@@ -41,13 +42,10 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     frontend = topology.frontend
     if is_loopback(frontend.host) or frontend.api_key_file or frontend.allow_unauthenticated:
         return
-    yield finding(
-        ID,
-        SEVERITY,
-        WHY,
+    yield RULE.at(
         frontend.origin.of("host"),
         f"frontend listens on {frontend.host} without an API key",
-        "add api_key_file: /path/to/key, or allow_unauthenticated: true where something else "
+        fix="add api_key_file: /path/to/key, or allow_unauthenticated: true where something else "
         "guards the port",
     )
 

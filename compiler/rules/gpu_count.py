@@ -26,14 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import Accelerator, Topology, WorkerGroup
 
-ID = "gpu-count"
-SEVERITY = Severity.ERROR
-WHY = (
-    "a group of workers takes replicas x tensor_parallel_size GPUs, each once; on CPU it takes none"
+RULE = Rule(
+    "gpu-count",
+    Severity.ERROR,
+    "a group of workers takes replicas x tensor_parallel_size GPUs, each once; "
+    "on CPU it takes none",
 )
 
 
@@ -48,13 +48,10 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
 
 def _on_cpu(topology: Topology, group: WorkerGroup) -> Iterator[Diagnostic]:
     if group.gpus:
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             group.origin.of("gpus"),
             "gpus given, but accelerator is cpu",
-            "remove gpus, or write accelerator: cuda",
+            fix="remove gpus, or write accelerator: cuda",
             related=(Label(span=topology.origin.of("accelerator"), text="set here"),),
         )
 
@@ -71,25 +68,19 @@ def _on_cuda(group: WorkerGroup) -> Iterator[Diagnostic]:
         more = len(group.gpus) // group.tensor_parallel_size
         is_whole = len(group.gpus) > needed and len(group.gpus) % group.tensor_parallel_size == 0
         sample = ", ".join((*group.gpus, *_free(group.gpus, needed))[:needed][:16])
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             group.origin.of("gpus"),
             f"{given} for replicas x tensor_parallel_size = {sum_text}",
-            f"write gpus: [{sample}{', ...' if needed > 16 else ''}]"
+            fix=f"write gpus: [{sample}{', ...' if needed > 16 else ''}]"
             f"{f', or replicas: {more}' if is_whole else ''}",
         )
     seen: dict[str, int] = {}
     for index, gpu in enumerate(group.gpus):
         if gpu in seen:
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 group.origin.of("gpus", index),
                 f"GPU {gpu} stands twice in one group",
-                "name each GPU of a group once",
+                fix="name each GPU of a group once",
                 related=(Label(span=group.origin.of("gpus", seen[gpu]), text="first here"),),
             )
         seen.setdefault(gpu, index)

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import Topology
 
-ID = "gpu-form"
-SEVERITY = Severity.ERROR
-WHY = "CUDA_VISIBLE_DEVICES is a list of numbers, of GPU UUIDs or of MIG UUIDs"
+RULE = Rule(
+    "gpu-form",
+    Severity.ERROR,
+    "CUDA_VISIBLE_DEVICES is a list of numbers, of GPU UUIDs or of MIG UUIDs",
+)
 
 
 def check(topology: Topology) -> Iterator[Diagnostic]:
@@ -42,13 +43,10 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
             seat = group.gpus[start : start + size]
             odd = next((at for at, gpu in enumerate(seat) if _form(gpu) != _form(seat[0])), None)
             if odd is not None:
-                yield finding(
-                    ID,
-                    SEVERITY,
-                    WHY,
+                yield RULE.at(
                     group.origin.of("gpus", start + odd),
                     f"GPU {seat[odd]} is named otherwise than {seat[0]}",
-                    "name all GPUs of a worker as numbers, or all as nvidia-smi -L lists them",
+                    fix="name all GPUs of a worker as numbers, or all as nvidia-smi -L lists them",
                     related=(Label(span=group.origin.of("gpus", start), text="its first GPU"),),
                 )
 

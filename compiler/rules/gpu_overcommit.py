@@ -29,15 +29,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.resolve.allocation import allocate
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Accelerator, Topology, WorkerGroup
 
-ID = "gpu-overcommit"
-SEVERITY = Severity.ERROR
-WHY = "each engine claims gpu_memory_utilization of its GPU when it starts; together at most 0.95"
+RULE = Rule(
+    "gpu-overcommit",
+    Severity.ERROR,
+    "each engine claims gpu_memory_utilization of its GPU when it starts; together at most 0.95",
+)
 LIMIT = 0.95
 
 
@@ -56,13 +57,11 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         total = sum(share for _, share in claims)
         if len(claims) > 1 and total > LIMIT:
             fair = int(LIMIT / len(claims) * 100) / 100
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 claims[-1][0].origin.of("gpus"),
                 f"{len(claims)} workers claim {total:.2f} of GPU {gpu}",
-                f"give each a GPU of its own, or engine_args: {{gpu_memory_utilization: {fair}}}",
+                fix="give each a GPU of its own, or "
+                f"engine_args: {{gpu_memory_utilization: {fair}}}",
                 label=f"claims {claims[-1][1]:g}",
                 related=(
                     Label(span=claims[0][0].origin.of("gpus"), text=f"claims {claims[0][1]:g}"),

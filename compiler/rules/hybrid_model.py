@@ -31,15 +31,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.resolve.connectors import loses_hybrid_manager
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Accelerator, CacheMode, Topology
 
-ID = "hybrid-model"
-SEVERITY = Severity.ERROR
+RULE = Rule("hybrid-model", Severity.ERROR)
 
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
@@ -50,31 +48,29 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     loses = loses_hybrid_manager(topology, stack)
     at = cache.origin.of("mode") if cache.origin.wrote("mode") else topology.model.origin.of("id")
     if topology.accelerator is Accelerator.CPU and model.keeps_state:
-        yield finding(
-            ID,
-            SEVERITY,
-            "vLLM has no hybrid KV cache manager on a CPU, and cannot unify states with KV",
+        yield RULE.at(
             topology.model.origin.of("id"),
             f"{topology.model.id} has layers with a state, which vLLM does not serve on a CPU",
-            "choose a model of attention layers alone",
+            fix="choose a model of attention layers alone",
+            why="vLLM has no hybrid KV cache manager on a CPU, and cannot unify states with KV",
         )
     elif loses and model.keeps_state:
-        yield finding(
-            ID,
-            SEVERITY,
-            "the connector turns the hybrid KV cache manager off, and the engine dies without it",
+        yield RULE.at(
             at,
             f"{topology.model.id} has layers with a state, which LMCache in process cannot carry",
-            "write lmcache.mode: multiprocess, on a stack that has it",
+            fix="write lmcache.mode: multiprocess, on a stack that has it",
+            why="the connector turns the hybrid KV cache manager off, "
+            "and the engine dies without it",
         )
     elif loses:
-        yield finding(
-            ID,
-            Severity.WARNING,
-            "the connector turns the hybrid KV cache manager off, so every layer keeps every token",
+        yield RULE.at(
             at,
             f"{topology.model.id} has layers with a window, which keep whole prompts here",
-            "write lmcache.mode: multiprocess where the stack has it, or expect less room for KV",
+            fix="write lmcache.mode: multiprocess where the stack has it, "
+            "or expect less room for KV",
+            why="the connector turns the hybrid KV cache manager off, "
+            "so every layer keeps every token",
+            severity=Severity.WARNING,
         )
     elif model.keeps_state and cache.mode is CacheMode.MULTIPROCESS:
         yield from _cache_mode(topology)
@@ -87,13 +83,11 @@ def _cache_mode(topology: Topology) -> Iterator[Diagnostic]:
             topology.uses_lmcache(group)
             and group.engine_args.get("enable_prefix_caching") is not True
         ):
-            yield finding(
-                ID,
-                SEVERITY,
-                "LMCache refuses states that are not kept at block boundaries, which vLLM does "
-                "with prefix caching alone",
+            yield RULE.at(
                 group.origin.of("engine_args", "enable_prefix_caching"),
                 f"{topology.model.id} has layers with a state, which LMCache carries only with "
                 "prefix caching",
-                "write engine_args: {enable_prefix_caching: true}",
+                fix="write engine_args: {enable_prefix_caching: true}",
+                why="LMCache refuses states that are not kept at block boundaries, which vLLM does "
+                "with prefix caching alone",
             )

@@ -24,15 +24,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.resolve.allocation import Allocation, allocate
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, WorkerGroup
 
-ID = "internal-ports"
-SEVERITY = Severity.ERROR
-WHY = "VLLM_PORT is the first of an engine's internal ports, not the port of its API"
+RULE = Rule(
+    "internal-ports",
+    Severity.ERROR,
+    "VLLM_PORT is the first of an engine's internal ports, not the port of its API",
+)
 _NAME = "VLLM_PORT"
 
 
@@ -45,22 +46,21 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         text, span = group.env[_NAME], group.origin.of("env", _NAME)
         if not text.isdecimal() or not 0 < int(text) < 65536:
             message = f"VLLM_PORT={text} is not a port, and vLLM ends on it"
-            yield finding(ID, SEVERITY, WHY, span, message, "remove it")
+            yield RULE.at(span, message, fix="remove it")
         elif int(text) in taken:
             message = f"VLLM_PORT={text} is where {taken[int(text)]} listens"
-            yield finding(ID, Severity.WARNING, WHY, span, message, "remove it")
+            yield RULE.at(span, message, fix="remove it", severity=Severity.WARNING)
         elif int(text) in first or group.replicas > 1:
             other = first.get(int(text))
-            yield finding(
-                ID,
-                Severity.WARNING,
-                "engines that start together may find the same port free",
+            yield RULE.at(
                 span,
                 f"several engines take their internal ports from {text} on",
-                "remove it, or give each worker a group and a VLLM_PORT of its own",
+                fix="remove it, or give each worker a group and a VLLM_PORT of its own",
                 related=(Label(span=other.origin.of("env", _NAME), text="and here"),)
                 if other
                 else (),
+                why="engines that start together may find the same port free",
+                severity=Severity.WARNING,
             )
         if text.isdecimal():
             first.setdefault(int(text), group)

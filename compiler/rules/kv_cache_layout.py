@@ -25,15 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, suggestion
 from compiler.resolve.pairing import LAYOUT
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "kv-cache-layout"
-SEVERITY = Severity.ERROR
-WHY = "LMCache copies a block's heads in one piece"
+RULE = Rule("kv-cache-layout", Severity.ERROR, "LMCache copies a block's heads in one piece")
 _COPIED = ("LBNHC", "LBHNC", "BLHNC", "BLNHC", "NHD", "HND")
 
 
@@ -48,7 +45,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             message = f"vLLM {stack.versions['vllm']} has no KV cache layout {value}"
             near = suggestion(value, stack.kv_cache_layouts) or stack.kv_cache_layouts[0]
             why = "the engine ends when it reads the variable"
-            yield finding(ID, SEVERITY, why, span, message, f"remove it, or write {LAYOUT}: {near}")
+            yield RULE.at(span, message, fix=f"remove it, or write {LAYOUT}: {near}", why=why)
         elif topology.uses_lmcache(group) and value not in _COPIED:
             message = f"LMCache does not copy the KV cache layout {value}"
-            yield finding(ID, SEVERITY, WHY, span, message, f"remove it, or write {LAYOUT}: LBHNC")
+            yield RULE.at(span, message, fix=f"remove it, or write {LAYOUT}: LBHNC")

@@ -34,16 +34,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.rules.report import finding
 from compiler.stacks.lmcache_keys import unquoted
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, Topology
 
-ID = "latent-attention"
-SEVERITY = Severity.ERROR
-WHY = "LMCache's other serializers split keys from values, and a latent vector is both"
+RULE = Rule(
+    "latent-attention",
+    Severity.ERROR,
+    "LMCache's other serializers split keys from values, and a latent vector is both",
+)
 _NAME = "LMCACHE_REMOTE_SERDE"
 
 
@@ -54,11 +55,8 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     for group in topology.workers:
         serde = unquoted(group.env.get(_NAME, "naive"))
         if topology.uses_lmcache(group) and serde != "naive":
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 group.origin.of("env", _NAME),
                 f"{_NAME}={serde} does not work with the latent attention of {topology.model.id}",
-                f"write {_NAME}: naive",
+                fix=f"write {_NAME}: naive",
             )

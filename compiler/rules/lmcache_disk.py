@@ -31,13 +31,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
 
-ID = "lmcache-disk"
-SEVERITY = Severity.ERROR
-WHY = "each engine counts its own files only, and removes what another one still counts on"
+RULE = Rule(
+    "lmcache-disk",
+    Severity.ERROR,
+    "each engine counts its own files only, and removes what another one still counts on",
+)
 _NAME = "LMCACHE_LOCAL_DISK"
 
 
@@ -68,13 +69,10 @@ def _folders(text: str) -> list[str]:
 
 def _shared(group: WorkerGroup, folder: str, other: WorkerGroup | None) -> Diagnostic:
     related = other and (Label(span=other.origin.of("env", _NAME), text="and here"),)
-    return finding(
-        ID,
-        SEVERITY,
-        WHY,
+    return RULE.at(
         group.origin.of("env", _NAME),
         f"several workers keep their disk tier in {folder}",
-        f"write lmcache.tiers: [disk: …], or one group for each worker: {folder}/1, {folder}/2",
+        fix=f"write lmcache.tiers: [disk: …], or one group for each worker: {folder}/1, {folder}/2",
         label="" if other else f"{group.replicas} workers",
         related=related or (),
     )
@@ -82,21 +80,21 @@ def _shared(group: WorkerGroup, folder: str, other: WorkerGroup | None) -> Diagn
 
 def _limits(topology: Topology, group: WorkerGroup, folders: list[str]) -> Iterator[Diagnostic]:
     span = group.origin.of("env", _NAME)
-    yield finding(
-        ID,
-        Severity.WARNING,
-        "the index of a disk tier lives in memory",
+    yield RULE.at(
         span,
         f"what lies in {folders[0]} is not read again after a restart, nor removed",
-        f"empty {folders[0]} before each start, or write lmcache.tiers: [disk: …], which does so",
+        fix=f"empty {folders[0]} before each start, "
+        "or write lmcache.tiers: [disk: …], which does so",
+        why="the index of a disk tier lives in memory",
+        severity=Severity.WARNING,
     )
     is_cuda = topology.accelerator is Accelerator.CUDA
     if len(folders) > 1 and group.tensor_parallel_size == 1 and is_cuda:
-        yield finding(
-            ID,
-            Severity.WARNING,
-            "LMCache picks the folder by the number of the GPU that the worker sees, which is 0",
+        yield RULE.at(
             span,
             f"of {len(folders)} folders a worker with one GPU uses only {folders[0]}",
-            f"write {_NAME}: {folders[0]}",
+            fix=f"write {_NAME}: {folders[0]}",
+            why="LMCache picks the folder by the number of the GPU that the worker sees, "
+            "which is 0",
+            severity=Severity.WARNING,
         )

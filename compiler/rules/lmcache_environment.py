@@ -37,15 +37,16 @@ import json
 import re
 from collections.abc import Callable, Iterator
 
-from compiler.diagnostic import Diagnostic, Severity, suggestion
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity, suggestion
 from compiler.stacks.lmcache_keys import PREFIX, LMCacheKeys, lmcache_keys, unquoted, variable
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
 
-ID = "lmcache-environment"
-SEVERITY = Severity.ERROR
-WHY = "LMCache goes on without a variable that it does not know or cannot read"
+RULE = Rule(
+    "lmcache-environment",
+    Severity.ERROR,
+    "LMCache goes on without a variable that it does not know or cannot read",
+)
 _TRUTHS = {"true": "true", "1": "true", "yes": "true", "on": "true", "y": "true", "t": "true"}
 _READ_AS_MEANT = frozenset({"true", "1", "false", "0", "no", "off"})
 
@@ -75,25 +76,22 @@ def _check_one(
         yield _unknown(group, name, stack, keys)
     elif name in {variable(key) for key in stack.lmcache_config}:
         message = f"{name} would replace what dync writes into LMCache's file"
-        yield finding(
-            ID,
-            SEVERITY,
-            "a variable outranks LMCache's file, and the other workers would not have it",
+        yield RULE.at(
             group.origin.key("env", name),
             message,
-            "remove it",
+            fix="remove it",
+            why="a variable outranks LMCache's file, and the other workers would not have it",
         )
     elif topology.lmcache.mode is not CacheMode.IN_PROCESS or not topology.uses_lmcache(group):
         where = "this worker has no LMCache"
         if topology.uses_lmcache(group):
             where = "mode multiprocess reads none of LMCache's own keys"
-        yield finding(
-            ID,
-            Severity.WARNING,
-            "only LMCache inside a worker reads its configuration from the environment",
+        yield RULE.at(
             group.origin.key("env", name),
             f"nothing reads {name} here: {where}",
-            "remove it",
+            fix="remove it",
+            why="only LMCache inside a worker reads its configuration from the environment",
+            severity=Severity.WARNING,
         )
     else:
         yield from _unreadable(group, name, keys.options[name])
@@ -104,24 +102,20 @@ def _unknown(group: WorkerGroup, name: str, stack: Stack, keys: LMCacheKeys) -> 
     new = keys.renamed.get(name)
     if new in keys.options:
         kept = name in keys.kept
-        return finding(
-            ID,
-            Severity.WARNING if kept else SEVERITY,
-            "a later LMCache will not know it" if kept else WHY,
+        return RULE.at(
             group.origin.key("env", name),
             f"{name} is deprecated in {release}" if kept else f"{release} drops {name}",
-            f"write {new}",
+            fix=f"write {new}",
             label=f"now {new}",
+            why="a later LMCache will not know it" if kept else None,
+            severity=Severity.WARNING if kept else None,
         )
     known = [known.removeprefix(PREFIX) for known in (*keys.options, *sorted(keys.others))]
     near = suggestion(name.removeprefix("LM_CACHE_").removeprefix(PREFIX), known)
-    return finding(
-        ID,
-        SEVERITY,
-        WHY,
+    return RULE.at(
         group.origin.key("env", name),
         f"{release} reads no variable {name}",
-        f"write {PREFIX}{near}" if near else "remove it",
+        fix=f"write {PREFIX}{near}" if near else "remove it",
         label=f"did you mean {PREFIX}{near}?" if near else "",
     )
 
@@ -132,7 +126,7 @@ def _unreadable(group: WorkerGroup, name: str, option: Option) -> Iterator[Diagn
     kind = option.types[0]
     why, fix = _KINDS[kind](unquoted(value), option.many) if kind in _KINDS else ("", "")
     if why:
-        yield finding(ID, SEVERITY, WHY, group.origin.of("env", name), f"{name}={value} {why}", fix)
+        yield RULE.at(group.origin.of("env", name), f"{name}={value} {why}", fix=fix)
 
 
 def _number(

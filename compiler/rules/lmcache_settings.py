@@ -37,17 +37,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.document import Json
 from compiler.rules.frontend_exposed import is_loopback
-from compiler.rules.report import finding
 from compiler.stacks.lmcache_keys import PREFIX, LMCacheKeys, lmcache_keys, unquoted, variable
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
 
-ID = "lmcache-settings"
-SEVERITY = Severity.ERROR
-WHY = "LMCache dies, or serves without what was asked for"
+RULE = Rule(
+    "lmcache-settings", Severity.ERROR, "LMCache dies, or serves without what was asked for"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +128,12 @@ class _Settings:
             yield from self._exposed()
         for key, risk in _RISKS.items():
             if self._is_on(key):
-                yield finding(
-                    ID,
-                    Severity.WARNING,
-                    risk,
+                yield RULE.at(
                     self.group.origin.key("env", variable(key)),
                     f"{variable(key)} is on",
-                    "remove it",
+                    fix="remove it",
+                    why=risk,
+                    severity=Severity.WARNING,
                 )
 
     def _missing(self, need: _Need) -> Iterator[Diagnostic]:
@@ -150,9 +148,7 @@ class _Settings:
         if missing:
             message = f"{name} needs {', '.join(missing)}"
             fix = f"set {'it' if len(missing) == 1 else 'them'} too, or remove {name}"
-            yield finding(
-                ID, SEVERITY, need.reason, self.group.origin.key("env", name), message, fix
-            )
+            yield RULE.at(self.group.origin.key("env", name), message, fix=fix, why=need.reason)
 
     def nixl(self, *, is_sized: bool) -> Iterator[Diagnostic]:
         """Report a NIXL storage that lacks its backend, device or buffer, or has one too many.
@@ -185,9 +181,9 @@ class _Settings:
             why = "whoever connects sees and changes what the worker caches"
             yield self._wrong(key, message, f"write {host}: 127.0.0.1", why)
 
-    def _wrong(self, key: str, message: str, fix: str, why: str = WHY) -> Diagnostic:
+    def _wrong(self, key: str, message: str, fix: str, why: str | None = None) -> Diagnostic:
         span = self.group.origin.of("env", variable(key))
-        return finding(ID, SEVERITY, why, span, message, fix)
+        return RULE.at(span, message, fix=fix, why=why)
 
     def _is_on(self, key: str) -> bool:
         """Return whether a key is given, and not with a value that switches it off."""

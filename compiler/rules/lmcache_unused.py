@@ -23,13 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import Topology
 
-ID = "lmcache-unused"
-SEVERITY = Severity.ERROR
-WHY = "a cache that no worker uses, or a worker whose cache is off, never hits"
+RULE = Rule(
+    "lmcache-unused",
+    Severity.ERROR,
+    "a cache that no worker uses, or a worker whose cache is off, never hits",
+)
 
 
 def check(topology: Topology) -> Iterator[Diagnostic]:
@@ -38,32 +39,25 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     switch = Label(span=topology.lmcache.origin.of("enabled"), text="set here")
     if enabled and not any(topology.uses_lmcache(group) for group in topology.workers):
         asked_off = [group for group in topology.workers if group.lmcache is False]
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             asked_off[0].origin.of("lmcache") if asked_off else topology.lmcache.origin.key(),
             "lmcache is enabled, but no worker uses it",
-            "remove lmcache: false from a worker, or write lmcache: {enabled: false}",
+            fix="remove lmcache: false from a worker, or write lmcache: {enabled: false}",
         )
     for tier in topology.lmcache.tiers if not enabled else ():
-        yield finding(
-            ID,
-            Severity.WARNING,
-            "without LMCache nothing stands before a tier",
+        yield RULE.at(
             tier.origin.key(),
             f"the tier {tier.kind} is not used: lmcache.enabled is false",
-            "remove it, or write lmcache.enabled: true",
+            fix="remove it, or write lmcache.enabled: true",
             related=(switch,),
+            why="without LMCache nothing stands before a tier",
+            severity=Severity.WARNING,
         )
     for group in topology.workers:
         if group.lmcache and not enabled:
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 group.origin.of("lmcache"),
                 "this worker asks for LMCache, but lmcache.enabled is false",
-                "write lmcache.enabled: true, or remove this line",
+                fix="write lmcache.enabled: true, or remove this line",
                 related=(switch,),
             )

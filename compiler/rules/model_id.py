@@ -24,13 +24,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.topology import Topology
 
-ID = "model-id"
-SEVERITY = Severity.ERROR
-WHY = "a relative folder would mean another place for whoever launches the bundle"
+RULE = Rule(
+    "model-id",
+    Severity.ERROR,
+    "a relative folder would mean another place for whoever launches the bundle",
+)
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)?\Z")
 
 
@@ -38,11 +39,8 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     """Report an id that is neither."""
     text = topology.model.id
     if not text.startswith("/") and not _REPOSITORY.match(text):
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             topology.model.origin.of("id"),
             f"model id {text!r} is neither a Hugging Face id nor an absolute path",
-            "write an id such as Qwen/Qwen3-0.6B, or the folder's absolute path",
+            fix="write an id such as Qwen/Qwen3-0.6B, or the folder's absolute path",
         )

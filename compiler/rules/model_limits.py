@@ -25,15 +25,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, WorkerGroup
 
-ID = "model-limits"
-SEVERITY = Severity.ERROR
-WHY = "vLLM compares it with the model's config.json before it loads the model, and ends"
+RULE = Rule(
+    "model-limits",
+    Severity.ERROR,
+    "vLLM compares it with the model's config.json before it loads the model, and ends",
+)
 # With these the model is another one than its config.json says.
 _CHANGES = ("hf_overrides", "hf_config_path", "config_format")
 
@@ -53,13 +54,10 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         ranks = group.tensor_parallel_size
         if heads is not None and heads % ranks:
             fits = max(size for size in range(1, ranks) if heads % size == 0)
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 group.origin.of("tensor_parallel_size"),
                 f"{heads} attention heads cannot be divided over {ranks} GPUs",
-                f"write tensor_parallel_size: {fits}, with as many gpus",
+                fix=f"write tensor_parallel_size: {fits}, with as many gpus",
             )
 
 
@@ -69,11 +67,8 @@ def _too_long(
     asked, longest = topology.model.max_len, model.max_len
     held = [group for group in groups if group.env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") != "1"]
     if held and asked is not None and longest is not None and asked > longest:
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             topology.model.origin.of("max_len"),
             f"max_len {asked} is more than the {longest} tokens that {topology.model.id} has",
-            f"write max_len: {longest}",
+            fix=f"write max_len: {longest}",
         )

@@ -32,14 +32,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.resolve.pairing import LAYOUT, Agreement, Factor, factors
 from compiler.stacks.stack import Stack
 from compiler.topology import Role, Topology, TopologyKind, WorkerGroup
 
-ID = "pairing"
-SEVERITY = Severity.ERROR
+RULE = Rule("pairing", Severity.ERROR)
 _WHY = {
     Agreement.HASHED: "NIXL refuses a side whose hash differs, at the first request",
     Agreement.COPIED: "blocks are copied as they lie, and the first request finds out",
@@ -88,14 +87,14 @@ def _compare(
     ]
     names = [ours.name for ours, _ in differing]
     alike = ", ".join(ours.name for ours, _ in pairs if ours.name not in names)
-    yield Diagnostic(
-        rule=ID,
-        severity=SEVERITY if set(names) - _MAY_DIFFER else Severity.WARNING,
-        message=f"prefill and decode do not fit in {', '.join(names)}",
-        primary=labels[0],
-        related=tuple(dict.fromkeys(labels[1:])),
-        why=_WHY[min((ours.agreement for ours, _ in differing), key=list(Agreement).index)],
+    yield RULE.at(
+        labels[0].span,
+        f"prefill and decode do not fit in {', '.join(names)}",
         fix=_fix(differing[0][0]),
+        label=labels[0].text,
+        related=tuple(dict.fromkeys(labels[1:])),
+        severity=None if set(names) - _MAY_DIFFER else Severity.WARNING,
+        why=_WHY[min((ours.agreement for ours, _ in differing), key=list(Agreement).index)],
         table=(
             (
                 "",

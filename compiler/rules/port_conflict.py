@@ -26,15 +26,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.plan import Plan
 from compiler.resolve.plan_of import Resolved
-from compiler.rules.report import finding
 from compiler.topology import Origin
 
-ID = "port-conflict"
-SEVERITY = Severity.ERROR
-WHY = "two servers on one port may both start (SO_REUSEPORT) and share the requests between them"
+RULE = Rule(
+    "port-conflict",
+    Severity.ERROR,
+    "two servers on one port may both start (SO_REUSEPORT) and share the requests between them",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,11 @@ def check(resolved: Sequence[Resolved]) -> Iterator[Diagnostic]:
 
 
 def _beyond(owner: _Owner) -> Diagnostic:
-    return finding(
-        ID,
-        SEVERITY,
-        "a TCP port is a number from 1 to 65535",
+    return RULE.at(
         owner.origin.of("port"),
         f"{owner.process} would listen on port {owner.port}, beyond 65535",
-        "write a lower port or a lower deploy.first_port",
+        fix="write a lower port or a lower deploy.first_port",
+        why="a TCP port is a number from 1 to 65535",
     )
 
 
@@ -91,14 +90,11 @@ def _conflict(first: _Owner, second: _Owner) -> Diagnostic:
     # Point at a port that was written; a default has no line of its own.
     at, other = (second, first) if second.is_written or not first.is_written else (first, second)
     name = theirs if other is first else ours
-    return finding(
-        ID,
-        SEVERITY,
-        WHY,
+    return RULE.at(
         at.origin.of("port"),
         f"port {second.port} is taken twice: {theirs} ({first.purpose}) and "
         f"{ours} ({second.purpose})",
-        "give one of them another port"
+        fix="give one of them another port"
         if same
         else "give one profile another frontend.port and deploy.first_port",
         related=(Label(span=other.origin.of("port"), text=f"{name} here"),)

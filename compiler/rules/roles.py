@@ -27,13 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import Role, Topology, TopologyKind
 
-ID = "roles"
-SEVERITY = Severity.ERROR
-WHY = "agg has aggregated workers only; disagg has prefill and decode workers, at least one of each"
+RULE = Rule(
+    "roles",
+    Severity.ERROR,
+    "agg has aggregated workers only; disagg has prefill and decode workers, at least one of each",
+)
 _ROLES = {
     TopologyKind.AGG: (Role.AGGREGATED,),
     TopologyKind.DISAGG: (Role.PREFILL, Role.DECODE),
@@ -47,23 +48,17 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
     related = (Label(span=topology.origin.of("topology"), text="set here"),)
     for group in topology.workers:
         if group.role not in wanted:
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 group.origin.of("role"),
                 f"role {group.role.value} has no place in topology {kind}",
-                f"write role: {' or role: '.join(role.value for role in wanted)}",
+                fix=f"write role: {' or role: '.join(role.value for role in wanted)}",
                 related=related,
             )
     for role in wanted:
         if all(group.role is not role for group in topology.workers):
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 topology.origin.key("workers"),
                 f"topology {kind} has no {role.value} worker",
-                f"add an entry to workers: - role: {role.value}",
+                fix=f"add an entry to workers: - role: {role.value}",
                 related=related,
             )

@@ -23,14 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity, suggestion
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity, suggestion
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "routing"
-SEVERITY = Severity.ERROR
-WHY = "the stack's router offers a closed set of policies and exits on another"
+RULE = Rule(
+    "routing",
+    Severity.ERROR,
+    "the stack's router offers a closed set of policies and exits on another",
+)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -39,12 +40,9 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     if asked is None or asked in stack.routing:
         return
     near = suggestion(asked, stack.routing)
-    yield finding(
-        ID,
-        SEVERITY,
-        WHY,
+    yield RULE.at(
         topology.frontend.origin.of("routing"),
         f"routing {asked!r} is not one of {', '.join(stack.routing)}",
-        f"write routing: {near or 'round_robin'}",
+        fix=f"write routing: {near or 'round_robin'}",
         label=f"did you mean {near}?" if near else "",
     )

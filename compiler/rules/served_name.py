@@ -26,14 +26,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "served-name"
-SEVERITY = Severity.ERROR
-WHY = "the stack's workers split a name at spaces and commas, and serve the first piece"
+RULE = Rule(
+    "served-name",
+    Severity.ERROR,
+    "the stack's workers split a name at spaces and commas, and serve the first piece",
+)
 _SEPARATORS = re.compile(r"[\s,]+")
 
 
@@ -44,11 +45,8 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     if not stack.splits_served_name or not _SEPARATORS.search(name):
         return
     better = _SEPARATORS.sub("-", name.rpartition("/")[2]).strip("-") or "model"
-    yield finding(
-        ID,
-        SEVERITY,
-        WHY,
+    yield RULE.at(
         model.origin.of("served_name" if model.served_name else "id"),
         f"served name {name!r} has a space or a comma",
-        f"write model.served_name: {better}",
+        fix=f"write model.served_name: {better}",
     )

@@ -29,13 +29,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.topology import Topology
 
-ID = "socket-path"
-SEVERITY = Severity.ERROR
-WHY = "a socket's path has at most 107 bytes, 37 of which vLLM adds itself"
+RULE = Rule(
+    "socket-path",
+    Severity.ERROR,
+    "a socket's path has at most 107 bytes, 37 of which vLLM adds itself",
+)
 _LIMIT = 107 - len("/") - 36
 _NAMES = ("VLLM_RPC_BASE_PATH", "TMPDIR")
 
@@ -47,11 +48,8 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
         length = len(group.env[name].encode()) if name else 0
         if name and length > _LIMIT:
             fix = "write VLLM_RPC_BASE_PATH: /tmp"
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 group.origin.of("env", name),
                 f"{name} has {length} bytes, more than {_LIMIT}",
-                fix if name == "VLLM_RPC_BASE_PATH" else f"{fix} beside it",
+                fix=fix if name == "VLLM_RPC_BASE_PATH" else f"{fix} beside it",
             )

@@ -30,16 +30,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.document import Json
 from compiler.model.config import ModelConfig
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
 
-ID = "split-blocks"
-SEVERITY = Severity.ERROR
-WHY = "LMCache's server keeps one page of a block that the attention backend splits"
+RULE = Rule(
+    "split-blocks",
+    Severity.ERROR,
+    "LMCache's server keeps one page of a block that the attention backend splits",
+)
 PAGES = (16, 32, 64)
 SPLITTER = "FLASHINFER"
 _NARROW = ("fp8", "nvfp4")
@@ -71,7 +72,7 @@ def _split(topology: Topology, group: WorkerGroup, size: str) -> Iterator[Diagno
         message = f"FlashInfer splits {what}, and LMCache keeps one page of each"
         other = "TRITON_ATTN" if key == "attention_backend" else "{backend: TRITON_ATTN}"
         fix = f"write {smaller}{key}: {other}"
-        yield finding(ID, SEVERITY, WHY, group.origin.of("engine_args", key), message, fix)
+        yield RULE.at(group.origin.of("engine_args", key), message, fix=fix)
     elif backend is None and is_narrow:
         message = (
             f"with kv_cache_dtype {args['kv_cache_dtype']} vLLM takes FlashInfer by itself on most "
@@ -79,12 +80,12 @@ def _split(topology: Topology, group: WorkerGroup, size: str) -> Iterator[Diagno
         )
         fix = f"write {smaller}attention_backend: TRITON_ATTN (on Hopper also FLASH_ATTN)"
         at = group.origin.of("engine_args", "kv_cache_dtype")
-        yield finding(ID, SEVERITY, WHY, at, message, fix)
+        yield RULE.at(at, message, fix=fix)
     elif backend is None and not size:
         message = f"on a Blackwell GPU vLLM takes FlashInfer by itself, which splits {what}"
         at = topology.model.origin.of("id")
         fix = "write engine_args: {attention_backend: FLASH_ATTN} for this worker"
-        yield finding(ID, Severity.WARNING, WHY, at, message, fix)
+        yield RULE.at(at, message, fix=fix, severity=Severity.WARNING)
 
 
 def _backend(args: Mapping[str, Json]) -> str | None:

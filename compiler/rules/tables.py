@@ -1,7 +1,7 @@
 """The rules, one module each, listed by what they need to know.
 
 A rule module has a docstring (what it protects, an accepted and a rejected profile, its source),
-`ID`, `SEVERITY`, `WHY` and a pure `check`.
+a `RULE` and a pure `check`; its file is named as the rule.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from compiler.model.config import ModelConfig
 from compiler.resolve.plan_of import Resolved
 from compiler.rules import (
     cache_smaller_than_chunk,
-    chunk_alignment,
     chunk_larger_than_prompt,
     chunk_size_advice,
+    chunk_size_alignment,
     combination_on_paper,
     context_parallel,
     discovery,
@@ -31,7 +31,7 @@ from compiler.rules import (
     hybrid_model,
     internal_ports,
     kv_cache_layout,
-    kv_room,
+    kv_smaller_than_request,
     latent_attention,
     lmcache_disk,
     lmcache_environment,
@@ -46,7 +46,7 @@ from compiler.rules import (
     served_name,
     socket_path,
     split_blocks,
-    stack_cases,
+    stack_case,
     tier_conflict,
     tier_folder,
     tier_forgets,
@@ -78,13 +78,13 @@ TOPOLOGY_RULES = (
 """check(topology): relations inside a profile."""
 
 STACK_RULES = (
-    stack_cases,
+    stack_case,
     combination_on_paper,
     routing,
     discovery,
     worker_port,
     served_name,
-    chunk_alignment,
+    chunk_size_alignment,
     engine_args,
     engine_args_together,
     environment,
@@ -107,7 +107,7 @@ MODEL_RULES = (
     latent_attention,
     context_parallel,
     pairing,
-    kv_room,
+    kv_smaller_than_request,
     cache_smaller_than_chunk,
     chunk_size_advice,
 )

@@ -31,19 +31,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.document import Json
 from compiler.process import ProcessName
 from compiler.resolve.tier_values import tier_values
 from compiler.resolve.tiers import spec_of, tier_config
-from compiler.rules.report import finding
 from compiler.stacks.lmcache_keys import variable
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, TierChoice, Topology
 
-ID = "tier-conflict"
-SEVERITY = Severity.ERROR
-WHY = "in process all tiers share one configuration of LMCache"
+RULE = Rule(
+    "tier-conflict", Severity.ERROR, "in process all tiers share one configuration of LMCache"
+)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -77,13 +76,10 @@ def _flat(config: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
 
 
 def _twice(tier: TierChoice, key: str, other: TierChoice) -> Diagnostic:
-    return finding(
-        ID,
-        SEVERITY,
-        WHY,
+    return RULE.at(
         tier.origin.key(),
         f"{tier.kind} and {other.kind} before it both set LMCache's {key}",
-        "remove one of them, or write mode: multiprocess, where each tier stands for itself",
+        fix="remove one of them, or write mode: multiprocess, where each tier stands for itself",
         related=(Label(span=other.origin.key(), text="the first"),),
     )
 
@@ -92,12 +88,10 @@ def _replaced(topology: Topology, tier: TierChoice, names: set[str]) -> Iterator
     for group in topology.workers:
         for name in group.env:
             if name in names and topology.uses_lmcache(group):
-                yield finding(
-                    ID,
-                    SEVERITY,
-                    "a variable outranks LMCache's file",
+                yield RULE.at(
                     group.origin.key("env", name),
                     f"{name} would replace what the tier {tier.kind} says",
-                    "remove it",
+                    fix="remove it",
                     related=(Label(span=tier.origin.key(), text="the tier"),),
+                    why="a variable outranks LMCache's file",
                 )

@@ -34,13 +34,14 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import TierChoice, Topology
 
-ID = "tier-folder"
-SEVERITY = Severity.ERROR
-WHY = "each tier counts its own files only, and those of the other are removed or never found"
+RULE = Rule(
+    "tier-folder",
+    Severity.ERROR,
+    "each tier counts its own files only, and those of the other are removed or never found",
+)
 
 
 def check(topology: Topology) -> Iterator[Diagnostic]:
@@ -58,13 +59,11 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
                 break
         mount = tier.options.get("mount_point")
         if isinstance(mount, str) and not _within(folder, posixpath.normpath(mount)):
-            yield finding(
-                ID,
-                SEVERITY,
-                "3FS is reached through its mount point",
+            yield RULE.at(
                 tier.origin.of(name),
                 f"{folder} does not lie below {mount}",
-                f"write path: {mount.rstrip('/')}/kv",
+                fix=f"write path: {mount.rstrip('/')}/kv",
+                why="3FS is reached through its mount point",
             )
         earlier.append((tier, folder))
 
@@ -74,12 +73,9 @@ def _within(folder: str, other: str) -> bool:
 
 
 def _shared(tier: TierChoice, name: str, folder: str, other: TierChoice) -> Diagnostic:
-    return finding(
-        ID,
-        SEVERITY,
-        WHY,
+    return RULE.at(
         tier.origin.of(name),
         f"{folder} is shared with another tier",
-        "give each tier a folder of its own, none below another",
+        fix="give each tier a folder of its own, none below another",
         related=(Label(span=other.origin.of("path"), text="and here"),),
     )

@@ -26,15 +26,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.resolve.tiers import spec_of
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "tier-forgets"
-SEVERITY = Severity.INFO
-WHY = "LMCache keeps the index of these files in memory only"
+RULE = Rule("tier-forgets", Severity.INFO, "LMCache keeps the index of these files in memory only")
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -42,11 +39,8 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     for tier in topology.lmcache.tiers:
         form = spec_of(tier, topology, stack)
         if form is not None and form.keep_gb == 0:
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 tier.origin.key(),
                 f"the tier {tier.kind} is emptied at each start in mode in_process",
-                "nothing to do; mode: multiprocess reads it again",
+                fix="nothing to do; mode: multiprocess reads it again",
             )

@@ -27,15 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.resolve.tiers import applies_to, spec_of
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.stacks.tier_specs import TierConstraint
 from compiler.topology import TierChoice, Topology
 
-ID = "tier-offered"
-SEVERITY = Severity.ERROR
+RULE = Rule("tier-offered", Severity.ERROR)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -49,27 +47,25 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         elif form.refused:
             mode = topology.lmcache.mode.value
             message = f"there is no tier {tier.kind} in mode {mode}"
-            yield finding(ID, SEVERITY, form.refused, tier.origin.key(), message, form.fix)
+            yield RULE.at(tier.origin.key(), message, fix=form.fix, why=form.refused)
         else:
             for refusal in form.refuses:
                 if applies_to(refusal.when, tier):
                     yield _refused(topology, tier, refusal)
             for want in form.wants:
                 if applies_to(want.when, tier):
-                    yield finding(ID, SEVERITY, want.why, tier.origin.key(), want.message, want.fix)
+                    yield RULE.at(tier.origin.key(), want.message, fix=want.fix, why=want.why)
 
 
 def _unknown(topology: Topology, tier: TierChoice, stack: Stack) -> Diagnostic:
     release = f"LMCache {stack.versions['lmcache']}"
     message = f"nobody has looked at the tier {tier.kind} of {release} (stack {stack.name})"
-    return finding(
-        ID,
-        SEVERITY,
-        "a tier's form differs between releases, and a wrong one serves without the tier",
+    return RULE.at(
         tier.origin.key(),
         message,
-        "remove the tier, or write stack: vllm-0.32, vllm-0.25, dynamo-1.6 or dynamo-1.3",
+        fix="remove the tier, or write stack: vllm-0.32, vllm-0.25, dynamo-1.6 or dynamo-1.3",
         label=topology.lmcache.mode.value,
+        why="a tier's form differs between releases, and a wrong one serves without the tier",
     )
 
 
@@ -79,4 +75,4 @@ def _refused(topology: Topology, tier: TierChoice, refusal: TierConstraint) -> D
     span = tier.origin.of(names[0]) if names else tier.origin.key()
     mode = topology.lmcache.mode.value
     message = f"{tier.kind} with {' and '.join(refusal.when)} is not possible in mode {mode}"
-    return finding(ID, SEVERITY, refusal.why, span, message, refusal.fix)
+    return RULE.at(span, message, fix=refusal.fix, why=refusal.why)

@@ -27,13 +27,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import TierChoice, Topology
 
-ID = "tier-server"
-SEVERITY = Severity.ERROR
-WHY = "LMCache serves without a tier whose server it does not find"
+RULE = Rule(
+    "tier-server", Severity.ERROR, "LMCache serves without a tier whose server it does not find"
+)
 _WAYS = ("url", "hosts", "managed")
 _MANAGED_ONLY = ("size_gb", "port")
 _NOT_MANAGED = ("username", "tls", "sentinel", "cluster", "database")
@@ -60,13 +59,10 @@ def _redis(tier: TierChoice) -> Iterator[Diagnostic]:
     several = tier.options["sentinel"] or tier.options["cluster"]
     if len(given) != 1:
         named = " and ".join(given) or "none of them"
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             tier.origin.key(),
             f"redis takes exactly one of url, hosts and managed, and has {named}",
-            "write url: redis://HOST:6379, or managed: true with size_gb",
+            fix="write url: redis://HOST:6379, or managed: true with size_gb",
         )
     elif tier.options["managed"]:
         yield from _managed(tier)
@@ -90,13 +86,11 @@ def _redis(tier: TierChoice) -> Iterator[Diagnostic]:
 
 def _managed(tier: TierChoice) -> Iterator[Diagnostic]:
     if tier.options["size_gb"] is None:
-        yield finding(
-            ID,
-            SEVERITY,
-            "Redis without a limit grows until the host has no memory left",
+        yield RULE.at(
             tier.origin.of("managed"),
             "the managed server has no size_gb",
-            "add size_gb, in GiB",
+            fix="add size_gb, in GiB",
+            why="Redis without a limit grows until the host has no memory left",
         )
     for name in _NOT_MANAGED:
         if tier.options[name]:
@@ -122,14 +116,12 @@ def _account(tier: TierChoice) -> Iterator[Diagnostic]:
 
 
 def _second(tier: TierChoice, first: TierChoice) -> Diagnostic:
-    return finding(
-        ID,
-        SEVERITY,
-        "a second store would hold the same chunks once more",
+    return RULE.at(
         tier.origin.of("managed"),
         "the deployment starts one Redis already",
-        "remove one of them, or give the first more size_gb",
+        fix="remove one of them, or give the first more size_gb",
         related=(Label(span=first.origin.of("managed"), text="the first"),),
+        why="a second store would hold the same chunks once more",
     )
 
 
@@ -138,4 +130,4 @@ def _rdma(tier: TierChoice) -> bool:
 
 
 def _found(tier: TierChoice, name: str, message: str, fix: str) -> Diagnostic:
-    return finding(ID, SEVERITY, WHY, tier.origin.of(name), message, fix)
+    return RULE.at(tier.origin.of(name), message, fix=fix)

@@ -32,15 +32,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
-from compiler.rules.report import finding
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.topology import CacheMode, TierChoice, Topology
 
-ID = "tier-size"
-SEVERITY = Severity.ERROR
+RULE = Rule(
+    "tier-size",
+    Severity.ERROR,
+    "LMCache counts only what this run has stored: the rest of size_gb is all that it may use",
+)
 GIB, PAGE = 1 << 30, 4096
 _BY_NIXL = ("nixl", "gds")
-WHY = "LMCache counts only what this run has stored: the rest of size_gb is all that it may use"
 
 
 def check(topology: Topology) -> Iterator[Diagnostic]:
@@ -53,13 +54,10 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
         if not isinstance(size, (int, float)):
             continue
         if isinstance(keep, (int, float)) and keep >= size:
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 tier.origin.of("keep_gb"),
                 f"keep_gb {keep:g} leaves nothing of size_gb {size:g}",
-                f"write keep_gb: {size / 2:g}",
+                fix=f"write keep_gb: {size / 2:g}",
                 related=(Label(span=tier.origin.of("size_gb"), text="all there is"),),
             )
         elif size <= memory:
@@ -73,25 +71,23 @@ def _is_served(topology: Topology) -> bool:
 def _part_of_a_page(topology: Topology, tier: TierChoice) -> Diagnostic:
     memory = topology.lmcache.cpu_cache_gb
     whole = max(1, round(memory * 64)) / 64
-    return finding(
-        ID,
-        SEVERITY,
-        "NIXL is given the memory page by page, and knows no page that is partly beyond its end",
+    return RULE.at(
         topology.lmcache.origin.of("cpu_cache_gb"),
         f"cpu_cache_gb {memory:g} is no whole number of pages of {PAGE} bytes",
-        f"write cpu_cache_gb: {whole:g}",
+        fix=f"write cpu_cache_gb: {whole:g}",
         related=(Label(span=tier.origin.key(), text="a tier that NIXL writes"),),
+        why="NIXL is given the memory page by page, "
+        "and knows no page that is partly beyond its end",
     )
 
 
 def _small(topology: Topology, tier: TierChoice, size: float) -> Diagnostic:
     memory = topology.lmcache.cpu_cache_gb
-    return finding(
-        ID,
-        Severity.WARNING,
-        "every chunk goes to the host memory too, and is read from there while it is in it",
+    return RULE.at(
         tier.origin.of("size_gb"),
         f"{size:g} GiB hold no more than the host memory of {memory:g} GiB before them",
-        f"write size_gb: {4 * memory:g}, or less cpu_cache_gb",
+        fix=f"write size_gb: {4 * memory:g}, or less cpu_cache_gb",
         related=(Label(span=topology.lmcache.origin.of("cpu_cache_gb"), text="host memory"),),
+        why="every chunk goes to the host memory too, and is read from there while it is in it",
+        severity=Severity.WARNING,
     )

@@ -27,15 +27,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.resolve.tiers import spec_of
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "tier-unbounded"
-SEVERITY = Severity.WARNING
-WHY = "LMCache never removes anything there: a full file system fails every store"
+RULE = Rule(
+    "tier-unbounded",
+    Severity.WARNING,
+    "LMCache never removes anything there: a full file system fails every store",
+)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -43,12 +44,9 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     for tier in topology.lmcache.tiers:
         form = spec_of(tier, topology, stack)
         if form is not None and form.bounded == "nothing":
-            yield finding(
-                ID,
-                SEVERITY,
-                WHY,
+            yield RULE.at(
                 tier.origin.key(),
                 f"nothing bounds what the tier {tier.kind} writes to {tier.options['path']}",
-                "set a quota on the folder and remove old files by a job of your own, "
+                fix="set a quota on the folder and remove old files by a job of your own, "
                 "or write a tier with a size (disk)",
             )

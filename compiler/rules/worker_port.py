@@ -26,15 +26,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.resolve.allocation import allocate, needs_frontend
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "worker-port"
-SEVERITY = Severity.ERROR
-WHY = "a single aggregated worker has no router before it: it listens on frontend.port itself"
+RULE = Rule(
+    "worker-port",
+    Severity.ERROR,
+    "a single aggregated worker has no router before it: it listens on frontend.port itself",
+)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -45,14 +46,11 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     group = topology.workers[0]
     is_written = topology.frontend.origin.wrote("port")
     if group.port not in (None, topology.frontend.port):
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             group.origin.of("port"),
             f"port {group.port} differs from frontend.port {topology.frontend.port}"
             f"{'' if is_written else ' (the default)'}",
-            f"remove this line, or write frontend.port: {group.port}",
+            fix=f"remove this line, or write frontend.port: {group.port}",
             related=(Label(span=topology.frontend.origin.of("port"), text="frontend.port"),)
             if is_written
             else (),
@@ -63,12 +61,10 @@ def _too_high(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     limit = stack.worker_port_max
     for slot in allocate(topology, stack).workers:
         if limit < slot.port < 65536:  # rule port-conflict reports what no process can have
-            yield finding(
-                ID,
-                SEVERITY,
-                f"the workers of stack {stack.name} start on no port above {limit}",
+            yield RULE.at(
                 slot.group.origin.of("port"),
                 f"{slot.name} would listen on port {slot.port}",
-                f"write a port, or a deploy.first_port, of at most {limit}",
+                fix=f"write a port, or a deploy.first_port, of at most {limit}",
+                why=f"the workers of stack {stack.name} start on no port above {limit}",
             )
             return

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from jsonschema import Draft202012Validator
 
-from compiler.diagnostic import Diagnostic, Label, Severity, Span, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, Span, suggestion
 from compiler.document import Document, Json, Path
 
 # A jsonschema ValidationError; its stubs give each field as perhaps unset, which it never is here.
@@ -23,6 +23,15 @@ TYPE_WORDS = {
     "object": "a mapping",
 }
 """JSON Schema's types as diagnostics name them."""
+# The reasons of all but the first stand in the schema, as each key's description.
+_UNKNOWN_KEY = Rule(
+    "unknown-key", Severity.ERROR, "a key that nothing reads would be ignored in silence"
+)
+_MISSING_KEY = Rule("missing-key", Severity.ERROR)
+_WRONG_TYPE = Rule("wrong-type", Severity.ERROR)
+_WRONG_VALUE = Rule("wrong-value", Severity.ERROR)
+_WRONG_FORM = Rule("wrong-form", Severity.ERROR)
+_OUT_OF_RANGE = Rule("out-of-range", Severity.ERROR)
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*[A-Za-z]{1,6}\s*\Z")
 
 
@@ -76,19 +85,6 @@ def _diagnose(error: _Error, document: Document) -> Iterator[Diagnostic]:
         yield _out_of_range(error, document, path)
 
 
-def _report(  # noqa: PLR0913, PLR0917 -- one constructor for all six kinds
-    rule: str, span: Span, message: str, why: str, fix: str | None, label: str = ""
-) -> Diagnostic:
-    return Diagnostic(
-        rule=rule,
-        severity=Severity.ERROR,
-        message=message,
-        primary=Label(span=span, text=label),
-        why=why,
-        fix=fix,
-    )
-
-
 def _name(path: Path) -> str:
     words = [step for step in path if isinstance(step, str)]
     if not words:
@@ -111,13 +107,11 @@ def _unknown_keys(error: _Error, document: Document, path: Path) -> Iterator[Dia
             continue
         near = suggestion(key, known)
         fix = f"write {near}" if near else f"remove it; known here: {', '.join(known)}"
-        yield _report(
-            "unknown-key",
+        yield _UNKNOWN_KEY.at(
             document.key_span((*path, key)),
             f"unknown key {_shown(key)} {place}",
-            "a key that nothing reads would be ignored in silence",
-            fix,
-            f"did you mean {near}?" if near else "",
+            fix=fix,
+            label=f"did you mean {near}?" if near else "",
         )
 
 
@@ -126,24 +120,22 @@ def _missing_key(error: _Error, document: Document, path: Path) -> Diagnostic:
     below = error.schema["properties"][key]
     example = below.get("examples") or below.get("enum")
     sample = f", for example: {key}: {_sample(example[0])}" if example else ""
-    return _report(
-        "missing-key",
+    return _MISSING_KEY.at(
         document.key_span(path),
         f"{_name(path)} has no {key}",
-        below["description"],
-        f"add {key}{sample}",
+        fix=f"add {key}{sample}",
+        why=below["description"],
     )
 
 
 def _not_one_key(error: _Error, document: Document, path: Path) -> Diagnostic:
     """Report a mapping that should have one of several keys."""
     known, found = ", ".join(error.schema["properties"]), list(error.instance)
-    return _report(
-        "wrong-form",
+    return _WRONG_FORM.at(
         document.span(path),
         f"{_name(path)} has {' and '.join(found) or 'no key'}, expected exactly one kind",
-        _why(error),
-        "write an entry for each" if found else f"write one of: {known}",
+        fix="write an entry for each" if found else f"write one of: {known}",
+        why=_why(error),
     )
 
 
@@ -169,7 +161,7 @@ def _wrong_type(error: _Error, document: Document, path: Path) -> Diagnostic:
     else:
         message = f"{name} is {_words_of(value)}, expected {wanted}"
         fix = _type_fix(name, value, expected, error.schema)
-    return _report("wrong-type", document.span(path), message, _why(error), fix)
+    return _WRONG_TYPE.at(document.span(path), message, fix=fix, why=_why(error))
 
 
 def _type_fix(name: str, value: Any, expected: list[str], schema: Any) -> str:
@@ -216,13 +208,12 @@ def _shown(value: Any) -> str:
 def _wrong_value(error: _Error, document: Document, path: Path) -> Diagnostic:
     known = [str(value) for value in error.validator_value]
     near = suggestion(str(error.instance), known) if isinstance(error.instance, str) else None
-    return _report(
-        "wrong-value",
+    return _WRONG_VALUE.at(
         document.span(path),
         f"{_name(path)} {_shown(error.instance)} is not one of {', '.join(known)}",
-        _why(error),
-        f"write {_name(path)}: {near or ' or '.join(known)}",
-        f"did you mean {near}?" if near else "",
+        fix=f"write {_name(path)}: {near or ' or '.join(known)}",
+        label=f"did you mean {near}?" if near else "",
+        why=_why(error),
     )
 
 
@@ -232,12 +223,11 @@ def _wrong_form(error: _Error, span: Span, name: str) -> Diagnostic:
         form = "text that is not empty"
     plain = "-".join(re.findall("[a-z0-9]+", str(error.instance).lower()))[:32].rstrip("-")
     is_name = name == "name" and plain[:1].isalpha()
-    return _report(
-        "wrong-form",
+    return _WRONG_FORM.at(
         span,
         f"{name} {_shown(error.instance)} does not have the form: {form}",
-        _why(error),
-        f"write name: {plain}" if is_name else f"write {form}",
+        fix=f"write name: {plain}" if is_name else f"write {form}",
+        why=_why(error),
     )
 
 
@@ -251,12 +241,11 @@ def _out_of_range(error: _Error, document: Document, path: Path) -> Diagnostic:
         "maxItems": f"at most {limit} entries",
     }[str(error.validator)]
     found = error.instance
-    return _report(
-        "out-of-range",
+    return _OUT_OF_RANGE.at(
         document.span(path),
         f"{_name(path)} has {len(found)} entries, must have {words}"
         if isinstance(found, list)
         else f"{_name(path)} is {found}, must be {words}",
-        _why(error),
-        f"write {words}",
+        fix=f"write {words}",
+        why=_why(error),
     )

@@ -8,12 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from compiler.diagnostic import Diagnostic, Label, Severity, Span, has_errors, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, Span, has_errors, suggestion
 from compiler.document import Document, Node
 from compiler.load.yaml_tree import lines_of
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#[ \t]*dync:[ \t]*ignore\b(?:\[([^\]]*)\])?[ \t]*(.*)")
+_IGNORE_COMMENT = Rule(
+    "ignore-comment",
+    Severity.ERROR,
+    "a comment leaves out a warning or info of its line, and says why",
+)
 _FORM = "# dync: ignore[rule] reason"
 
 
@@ -71,10 +77,8 @@ def _scalars(node: Node) -> Iterator[Node]:
     rest = [node]
     while rest:
         one = rest.pop()
-        if isinstance(one.value, dict):
-            rest.extend(one.value.values())
-        elif isinstance(one.value, list):
-            rest.extend(one.value)
+        if isinstance(one.value, (MappingProxyType, tuple)):
+            rest.extend(one.children())
         else:
             yield one
 
@@ -92,16 +96,16 @@ def _is_named(diagnostic: Diagnostic, comment: _Comment) -> bool:
 def _faults(comment: _Comment, known: Callable[[], Collection[str]]) -> Iterator[Diagnostic]:
     """Report a comment without a rule, without a reason, or with a rule that there is not."""
     if not comment.rules:
-        yield _report(Severity.ERROR, comment, "the comment names no rule", f"write {_FORM}")
+        yield _IGNORE_COMMENT.at(comment.span, "the comment names no rule", fix=f"write {_FORM}")
     elif not comment.reason:
         rules = ", ".join(comment.rules)
         fix = f"say why it is right here: # dync: ignore[{rules}] because ..."
-        yield _report(Severity.ERROR, comment, f"ignore[{rules}] has no reason", fix)
+        yield _IGNORE_COMMENT.at(comment.span, f"ignore[{rules}] has no reason", fix=fix)
     for rule in comment.rules:
         if rule not in known():
             near = suggestion(rule, known())
             fix = f"write {near}" if near else "remove it (dync explain lists the rules)"
-            yield _report(Severity.ERROR, comment, f"there is no rule {rule!r}", fix)
+            yield _IGNORE_COMMENT.at(comment.span, f"there is no rule {rule!r}", fix=fix)
 
 
 def _useless(comment: _Comment, here: list[Diagnostic], is_whole: bool) -> Iterator[Diagnostic]:
@@ -110,18 +114,9 @@ def _useless(comment: _Comment, here: list[Diagnostic], is_whole: bool) -> Itera
         severities = {d.severity for d in here if d.rule == rule}
         if severities == {Severity.ERROR}:
             message = f"{rule} is an error here, which no comment can ignore"
-            yield _report(Severity.WARNING, comment, message, "mend the error, remove the comment")
+            fix = "mend the error, remove the comment"
+            yield _IGNORE_COMMENT.at(comment.span, message, fix=fix, severity=Severity.WARNING)
         elif not severities and is_whole:
             message = f"{rule} finds nothing on this line"
-            yield _report(Severity.WARNING, comment, message, f"remove {rule} from the comment")
-
-
-def _report(severity: Severity, comment: _Comment, message: str, fix: str) -> Diagnostic:
-    return Diagnostic(
-        rule="ignore-comment",
-        severity=severity,
-        message=message,
-        primary=Label(span=comment.span),
-        why="a comment leaves out a warning or info of its line, and says why",
-        fix=fix,
-    )
+            fix = f"remove {rule} from the comment"
+            yield _IGNORE_COMMENT.at(comment.span, message, fix=fix, severity=Severity.WARNING)

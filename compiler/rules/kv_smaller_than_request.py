@@ -28,16 +28,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.byte_units import byte_text
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.model.kv_shape import Unknown, fixed_room, value_bytes
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, WorkerGroup
 
-ID = "kv-smaller-than-request"
-SEVERITY = Severity.ERROR
-WHY = "the engine ends once it has loaded the model, unless a request of full length has room"
+RULE = Rule(
+    "kv-smaller-than-request",
+    Severity.ERROR,
+    "the engine ends once it has loaded the model, unless a request of full length has room",
+)
 
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
@@ -61,14 +62,11 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         key = ("env", "VLLM_CPU_KVCACHE_SPACE")
         at = key if key[1] in group.env else ("engine_args", "kv_cache_memory_bytes")
         length = Label(span=topology.model.origin.of("max_len"), text=f"{longest} tokens")
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             group.origin.of(*at),
             f"{at[1]} is {byte_text(room)}, and a request of {longest} tokens needs "
             f"{byte_text(needed)}",
-            f"write model.max_len: {room // (token * size) * size}, or give more room",
+            fix=f"write model.max_len: {room // (token * size) * size}, or give more room",
             related=(length,) if topology.model.origin.wrote("max_len") else (),
         )
 

@@ -27,15 +27,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Label, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.resolve.connectors import chunk_multiple
-from compiler.rules.report import finding
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
-ID = "chunk-size-alignment"
-SEVERITY = Severity.ERROR
-WHY = "LMCache stores whole KV blocks, so chunk_size must be a multiple of the engine's block size"
+RULE = Rule(
+    "chunk-size-alignment",
+    Severity.ERROR,
+    "LMCache stores whole KV blocks, so chunk_size must be a multiple of the engine's block size",
+)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
@@ -53,14 +54,11 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         key = ("engine_args", "block_size") if "block_size" in group.engine_args else ("role",)
         block = Label(span=group.origin.of(*key), text=f"{multiple} tokens per block: {what}")
         is_default = not topology.lmcache.origin.wrote("chunk_size")
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             block.span if is_default else topology.lmcache.origin.of("chunk_size"),
             f"chunk_size {chunk}{' (the default)' if is_default else ''} is not a whole number of "
             f"KV blocks of {multiple} tokens",
-            f"write lmcache.{' or '.join(choices)}",
+            fix=f"write lmcache.{' or '.join(choices)}",
             label=block.text if is_default else f"{chunk / multiple:.4g} blocks",
             related=() if is_default else (block,),
         )

@@ -27,64 +27,54 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compiler.diagnostic import Diagnostic, Severity
+from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.document import Json
-from compiler.rules.report import finding
 from compiler.stacks.conditions import applies
 from compiler.stacks.placeholders import text_of
 from compiler.stacks.stack import KnownIssue, Stack
 from compiler.topology import Topology, WorkerGroup
 
-ID = "stack-case"
-SEVERITY = Severity.ERROR
-WHY = "a stack lists the accelerators for which it knows packages, flags and defaults"
+RULE = Rule(
+    "stack-case",
+    Severity.ERROR,
+    "a stack lists the accelerators for which it knows packages, flags and defaults",
+)
 
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report an accelerator the stack lacks, and each case that holds, once."""
     if topology.accelerator.value not in stack.platforms:
-        yield finding(
-            ID,
-            SEVERITY,
-            WHY,
+        yield RULE.at(
             topology.origin.of("accelerator"),
             f"stack {stack.name} has no form for accelerator {topology.accelerator.value}",
-            f"write accelerator: {' or '.join(stack.platforms)}, or choose another stack "
+            fix=f"write accelerator: {' or '.join(stack.platforms)}, or choose another stack "
             "(dync stack list)",
         )
     for case in stack.cases:
+        rule = Rule(case.id, Severity(case.severity), f"{case.why} ({case.proof}; {case.source})")
         groups = [group for group in topology.workers if _applies(case, topology, group)]
         if groups:
-            yield finding(
-                case.id,
-                Severity(case.severity),
-                _reason(case),
+            yield rule.at(
                 topology.origin.of(*case.at)
                 if topology.origin.wrote(*case.at)
                 else groups[0].origin.of("role"),
                 in_words(case.message, groups[0].engine_args),
-                case.fix,
+                fix=case.fix,
             )
         for group in groups:
-            yield from _undone(case, group)
+            yield from _undone(case, rule, group)
 
 
-def _undone(case: KnownIssue, group: WorkerGroup) -> Iterator[Diagnostic]:
+def _undone(case: KnownIssue, rule: Rule, group: WorkerGroup) -> Iterator[Diagnostic]:
     """Report a worker's own variable that takes back what the case sets to be right."""
     for name, value in case.env.items():
         if group.env.get(name, value) != value:
-            yield finding(
-                case.id,
-                SEVERITY,
-                _reason(case),
+            yield rule.at(
                 group.origin.of("env", name),
                 f"{name}={group.env[name]} takes back what makes this combination right",
-                f"remove it: dync sets {name}={value} here",
+                fix=f"remove it: dync sets {name}={value} here",
+                severity=Severity.ERROR,
             )
-
-
-def _reason(case: KnownIssue) -> str:
-    return f"{case.why} ({case.proof}; {case.source})"
 
 
 def in_words(message: str, engine_args: Mapping[str, Json]) -> str:
