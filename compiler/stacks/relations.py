@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compiler.document import Json
 from compiler.load.yaml_tree import parse_data
+from compiler.stacks.when import When, parse_when
 
 MAX_LEN = "model.max_len"
 
@@ -16,10 +15,10 @@ class Relation:
     """What an option needs, excludes or is compared with; the file says what each part means."""
 
     at: str
-    when: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
+    when: When = field(default_factory=When)
     at_most: str = ""
     at_least: str = ""
-    needs: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
+    needs: When = field(default_factory=When)
     without: tuple[str, ...] = ()
     says: str
     source: str
@@ -32,8 +31,8 @@ def parse_relations(text: str) -> tuple[Relation, ...]:
         Relation(
             **{
                 **entry,
-                "when": {key: tuple(values) for key, values in entry.get("when", {}).items()},
-                "needs": {key: tuple(values) for key, values in entry.get("needs", {}).items()},
+                "when": parse_when(entry.get("when", {})),
+                "needs": parse_when(entry.get("needs", {})),
                 "without": tuple(entry.get("without", ())),
                 "releases": tuple(entry["releases"]),
             }

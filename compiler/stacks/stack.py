@@ -12,6 +12,7 @@ from compiler.document import Json
 from compiler.load.yaml_tree import parse_data
 from compiler.stacks.relations import Relation, parse_relations
 from compiler.stacks.tier_specs import TierKind, parse_tiers
+from compiler.stacks.when import When, parse_when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ class ReadinessProbe:
 class Setting:
     """What a worker gets where `when` applies, as in a KnownIssue; ports as in a ProcessSpec."""
 
-    when: Mapping[str, tuple[Json, ...]]
+    when: When
     ports: Mapping[str, PortUse]
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -184,7 +185,7 @@ class KnownIssue:
     """
 
     id: str
-    when: Mapping[str, tuple[Json, ...]]
+    when: When
     at: tuple[str, ...]
     severity: str
     message: str
@@ -333,7 +334,7 @@ def _frontend(data: dict[str, Any]) -> FrontendSpec:
 
 def _setting(data: dict[str, Any]) -> Setting:
     return Setting(
-        when=_when(data["when"]),
+        when=parse_when(data["when"]),
         ports=_ports(data),
         argv=tuple(data.get("argv", ())),
         env=data.get("env", {}),
@@ -343,14 +344,8 @@ def _setting(data: dict[str, Any]) -> Setting:
 
 
 def _case(data: dict[str, Any]) -> KnownIssue:
-    when = _when(data["when"])
+    when = parse_when(data["when"])
     return KnownIssue(**{"env": {}, **data, "when": when, "at": tuple(data["at"])})
-
-
-def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:
-    return {
-        key: tuple(value) if isinstance(value, list) else (value,) for key, value in data.items()
-    }
 
 
 def option_of(data: dict[str, Any]) -> Option:

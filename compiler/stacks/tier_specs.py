@@ -8,16 +8,14 @@ from typing import Any
 
 from compiler.document import Json
 from compiler.load.yaml_tree import parse_data
+from compiler.stacks.when import When, parse_when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierConstraint:
-    """What a mode does not have, or must be told: options and the values that make it hold.
+    """What a mode does not have, or must be told, by the options that make it hold."""
 
-    The value "*" stands for any that is given, null for none.
-    """
-
-    when: Mapping[str, tuple[Json, ...]]
+    when: When
     why: str
     fix: str
     message: str = ""
@@ -27,7 +25,7 @@ class TierConstraint:
 class TierVariant:
     """What replaces parts of a form where options say so; a null takes a key away."""
 
-    when: Mapping[str, tuple[Json, ...]]
+    when: When
     config: Mapping[str, Json]
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -87,7 +85,8 @@ def _form(data: dict[str, Any]) -> TierSpec:
         **{
             **data,
             "instead": tuple(
-                TierVariant(**{**item, "when": _when(item)}) for item in data.get("instead", ())
+                TierVariant(**{**item, "when": parse_when(item["when"])})
+                for item in data.get("instead", ())
             ),
             "refuses": _refusals(data.get("refuses", ())),
             "wants": _refusals(data.get("wants", ())),
@@ -96,8 +95,4 @@ def _form(data: dict[str, Any]) -> TierSpec:
 
 
 def _refusals(items: Any) -> tuple[TierConstraint, ...]:
-    return tuple(TierConstraint(**{**item, "when": _when(item)}) for item in items)
-
-
-def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:
-    return {name: tuple(values) for name, values in data["when"].items()}
+    return tuple(TierConstraint(**{**item, "when": parse_when(item["when"])}) for item in items)
