@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from compiler.document import Json
-from compiler.load.yaml_tree import load
-from compiler.shipped_files import profile_schema
 from compiler.stacks.conditions import worker_facts
 from compiler.stacks.when import When, parse_when
-from compiler.validate.topology_of import validate
-from tests.support import AGG
+from tests.stacks.support import topology_of
 
 
 def matches(when: dict[str, Json], **facts: Json) -> bool:
@@ -45,11 +42,8 @@ def test_a_value_or_a_list_of_it_is_the_same() -> None:
 
 
 def test_a_worker_is_asked_for_its_form_its_variables_and_its_options() -> None:
-    options = "engine_args: {enforce_eager: true}, env: {HF_HUB_OFFLINE: '1'}"
-    document = load(AGG.replace("gpus: [0]", f"gpus: [0], {options}"), "profile.yaml").value
-    assert document is not None
-    topology = validate(document, profile_schema()).value
-    assert topology is not None
+    options = ", engine_args: {enforce_eager: true}, env: {HF_HUB_OFFLINE: '1'}"
+    topology = topology_of("", options)
     facts = worker_facts(topology, topology.workers[0], lmcache=False)
     assert facts("mode") == "multiprocess"
     assert facts("routing") == "round_robin"
