@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from compiler.diagnostic import Diagnostic, Label, Outcome, Severity, Span
-from compiler.document import Document, Node
+from compiler.document import PROFILE, Document, Node
 from compiler.load.scalars import Fault, read_scalar
 
 MAX_DEPTH = 40
@@ -27,7 +27,6 @@ _NOT_PRINTABLE = re.compile(
     "[^\x09\x0a\x0d\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
 _LINE_BREAK = re.compile("\r\n?|\n")
-_WHY_YAML = "a profile is one YAML document of mappings, lists and plain values"
 # Words of libyaml's messages, and what to do about them.
 _SYNTAX_FIXES = (
     ("could not find expected ':'", "write KEY: VALUE, with a space after the colon"),
@@ -39,13 +38,13 @@ _SYNTAX_FIXES = (
 )
 
 
-def load(text: str, name: str) -> Outcome[Document]:
-    """Read one YAML text into a Document.
+def load(text: str, name: str, what: str = PROFILE) -> Outcome[Document]:
+    """Read one YAML text into a Document; what: as diagnostics call it.
 
     Errors: every syntax error, duplicate key, ambiguous scalar, tag or oversize is a Diagnostic.
     Source: PyYAML 6.0 yaml/events.py; YAML 1.2.2 section 10.3.2.
     """
-    builder = _Builder(name)
+    builder = _Builder(name, what)
     bad = _NOT_PRINTABLE.search(text)
     if bad:
         builder.fault_at_index(text, bad.start())
@@ -61,13 +60,13 @@ def load(text: str, name: str) -> Outcome[Document]:
         builder.report(
             "yaml-syntax",
             Span(name, 1, 1, 1, 1),
-            "the profile is empty",
-            _WHY_YAML,
-            "write one with: dync init",
+            f"the {what} is empty",
+            builder.why,
+            "write one with: dync init" if what == PROFILE else "copy one that ships with dync",
         )
     if root is None or builder.diagnostics:
         return Outcome(None, tuple(builder.diagnostics))
-    return Outcome(Document(root=root, sources={name: text}))
+    return Outcome(Document(root=root, sources={name: text}, what=what))
 
 
 def parse_data(text: str) -> Any:
@@ -87,8 +86,10 @@ def _events(text: str) -> Iterator[Any]:
 class _Builder:
     """Collects events into nodes on an explicit stack."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, what: str) -> None:
         self.name = name
+        self.what = what
+        self.why = f"a {what} is one YAML document of mappings, lists and plain values"
         self.root: Node | None = None
         self.diagnostics: list[Diagnostic] = []
         self._open: list[tuple[Node, list[tuple[str, Span]]]] = []
@@ -120,7 +121,7 @@ class _Builder:
                 "yaml-syntax",
                 self._span(event),
                 "a second YAML document starts here",
-                _WHY_YAML,
+                self.why,
                 "keep one document in the file",
             )
             return False
@@ -174,7 +175,7 @@ class _Builder:
             "yaml-syntax",
             Span(self.name, line, column, line, column + 1),
             f"not valid YAML: {problem}{context}",
-            _WHY_YAML,
+            self.why,
             fix,
             related,
         )
@@ -191,7 +192,7 @@ class _Builder:
             f"byte 0x{code - 0xDC00:02X} is not UTF-8 text"
             if is_byte
             else f"character U+{code:04X} is not allowed in YAML",
-            _WHY_YAML,
+            self.why,
             "save the file as UTF-8" if is_byte else "remove it",
         )
 
@@ -206,9 +207,13 @@ class _Builder:
         self._too_large(node.span, f"nested deeper than {MAX_DEPTH} levels")
         return False
 
-    def _too_large(self, span: Span, what: str) -> None:
+    def _too_large(self, span: Span, size: str) -> None:
         self.report(
-            "yaml-syntax", span, f"the profile is {what}", _WHY_YAML, "write a smaller profile"
+            "yaml-syntax",
+            span,
+            f"the {self.what} is {size}",
+            self.why,
+            f"write a smaller {self.what}",
         )
 
     def _add(self, node: Node, event: Any) -> bool:
@@ -245,7 +250,7 @@ class _Builder:
                     f"a {'mapping' if isinstance(key, dict) else 'list'} stands where a key must be"
                     if is_large
                     else "a number, a truth value or nothing stands where a key must be",
-                    "every key of a profile is a word of the schema or a name",
+                    f"every key of a {self.what} is a word of the schema or a name",
                     "write a plain word; quote a value that begins with { or ["
                     if is_large
                     else "write a plain word, or quote it",
@@ -273,7 +278,7 @@ class _Builder:
                 "yaml-syntax",
                 self._span(event),
                 f"alias *{event.anchor} names no finished value above it",
-                _WHY_YAML,
+                self.why,
                 "write the value out",
             )
             return False
@@ -304,8 +309,8 @@ class _Builder:
         self.report(
             "yaml-syntax",
             self._span(event),
-            f"YAML tag {tag} is not used in a profile",
-            _WHY_YAML,
+            f"YAML tag {tag} is not used in a {self.what}",
+            self.why,
             "remove the tag; quote the value if it is text",
         )
 
@@ -319,7 +324,7 @@ class _Builder:
                 "yaml-syntax",
                 span,
                 "a NUL or half of a surrogate pair cannot stand in a command line",
-                _WHY_YAML,
+                self.why,
                 "remove it",
             )
         if not plain:

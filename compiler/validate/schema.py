@@ -1,4 +1,4 @@
-"""Check a document against the profile's JSON Schema, in words a person can act on."""
+"""Check a document against its JSON Schema, in words a person can act on."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def _diagnose(error: _Error, document: Document) -> Iterator[Diagnostic]:
         yield _wrong_value(error, document, path)
     elif "propertyNames" in error.schema_path:
         span = document.key_span((*path, error.instance))
-        yield _wrong_form(error, span, f"a name in {_name(path)}")
+        yield _wrong_form(error, span, f"a name in {_name(path, document)}")
     elif kind in ("minProperties", "maxProperties"):
         yield _not_one_key(error, document, path)
     elif kind in ("pattern", "minLength"):
-        yield _wrong_form(error, document.span(path), _name(path))
+        yield _wrong_form(error, document.span(path), _name(path, document))
     else:
         yield _out_of_range(error, document, path)
 
@@ -89,13 +89,10 @@ def _report(  # noqa: PLR0913, PLR0917 -- one constructor for all six kinds
     )
 
 
-def _name(path: Path) -> str:
+def _name(path: Path, document: Document) -> str:
     words = [step for step in path if isinstance(step, str)]
-    if not words:
-        return "the profile"
-    if path and isinstance(path[-1], int):
-        return f"an entry of {words[-1]}"
-    return words[-1]
+    name = words[-1] if words else f"the {document.what}"
+    return f"an entry of {name}" if path and isinstance(path[-1], int) else name
 
 
 def _why(error: _Error) -> str:
@@ -105,7 +102,7 @@ def _why(error: _Error) -> str:
 
 def _unknown_keys(error: _Error, document: Document, path: Path) -> Iterator[Diagnostic]:
     known = list(error.schema["properties"])
-    place = f"in {_name(path)}" if path else "at the top of the profile"
+    place = f"in {_name(path, document)}" if path else f"at the top of the {document.what}"
     for key in error.instance:
         if key in known:
             continue
@@ -129,7 +126,7 @@ def _missing_key(error: _Error, document: Document, path: Path) -> Diagnostic:
     return _report(
         "missing-key",
         document.key_span(path),
-        f"{_name(path)} has no {key}",
+        f"{_name(path, document)} has no {key}",
         below["description"],
         f"add {key}{sample}",
     )
@@ -141,7 +138,7 @@ def _not_one_key(error: _Error, document: Document, path: Path) -> Diagnostic:
     return _report(
         "wrong-form",
         document.span(path),
-        f"{_name(path)} has {' and '.join(found) or 'no key'}, expected exactly one kind",
+        f"{_name(path, document)} has {' and '.join(found) or 'no key'}, expected exactly one kind",
         _why(error),
         "write an entry for each" if found else f"write one of: {known}",
     )
@@ -154,7 +151,7 @@ def _sample(value: Json) -> str:
         return f"{{{inner}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_sample, value))}]"
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _wrong_type(error: _Error, document: Document, path: Path) -> Diagnostic:
@@ -162,7 +159,7 @@ def _wrong_type(error: _Error, document: Document, path: Path) -> Diagnostic:
     expected = [kinds] if isinstance(kinds, str) else list(kinds)
     wanted = " or ".join(TYPE_WORDS[kind] for kind in expected)
     value = error.instance
-    name = _name(path)
+    name = _name(path, document)
     if value is None:
         message = f"{name} has no value, expected {wanted}"
         fix = "give it a value, or remove the line"
@@ -219,9 +216,9 @@ def _wrong_value(error: _Error, document: Document, path: Path) -> Diagnostic:
     return _report(
         "wrong-value",
         document.span(path),
-        f"{_name(path)} {_shown(error.instance)} is not one of {', '.join(known)}",
+        f"{_name(path, document)} {_shown(error.instance)} is not one of {', '.join(known)}",
         _why(error),
-        f"write {_name(path)}: {near or ' or '.join(known)}",
+        f"write {_name(path, document)}: {near or ' or '.join(known)}",
         f"did you mean {near}?" if near else "",
     )
 
@@ -231,7 +228,7 @@ def _wrong_form(error: _Error, span: Span, name: str) -> Diagnostic:
     if error.validator == "minLength":
         form = "text that is not empty"
     plain = "-".join(re.findall("[a-z0-9]+", str(error.instance).lower()))[:32].rstrip("-")
-    is_name = name == "name" and plain[:1].isalpha()
+    is_name = name == "name" and re.search(str(error.validator_value), plain)
     return _report(
         "wrong-form",
         span,
@@ -254,9 +251,9 @@ def _out_of_range(error: _Error, document: Document, path: Path) -> Diagnostic:
     return _report(
         "out-of-range",
         document.span(path),
-        f"{_name(path)} has {len(found)} entries, must have {words}"
+        f"{_name(path, document)} has {len(found)} entries, must have {words}"
         if isinstance(found, list)
-        else f"{_name(path)} is {found}, must be {words}",
+        else f"{_name(path, document)} is {found}, must be {words}",
         _why(error),
         f"write {words}",
     )
