@@ -1,4 +1,7 @@
-"""What one release of vLLM asks of options together, read from schemas/engine_relations.yaml."""
+"""What releases of vLLM ask of options together, read from schemas/engine_relations.yaml.
+
+schemas/engine_relations.schema.json says what each field means.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ MAX_LEN = "model.max_len"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """What an option needs, excludes or is compared with; the file says what each part means."""
+    """What an option needs, excludes or is compared with."""
 
     at: str
     when: When = field(default_factory=When)
@@ -26,7 +29,10 @@ class Relation:
 
 
 def parse_relations(text: str) -> tuple[Relation, ...]:
-    """Read the file; a mistake in it is a bug of the program, not of a profile."""
+    """Read the file.
+
+    Errors: any exception where it does not follow schemas/engine_relations.schema.json.
+    """
     return tuple(
         Relation(
             **{

@@ -1,4 +1,7 @@
-"""The storage tiers of one LMCache release, read from its data file."""
+"""The storage tiers of one LMCache release, read from its data file.
+
+schemas/tiers.schema.json says what each field means, and in which unit.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class TierVariant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierSpec:
-    """What a kind of tier becomes in one mode; the data file says what each part is.
+    """What a kind of tier becomes in one mode.
 
     refused: why this mode does not have it; empty where it does.
     """
@@ -69,9 +72,10 @@ class TierKind:
 
 
 def parse_tiers(text: str) -> dict[str, TierKind]:
-    """Read a data file of tiers; empty text is a release that was not looked at."""
-    if not text:
-        return {}
+    """Read a data file of tiers.
+
+    Errors: any exception where it does not follow schemas/tiers.schema.json.
+    """
     return {kind: _kind(data) for kind, data in parse_data(text)["kinds"].items()}
 
 
