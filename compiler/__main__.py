@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compiler.errors import DataError
 
 
 def main() -> None:
     """Run the command line; an unexpected failure is one line, never a traceback."""
     from compiler.cli.main import dync  # noqa: PLC0415 -- so that an interrupt while importing is quiet
+    from compiler.errors import DataError  # noqa: PLC0415 -- likewise
 
     try:
         dync.main(prog_name="dync", standalone_mode=True)
+    except DataError as error:
+        _end_of_data(error)
     except OSError as error:
         _end(f"{error.filename or 'dync'}: {error.strerror or error}")
     except Exception as error:
@@ -21,6 +28,14 @@ def main() -> None:
             f"internal error: {error!r}. This is a bug of dync: please report it with the profile; "
             "DYNC_TRACEBACK=1 shows where"
         )
+
+
+def _end_of_data(error: DataError) -> None:
+    """Print what is wrong in a data file as `dync check` prints what is wrong in a profile."""
+    from compiler.report.diagnostics import in_order, written  # noqa: PLC0415 -- rarely needed
+
+    sys.stderr.write(written(in_order(error.diagnostics), error.sources, "text"))
+    sys.exit(1)
 
 
 def _end(message: str) -> None:

@@ -1,4 +1,4 @@
-"""A profile's tree, which knows where every key and value was written."""
+"""The tree of a YAML file, which knows where every key and value was written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ Json = Union[  # noqa: UP007 -- a recursive alias needs the class form
     None, bool, int, float, str, list["Json"], dict[str, "Json"]
 ]
 Path = tuple[str | int, ...]
+PROFILE = "profile"
 
 
 _NO_KEYS: MappingProxyType[str, Span] = MappingProxyType({})
@@ -51,10 +52,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A profile's tree, and the text of every source it was read from."""
+    """A file's tree, and the text of every source it was read from; what: as a person calls it."""
 
     root: Node
     sources: dict[str, str]
+    what: str = PROFILE
 
     def span(self, path: Path) -> Span:
         """Return the span of the value at a path, or of its deepest parent that was written."""

@@ -7,14 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compiler import shipped_files
 from compiler.document import Json
+from compiler.errors import DataError
 from compiler.load.yaml_tree import parse_data
 from compiler.model.config import ModelConfig, model_config
 from compiler.model.kv_shape import KvShape, Unknown, kv_shape
+from compiler.stacks.lint.references import Shipped
+from compiler.stacks.lint.shape import RELATIONS, STACK, TIERS, FileKind, check_shape
+from compiler.stacks.relations import Relation, parse_relations
 from compiler.stacks.stack import Stack, parse_stack
+from compiler.stacks.tier_specs import TierKind, parse_tiers
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +53,56 @@ def library() -> Library:
 
 @lru_cache(maxsize=8)
 def load_stack(name: str) -> Stack:
-    """Read a shipped stack."""
-    return parse_stack(
-        shipped_files.stack_text(name),
-        partial(shipped_files.catalogue_text, name),
-        shipped_files.relations_text,
-        shipped_files.tiers_text,
+    """Read a shipped stack.
+
+    Errors: DataError where its file, or later one that it names, does not follow its schema.
+    """
+    parse = partial(
+        parse_stack,
+        catalogue_text=partial(shipped_files.catalogue_text, name),
+        load_relations=load_relations,
+        load_tiers=load_tiers,
+    )
+    return _read(f"stacks/{name}.yaml", STACK, parse)
+
+
+def load_tiers(name: str) -> dict[str, TierKind]:
+    """Read the storage tiers of one LMCache release.
+
+    Errors: DataError.
+    """
+    return _read(f"tiers/{name}.yaml", TIERS, parse_tiers)
+
+
+def load_relations() -> tuple[Relation, ...]:
+    """Read what releases of vLLM ask of options together.
+
+    Errors: DataError.
+    """
+    return _read("engine_relations.yaml", RELATIONS, parse_relations)
+
+
+def _read(file: str, kind: FileKind, parse: Callable[[str], T]) -> T:
+    """Parse a file of schemas/; its schema is asked only where that fails, to say what is wrong."""
+    text, name = shipped_files.data_text(file), f"schemas/{file}"
+    try:
+        return parse(text)
+    except Exception as error:
+        found = check_shape(text, name, kind, shipped_files.schema(kind.schema)).diagnostics
+        if not found:
+            raise
+        raise DataError(found, {name: text}) from error
+
+
+def shipped() -> Shipped:
+    """Return what a file of stacks, tiers or relations may name."""
+    return Shipped(
+        schema=shipped_files.schema,
+        stack_names=tuple(shipped_files.stack_names()),
+        stack_text=shipped_files.stack_text,
+        tier_names=tuple(shipped_files.tier_names()),
+        catalogue_names=shipped_files.catalogue_names,
+        catalogue_text=shipped_files.catalogue_text,
     )
 
 

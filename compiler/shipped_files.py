@@ -17,12 +17,21 @@ def root() -> Path:
     return bundled if bundled.is_dir() else _PACKAGE.parent
 
 
-@lru_cache(maxsize=1)
 def profile_schema() -> dict[str, Any]:
     """Read the profile's JSON Schema."""
-    text = (root() / "schemas" / "profile.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+    return schema("profile.schema.json")
+
+
+@lru_cache(maxsize=4)
+def schema(name: str) -> dict[str, Any]:
+    """Read a JSON Schema by the name of its file."""
+    found: dict[str, Any] = json.loads(data_text(name))
+    return found
+
+
+def data_text(name: str) -> str:
+    """Read a file of schemas/."""
+    return (root() / "schemas" / name).read_text(encoding="utf-8")
 
 
 def stack_names() -> list[str]:
@@ -32,18 +41,27 @@ def stack_names() -> list[str]:
 
 def stack_text(name: str) -> str:
     """Read a stack's own file."""
-    return (root() / "schemas" / "stacks" / f"{name}.yaml").read_text(encoding="utf-8")
+    return data_text(f"stacks/{name}.yaml")
+
+
+def catalogue_names(stack: str) -> list[str]:
+    """List the catalogues of a stack; none where it has no folder."""
+    return sorted(path.stem for path in (root() / "schemas" / "stacks" / stack).glob("*.json"))
 
 
 def catalogue_text(stack: str, catalogue: str) -> str:
     """Read one of a stack's catalogues as JSON text."""
-    path = root() / "schemas" / "stacks" / stack / f"{catalogue}.json"
-    return path.read_text(encoding="utf-8")
+    return data_text(f"stacks/{stack}/{catalogue}.json")
+
+
+def tier_names() -> list[str]:
+    """List the files of tiers, one for each LMCache release that was looked at."""
+    return sorted(path.stem for path in (root() / "schemas" / "tiers").glob("*.yaml"))
 
 
 def tiers_text(name: str) -> str:
     """Read the storage tiers of one LMCache release."""
-    return (root() / "schemas" / "tiers" / f"{name}.yaml").read_text(encoding="utf-8")
+    return data_text(f"tiers/{name}.yaml")
 
 
 def template_text(name: str) -> str:
@@ -53,9 +71,9 @@ def template_text(name: str) -> str:
 
 def models_text() -> str:
     """Read the dimensions of widely served models."""
-    return (root() / "schemas" / "models.yaml").read_text(encoding="utf-8")
+    return data_text("models.yaml")
 
 
 def relations_text() -> str:
     """Read what releases of vLLM ask of options together."""
-    return (root() / "schemas" / "engine_relations.yaml").read_text(encoding="utf-8")
+    return data_text("engine_relations.yaml")

@@ -12,6 +12,7 @@ from compiler.library import load_stack
 from compiler.plan import Plan
 from compiler.process import Kind, KvSource, Launch, Process
 from compiler.shipped_files import catalogue_text, stack_names
+from compiler.stacks.when import When
 from compiler.topology import Role
 from tests.support import plan_of
 from tests.test_facts import ALL, IDS, launches, plan_at, workers
@@ -164,7 +165,7 @@ def test_each_mode_is_offered_or_refused(stack: str) -> None:
     shipped = load_stack(stack)
     for mode in ("multiprocess", "in_process"):
         refused = any(
-            case.severity == "error" and case.when == {"mode": (mode,), "lmcache": (True,)}
+            case.severity == "error" and case.when == When({"mode": (mode,), "lmcache": (True,)})
             for case in shipped.cases
         )
         assert refused != (mode in shipped.connectors.cache)

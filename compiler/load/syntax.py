@@ -8,11 +8,6 @@ import yaml
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity, Span
 
-SYNTAX = Rule(
-    "yaml-syntax",
-    Severity.ERROR,
-    "a profile is one YAML document of mappings, lists and plain values",
-)
 # Words of libyaml's messages, and what to do about them.
 _FIXES = (
     ("could not find expected ':'", "write KEY: VALUE, with a space after the colon"),
@@ -24,7 +19,13 @@ _FIXES = (
 )
 
 
-def refused(error: yaml.MarkedYAMLError, lines: Sequence[str], name: str) -> Diagnostic:
+def syntax_rule(what: str) -> Rule:
+    """Return the rule of YAML's syntax for a kind of file, as a person calls it."""
+    why = f"a {what} is one YAML document of mappings, lists and plain values"
+    return Rule("yaml-syntax", Severity.ERROR, why)
+
+
+def refused(rule: Rule, error: yaml.MarkedYAMLError, lines: Sequence[str], name: str) -> Diagnostic:
     """Report what PyYAML's parser refused in the source of these lines."""
     mark = error.problem_mark or error.context_mark
     if "could not find expected ':'" in str(error.problem):
@@ -45,7 +46,7 @@ def refused(error: yaml.MarkedYAMLError, lines: Sequence[str], name: str) -> Dia
     if begin is not None and (begin.line + 1, begin.column + 1) < (line, column):
         begun = _character(name, begin.line + 1, begin.column + 1)
         related = (Label(span=begun, text="begins here"),)
-    return SYNTAX.at(
+    return rule.at(
         _character(name, line, column),
         f"not valid YAML: {problem}{context}",
         fix=fix,
@@ -53,11 +54,11 @@ def refused(error: yaml.MarkedYAMLError, lines: Sequence[str], name: str) -> Dia
     )
 
 
-def not_allowed(character: str, before: Sequence[str], name: str) -> Diagnostic:
+def not_allowed(rule: Rule, character: str, before: Sequence[str], name: str) -> Diagnostic:
     """Report a character that YAML does not allow, by the lines up to it."""
     code = ord(character)
     is_byte = 0xDC80 <= code <= 0xDCFF  # how Python's surrogateescape keeps a wrong byte
-    return SYNTAX.at(
+    return rule.at(
         _character(name, len(before), len(before[-1]) + 1),
         f"byte 0x{code - 0xDC00:02X} is not UTF-8 text"
         if is_byte

@@ -15,14 +15,14 @@ from typing import Any
 import yaml
 
 from compiler.diagnostic import Diagnostic, Label, Outcome, Rule, Severity, Span
-from compiler.document import Document, Node
+from compiler.document import PROFILE, Document, Node
 from compiler.load.scalars import Fault, read_scalar
-from compiler.load.syntax import SYNTAX, not_allowed, refused
+from compiler.load.syntax import not_allowed, refused, syntax_rule
 
 MAX_DEPTH = 40
 MAX_NODES = 400_000
 
-_KEY = Rule("yaml-key", Severity.ERROR, "every key of a profile is a word of the schema or a name")
+_KEY = Rule("yaml-key", Severity.ERROR)
 _DUPLICATE_KEY = Rule(
     "duplicate-key", Severity.ERROR, "YAML readers keep the last of two equal keys in silence"
 )
@@ -39,29 +39,31 @@ _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")  # what escapes in quotes can stil
 _LINE_BREAK = re.compile("\r\n?|\n")
 
 
-def load(text: str, name: str) -> Outcome[Document]:
-    """Read one YAML text into a Document.
+def load(text: str, name: str, what: str = PROFILE) -> Outcome[Document]:
+    """Read one YAML text into a Document; what: as diagnostics call it.
 
     Errors: every syntax error, duplicate key, ambiguous scalar, tag or oversize is a Diagnostic.
     Source: PyYAML 6.0 yaml/events.py; YAML 1.2.2 section 10.3.2.
     """
     bad = _NOT_PRINTABLE.search(text)
     if bad:
-        return Outcome(None, (not_allowed(bad[0], lines_of(text[: bad.start()]), name),))
-    builder = _Builder(name)
+        before = lines_of(text[: bad.start()])
+        return Outcome(None, (not_allowed(syntax_rule(what), bad[0], before, name),))
+    builder = _Builder(name, what)
     found = builder.diagnostics
     try:
         for event in _events(text):
             if not builder.take(event):
                 break
     except yaml.MarkedYAMLError as error:
-        found.append(refused(error, lines_of(text), name))
+        found.append(refused(builder.syntax, error, lines_of(text), name))
     if builder.root is None and not found:
         span = Span(name, 1, 1, 1, 1)
-        found.append(SYNTAX.at(span, "the profile is empty", fix="write one with: dync init"))
+        fix = "write one with: dync init" if what == PROFILE else "copy one that ships with dync"
+        found.append(builder.syntax.at(span, f"the {what} is empty", fix=fix))
     if builder.root is None or found:
         return Outcome(None, tuple(found))
-    return Outcome(Document(root=builder.root, sources={name: text}))
+    return Outcome(Document(root=builder.root, sources={name: text}, what=what))
 
 
 def parse_data(text: str) -> Any:
@@ -115,8 +117,10 @@ class _Open:
 class _Builder:
     """Collects events into nodes on an explicit stack."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, what: str) -> None:
         self.name = name
+        self.what = what
+        self.syntax = syntax_rule(what)
         self.root: Node | None = None
         self.diagnostics: list[Diagnostic] = []
         self._open: list[_Open] = []
@@ -141,7 +145,7 @@ class _Builder:
         return True
 
     def _refuse(self, span: Span, message: str, fix: str) -> None:
-        self.diagnostics.append(SYNTAX.at(span, message, fix=fix))
+        self.diagnostics.append(self.syntax.at(span, message, fix=fix))
 
     def _span(self, event: Any) -> Span:
         start, end = event.start_mark, event.end_mark
@@ -196,8 +200,8 @@ class _Builder:
             self._too_large(span, f"larger than {MAX_NODES} values")
         return self._count <= MAX_NODES
 
-    def _too_large(self, span: Span, what: str) -> None:
-        self._refuse(span, f"the profile is {what}", "write a smaller profile")
+    def _too_large(self, span: Span, size: str) -> None:
+        self._refuse(span, f"the {self.what} is {size}", f"write a smaller {self.what}")
 
     def _key(self, parent: _Open, node: Node) -> bool:
         if not isinstance(node.value, str):
@@ -224,7 +228,9 @@ class _Builder:
             fix = "write a plain word, or quote it"
             if collection:
                 fix = "write a plain word; quote a value that begins with { or ["
-            self.diagnostics.append(_KEY.at(span, f"{what} stands where a key must be", fix=fix))
+            why = f"every key of a {self.what} is a word of the schema or a name"
+            message = f"{what} stands where a key must be"
+            self.diagnostics.append(_KEY.at(span, message, fix=fix, why=why))
         return False
 
     def _alias(self, event: Any) -> bool:
@@ -251,7 +257,7 @@ class _Builder:
 
     def _tag(self, event: Any) -> None:
         tag = event.tag.replace("tag:yaml.org,2002:", "!!", 1)
-        message = f"YAML tag {tag} is not used in a profile"
+        message = f"YAML tag {tag} is not used in a {self.what}"
         self._refuse(self._span(event), message, "remove the tag; quote the value if it is text")
 
     def _scalar(self, event: Any) -> Node:

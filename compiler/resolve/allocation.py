@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from compiler.addresses import LOOPBACK
 from compiler.process import ProcessName
+from compiler.resolve.conditions import settings
 from compiler.resolve.connectors import has_transfer
 from compiler.resolve.tier_values import int_of
-from compiler.stacks.conditions import settings
 from compiler.stacks.stack import PortUse, Stack
 from compiler.topology import (
     CacheMode,

@@ -21,11 +21,11 @@ from compiler.process import (
     WithoutLmcache,
 )
 from compiler.resolve.allocation import Allocation, CacheSlot, Port, WorkerSlot
+from compiler.resolve.conditions import DEFAULT_ROUTING, settings
 from compiler.resolve.discovery import discovery_env, discovery_values
 from compiler.resolve.redis_store import store_process
 from compiler.resolve.tiers import ProcessTiers, process_tiers
 from compiler.resolve.workers import WorkerBuilder, process_env
-from compiler.stacks.conditions import DEFAULT_ROUTING, settings
 from compiler.stacks.placeholders import fill, fill_argv
 from compiler.stacks.stack import Platform, ProcessSpec, Stack
 from compiler.topology import Accelerator, CacheMode, Role, Topology

@@ -1,8 +1,6 @@
 """The words that a tier's form is filled with: its options, and what follows from them.
 
-Besides the options: number (its place in the list), process, folder (set by resolve/tiers.py), host
-and port of its server, url, resp_url, sentinel_url, cluster_url, hosts_text, keep_gb and run_gb
-(what a restart keeps, and the rest), texts and bytes of other options.
+compiler/stacks/placeholders.py says what each is; `folder` is set by resolve/tiers.py.
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ from compiler.resolve.tier_values import Values, options_of, tier_values
 from compiler.stacks.placeholders import fill, text_of
 from compiler.stacks.stack import Stack
 from compiler.stacks.tier_specs import TierSpec, TierVariant
+from compiler.stacks.when import When
 from compiler.topology import TierChoice, Topology
-
-ANY = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +69,9 @@ def spec_of(choice: TierChoice, topology: Topology, stack: Stack) -> TierSpec | 
     return kind.modes.get(topology.lmcache.mode.value) if kind else None
 
 
-def applies_to(when: Mapping[str, tuple[Json, ...]], choice: TierChoice) -> bool:
-    """Return whether every option has one of the values, or any where they say so."""
-    options = options_of(choice)
-    return all(
-        options.get(name) in values or (ANY in values and options.get(name) is not None)
-        for name, values in when.items()
-    )
+def applies_to(when: When, choice: TierChoice) -> bool:
+    """Return whether a tier's options meet a condition."""
+    return when.matches(options_of(choice).get)
 
 
 def tier_config(choice: TierChoice, form: TierSpec, values: Values) -> dict[str, Json]:

@@ -10,6 +10,7 @@ from compiler.bundle_paths import engine_file, lmcache_file
 from compiler.document import Json
 from compiler.process import KvSource, Launch, ProcessName
 from compiler.resolve.allocation import WorkerSlot
+from compiler.resolve.conditions import case_env, settings
 from compiler.resolve.connectors import (
     cache_connector,
     connector_argv,
@@ -18,7 +19,6 @@ from compiler.resolve.connectors import (
 )
 from compiler.resolve.discovery import discovery_env
 from compiler.resolve.tiers import ProcessTiers, join
-from compiler.stacks.conditions import case_env, settings
 from compiler.stacks.placeholders import fill, fill_argv, text_of
 from compiler.stacks.stack import ProcessSpec, Setting, Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup

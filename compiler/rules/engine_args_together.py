@@ -26,12 +26,14 @@ vLLM 0.11.0 to 0.32.0, config/ and engine/arg_utils.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity, Span
 from compiler.document import Json
 from compiler.rules.engine_args import shown
 from compiler.stacks.relations import MAX_LEN, Relation
 from compiler.stacks.stack import Stack
+from compiler.stacks.when import ANY
 from compiler.topology import Topology, WorkerGroup
 
 RULE = Rule("engine-args-together", Severity.ERROR)
@@ -49,7 +51,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
 
 
 def _applies(relation: Relation, group: WorkerGroup) -> bool:
-    return all(_value(group.engine_args, name) in values for name, values in relation.when.items())
+    return relation.when.matches(partial(_value, group.engine_args))
 
 
 def _broken(
@@ -69,14 +71,10 @@ def _broken(
                 f"write {at}: {shown(bound)}, or change {other}",
                 Label(span=span, text=f"{other} is {shown(bound)}"),
             )
-    for name, values in relation.needs.items():
-        given = _value(group.engine_args, name)
-        if given is None or (values and given not in values):
-            wanted = " or ".join(map(shown, values))
-            asked = f"{name}: {wanted}" if values else name
-            yield _finding(
-                relation, group, f"{at} needs {asked}", f"write {asked} too, or remove {at}"
-            )
+    for name in relation.needs.unmet(partial(_value, group.engine_args)):
+        values = relation.needs.values[name]
+        asked = name if ANY in values else f"{name}: {' or '.join(map(shown, values))}"
+        yield _finding(relation, group, f"{at} needs {asked}", f"write {asked} too, or remove {at}")
     for name in relation.without:
         if _value(group.engine_args, name) not in (None, False):
             yield _finding(

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.document import Json
-from compiler.stacks.conditions import applies
+from compiler.resolve.conditions import applies
 from compiler.stacks.placeholders import text_of
 from compiler.stacks.stack import KnownIssue, Stack
 from compiler.topology import Topology, WorkerGroup

@@ -71,8 +71,8 @@ def _unknown(topology: Topology, tier: TierChoice, stack: Stack) -> Diagnostic:
 
 def _refused(topology: Topology, tier: TierChoice, refusal: TierConstraint) -> Diagnostic:
     """Report at the first of the options that ask for it, where it was written."""
-    names = [name for name in refusal.when if tier.origin.wrote(name)]
+    names = [name for name in refusal.when.names if tier.origin.wrote(name)]
     span = tier.origin.of(names[0]) if names else tier.origin.key()
     mode = topology.lmcache.mode.value
-    message = f"{tier.kind} with {' and '.join(refusal.when)} is not possible in mode {mode}"
+    message = f"{tier.kind} with {' and '.join(refusal.when.names)} is not possible in mode {mode}"
     return RULE.at(span, message, fix=refusal.fix, why=refusal.why)

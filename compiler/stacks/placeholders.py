@@ -1,11 +1,7 @@
 """Fill a stack's skeletons: braces name what the plan puts there.
 
-The words that every process has: python and bin (the stack's own), name (the deployment's), model,
-served_name, max_len, chunk_size, chunk_prompt (token ids that fill a chunk), probe_prompt (the
-same, or a word where LMCache is off), cpu_cache_gb, drain_s, etcd_endpoints, nats_server. A worker
-also: host, port, engine_file, cache_port, tensor_parallel_size, without_hybrid_manager; a cache
-server: cache_port, http_port; the frontend: host, port, policy, and url for each worker. A word for
-each port that the stack asks for.
+A process has besides a word for each port that the stack asks for. The words of a tier are the
+options of its kind, and those that follow from them.
 """
 
 from __future__ import annotations
@@ -17,7 +13,71 @@ from typing import Any
 from compiler.document import Json
 from compiler.errors import CompilerBug
 
-_WORD = re.compile(r"\{([a-z_]+)\}")
+WORD = re.compile(r"\{([a-z_]+)\}")
+PROCESS: Mapping[str, str] = {
+    "bin": "the folder of the stack's programs",
+    "python": "the stack's own Python",
+    "name": "the deployment's name",
+    "model": "model.id",
+    "served_name": "model.served_name, or the id",
+    "max_len": "model.max_len",
+    "chunk_size": "lmcache.chunk_size, in tokens",
+    "chunk_prompt": "token ids that fill a chunk",
+    "probe_prompt": "the same, or text where LMCache is off",
+    "cpu_cache_gb": "lmcache.cpu_cache_gb, in GiB",
+    "drain_s": "deploy.drain_s",
+    "etcd_endpoints": "discovery.etcd_endpoints, with commas between them",
+    "nats_server": "discovery.nats_server",
+}
+"""What every process can be filled with."""
+WORKER: Mapping[str, str] = {
+    "host": "the address it listens on",
+    "port": "its TCP port",
+    "tensor_parallel_size": "its ranks",
+    "without_hybrid_manager": "true where a connector lacks that manager, or nothing",
+    "cache_port": "the TCP port of its cache server",
+    "engine_file": "its engine's file, in the bundle",
+}
+CACHE_SERVER: Mapping[str, str] = {
+    "cache_port": "the TCP port that workers talk to",
+    "http_port": "the TCP port of health and metrics",
+}
+FRONTEND: Mapping[str, str] = {
+    "host": "frontend.host",
+    "port": "frontend.port",
+    "policy": "the frontend's own word for frontend.routing",
+}
+EACH_WORKER: Mapping[str, str] = {"url": "the worker's URL"}
+TIER: Mapping[str, str] = {
+    "number": "its place in lmcache.tiers, from 1",
+    "process": "the name of the process that caches",
+    "folder": "`folder` as filled, with the process' own below it",
+    "is_managed": "whether dync starts its server",
+    "tls": "whether its server is reached by TLS",
+    "host": "its server's address",
+    "port": "its server's TCP port",
+    "hosts_text": "all of its servers, with commas between them",
+    "url": "its server's URL",
+    "resp_url": "the same for LMCache's own client",
+    "sentinel_url": "its Sentinels' URL",
+    "cluster_url": "its cluster's URL",
+    "keep_gb": "what may lie there at a start, in GiB",
+    "run_gb": "the rest of size_gb, in GiB",
+    "run_gb_text": "the same as text",
+    "size_bytes": "size_gb in bytes",
+    "slot_bytes": "slot_mb in bytes",
+    "segment_bytes": "segment_gb in bytes",
+    "buffer_bytes": "buffer_gb in bytes",
+    "direct_io_text": "direct_io as text",
+    "chunk_meta": "false with direct_io, or nothing",
+    "valkey_mode": "cluster or standalone",
+    "has_ttl": "true with ttl_s, or nothing",
+    "without_tls": "the opposite of tls",
+    "endpoint": "the endpoint, or the region's of S3",
+    "own_adapter": "l2_adapter as it was given",
+    "custom_place": "the type of l2_adapter",
+}
+"""What a tier can be filled with, besides the options of its kind in the profile."""
 
 
 def fill(item: Json, values: Mapping[str, Json]) -> Json:
@@ -28,10 +88,10 @@ def fill(item: Json, values: Mapping[str, Json]) -> Json:
         return [fill(value, values) for value in item]
     if not isinstance(item, str):
         return item
-    whole = _WORD.fullmatch(item)
+    whole = WORD.fullmatch(item)
     if whole:
         return _word(whole[1], values)
-    return _WORD.sub(lambda match: text_of(_word(match[1], values)), item)
+    return WORD.sub(lambda match: text_of(_word(match[1], values)), item)
 
 
 def fill_argv(

@@ -1,25 +1,27 @@
-"""What one release of vLLM asks of options together, read from schemas/engine_relations.yaml."""
+"""What releases of vLLM ask of options together, read from schemas/engine_relations.yaml.
+
+schemas/engine_relations.schema.json says what each field means.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compiler.document import Json
 from compiler.load.yaml_tree import parse_data
+from compiler.stacks.when import When, parse_when
 
 MAX_LEN = "model.max_len"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """What an option needs, excludes or is compared with; the file says what each part means."""
+    """What an option needs, excludes or is compared with."""
 
     at: str
-    when: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
+    when: When = field(default_factory=When)
     at_most: str = ""
     at_least: str = ""
-    needs: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
+    needs: When = field(default_factory=When)
     without: tuple[str, ...] = ()
     says: str
     source: str
@@ -27,13 +29,16 @@ class Relation:
 
 
 def parse_relations(text: str) -> tuple[Relation, ...]:
-    """Read the file; a mistake in it is a bug of the program, not of a profile."""
+    """Read the file.
+
+    Errors: any exception where it does not follow schemas/engine_relations.schema.json.
+    """
     return tuple(
         Relation(
             **{
                 **entry,
-                "when": {key: tuple(values) for key, values in entry.get("when", {}).items()},
-                "needs": {key: tuple(values) for key, values in entry.get("needs", {}).items()},
+                "when": parse_when(entry.get("when", {})),
+                "needs": parse_when(entry.get("needs", {})),
                 "without": tuple(entry.get("without", ())),
                 "releases": tuple(entry["releases"]),
             }

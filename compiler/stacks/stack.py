@@ -1,4 +1,7 @@
-"""A stack's typed form, read from its YAML file and its catalogues."""
+"""A stack's typed form, read from its YAML file and its catalogues.
+
+schemas/stack.schema.json says what each field means, and in which unit.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Any
 
 from compiler.document import Json
 from compiler.load.yaml_tree import parse_data
-from compiler.stacks.relations import Relation, parse_relations
-from compiler.stacks.tier_specs import TierKind, parse_tiers
+from compiler.stacks.relations import Relation
+from compiler.stacks.tier_specs import TierKind
+from compiler.stacks.when import When, parse_when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +42,9 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """How a kind of process starts: argv items with {placeholders}, and what is watched.
+    """How a kind of process starts, with {placeholders}; what is watched of it, and for how long.
 
-    ports: words for ports allotted to the process, and what each is for. ready_body: JSON to post
-    to ready_path; without it a GET must answer 200. metrics_port: the word of its port.
+    ports, metrics_port: by the words that stand for them in braces.
     """
 
     argv: tuple[Any, ...]
@@ -76,8 +79,7 @@ class ConnectorCommand:
 class Connectors:
     """Which KV connectors a worker has: by LMCache mode, by role for the transfer, and for both.
 
-    cache_first: the order in `several`. without_hybrid_manager: connectors that lack the hybrid KV
-    cache manager. command: None where the engine's file holds kv_transfer_config.
+    command: None where the engine's file holds kv_transfer_config.
     """
 
     cache: Mapping[str, Mapping[str, Json]]
@@ -90,12 +92,7 @@ class Connectors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """What this stack's NIXL connector checks against the other side.
-
-    hashed: the factors in its hash, by the names of resolve/pairing.py. context_parallel: whether
-    it copies KV that is sharded by decode context parallelism. wider_prefill: whether prefill may
-    have more tensor-parallel ranks than decode.
-    """
+    """What this stack's NIXL connector checks against the other side, and what it can copy."""
 
     hashed: tuple[str, ...]
     context_parallel: bool
@@ -114,7 +111,7 @@ class ReadinessProbe:
 class Setting:
     """What a worker gets where `when` applies, as in a KnownIssue; ports as in a ProcessSpec."""
 
-    when: Mapping[str, tuple[Json, ...]]
+    when: When
     ports: Mapping[str, PortUse]
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -124,10 +121,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendSpec:
-    """The process that clients reach: its name, its argv by topology.
-
-    for_one_worker: false where a single aggregated worker serves clients itself.
-    """
+    """The process that clients reach: its name, and its argv by topology."""
 
     name: str
     for_one_worker: bool
@@ -136,10 +130,7 @@ class FrontendSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A combination that was run: where, when (YYYY-MM-DD), and what did it.
-
-    topology and mode are the profile's words. Answers from the cache were compared with others.
-    """
+    """A combination that was run: where, when (YYYY-MM-DD), and what did it."""
 
     topology: str
     mode: str
@@ -152,12 +143,8 @@ class Run:
 class Platform:
     """What differs between accelerators: packages, the engine's defaults, how things start.
 
-    runs: the combinations that were run; any other is on paper. read: what else was tried of it.
-    requirements are the pins that an environment is checked against. extensions: the compiled
-    modules of its packages, which may fail to load where the packages themselves import. install
-    lists what pip is asked for, one step after another, where asking for all pins at once does not
-    give a working set.
-    transfer_env: what a worker with a NIXL side channel needs for transfers on one host.
+    requirements: what an environment is checked against; install: what pip is asked for, step by
+    step, or nothing where the requirements do.
     """
 
     runs: tuple[Run, ...] = ()
@@ -179,12 +166,11 @@ class Platform:
 class KnownIssue:
     """A combination that this stack refuses, warns of, or needs a setting for.
 
-    `when` names facts of a worker and the values that make the case hold; `at` is the profile's key
-    it is reported at.
+    at: the steps of the profile's key that it is reported at.
     """
 
     id: str
-    when: Mapping[str, tuple[Json, ...]]
+    when: When
     at: tuple[str, ...]
     severity: str
     message: str
@@ -199,15 +185,9 @@ class KnownIssue:
 class Stack:
     """One released set of engine versions.
 
-    discovery: by role (backend, events) the ways in which processes find and tell each other, each
-    with its environment, the default first; empty where the frontend is given its workers' URLs.
-    registrations: for a way of discovery by files that any process deletes when they were not
-    touched for a while, their folder.
-    engine_args: what every worker's engine file holds; an entry that fills to nothing is left out.
-    nested_engine_file: whether the engine reads mappings there, rather than JSON text.
-    sized_nixl_cpu_buffer: whether its LMCache wants a size for NIXL's buffer in host memory too,
-    which later releases refuse.
-    tiers: the data file of its LMCache's storage tiers; empty where that release was not looked at.
+    starts: by kind of process. discovery: by role (backend, events) the environment of each way,
+    the default first. tiers: the name of a data file; empty where that release was not looked at.
+    catalogue_text: by the catalogue's name, as JSON.
     """
 
     name: str
@@ -239,8 +219,8 @@ class Stack:
     status_metrics: Mapping[str, str] = field(default_factory=dict)
     tiers: str = ""
     catalogue_text: Callable[[str], str]
-    relations_text: Callable[[], str]
-    tiers_text: Callable[[str], str]
+    load_relations: Callable[[], tuple[Relation, ...]]
+    load_tiers: Callable[[str], Mapping[str, TierKind]]
 
     @cached_property
     def engine_options(self) -> Mapping[str, Option]:
@@ -251,7 +231,7 @@ class Stack:
     @cached_property
     def tier_kinds(self) -> Mapping[str, TierKind]:
         """Return the kinds of storage tiers that its LMCache has; empty where nobody looked."""
-        return parse_tiers(self.tiers_text(self.tiers)) if self.tiers else {}
+        return self.load_tiers(self.tiers) if self.tiers else {}
 
     @cached_property
     def environment_names(self) -> frozenset[str]:
@@ -262,20 +242,19 @@ class Stack:
     def relations(self) -> tuple[Relation, ...]:
         """Return what this stack's vLLM asks of options together."""
         release = self.versions["vllm"]
-        return tuple(
-            relation
-            for relation in parse_relations(self.relations_text())
-            if release in relation.releases
-        )
+        return tuple(item for item in self.load_relations() if release in item.releases)
 
 
 def parse_stack(
     text: str,
     catalogue_text: Callable[[str], str],
-    relations_text: Callable[[], str],
-    tiers_text: Callable[[str], str],
+    load_relations: Callable[[], tuple[Relation, ...]],
+    load_tiers: Callable[[str], Mapping[str, TierKind]],
 ) -> Stack:
-    """Read a stack file; a mistake in it is a bug of the program, not of a profile."""
+    """Read a stack file.
+
+    Errors: any exception where the file does not follow schemas/stack.schema.json.
+    """
     data = parse_data(text)
     starts = data.pop("starts")
     return Stack(
@@ -292,8 +271,8 @@ def parse_stack(
             "connectors": _connectors(data["connectors"]),
             "cases": tuple(_case(item) for item in data["cases"]),
             "catalogue_text": catalogue_text,
-            "relations_text": relations_text,
-            "tiers_text": tiers_text,
+            "load_relations": load_relations,
+            "load_tiers": load_tiers,
         }
     )
 
@@ -333,7 +312,7 @@ def _frontend(data: dict[str, Any]) -> FrontendSpec:
 
 def _setting(data: dict[str, Any]) -> Setting:
     return Setting(
-        when=_when(data["when"]),
+        when=parse_when(data["when"]),
         ports=_ports(data),
         argv=tuple(data.get("argv", ())),
         env=data.get("env", {}),
@@ -343,14 +322,8 @@ def _setting(data: dict[str, Any]) -> Setting:
 
 
 def _case(data: dict[str, Any]) -> KnownIssue:
-    when = _when(data["when"])
+    when = parse_when(data["when"])
     return KnownIssue(**{"env": {}, **data, "when": when, "at": tuple(data["at"])})
-
-
-def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:
-    return {
-        key: tuple(value) if isinstance(value, list) else (value,) for key, value in data.items()
-    }
 
 
 def option_of(data: dict[str, Any]) -> Option:

@@ -1,4 +1,7 @@
-"""The storage tiers of one LMCache release, read from its data file."""
+"""The storage tiers of one LMCache release, read from its data file.
+
+schemas/tiers.schema.json says what each field means, and in which unit.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,14 @@ from typing import Any
 
 from compiler.document import Json
 from compiler.load.yaml_tree import parse_data
+from compiler.stacks.when import When, parse_when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierConstraint:
-    """What a mode does not have, or must be told: options and the values that make it hold.
+    """What a mode does not have, or must be told, by the options that make it hold."""
 
-    The value "*" stands for any that is given, null for none.
-    """
-
-    when: Mapping[str, tuple[Json, ...]]
+    when: When
     why: str
     fix: str
     message: str = ""
@@ -27,14 +28,14 @@ class TierConstraint:
 class TierVariant:
     """What replaces parts of a form where options say so; a null takes a key away."""
 
-    when: Mapping[str, tuple[Json, ...]]
+    when: When
     config: Mapping[str, Json]
     env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierSpec:
-    """What a kind of tier becomes in one mode; the data file says what each part is.
+    """What a kind of tier becomes in one mode.
 
     refused: why this mode does not have it; empty where it does.
     """
@@ -71,9 +72,10 @@ class TierKind:
 
 
 def parse_tiers(text: str) -> dict[str, TierKind]:
-    """Read a data file of tiers; empty text is a release that was not looked at."""
-    if not text:
-        return {}
+    """Read a data file of tiers.
+
+    Errors: any exception where it does not follow schemas/tiers.schema.json.
+    """
     return {kind: _kind(data) for kind, data in parse_data(text)["kinds"].items()}
 
 
@@ -87,7 +89,8 @@ def _form(data: dict[str, Any]) -> TierSpec:
         **{
             **data,
             "instead": tuple(
-                TierVariant(**{**item, "when": _when(item)}) for item in data.get("instead", ())
+                TierVariant(**{**item, "when": parse_when(item["when"])})
+                for item in data.get("instead", ())
             ),
             "refuses": _refusals(data.get("refuses", ())),
             "wants": _refusals(data.get("wants", ())),
@@ -96,8 +99,4 @@ def _form(data: dict[str, Any]) -> TierSpec:
 
 
 def _refusals(items: Any) -> tuple[TierConstraint, ...]:
-    return tuple(TierConstraint(**{**item, "when": _when(item)}) for item in items)
-
-
-def _when(data: dict[str, Any]) -> dict[str, tuple[Json, ...]]:
-    return {name: tuple(values) for name, values in data["when"].items()}
+    return tuple(TierConstraint(**{**item, "when": parse_when(item["when"])}) for item in items)

@@ -1,4 +1,4 @@
-"""Check a document against the profile's JSON Schema, in words a person can act on."""
+"""Check a document against its JSON Schema, in words a person can act on."""
 
 from __future__ import annotations
 
@@ -76,22 +76,19 @@ def _diagnose(error: _Error, document: Document) -> Iterator[Diagnostic]:
         yield _wrong_value(error, document, path)
     elif "propertyNames" in error.schema_path:
         span = document.key_span((*path, error.instance))
-        yield _wrong_form(error, span, f"a name in {_name(path)}")
+        yield _wrong_form(error, span, f"a name in {_name(path, document)}")
     elif kind in ("minProperties", "maxProperties"):
         yield _not_one_key(error, document, path)
     elif kind in ("pattern", "minLength"):
-        yield _wrong_form(error, document.span(path), _name(path))
+        yield _wrong_form(error, document.span(path), _name(path, document))
     else:
         yield _out_of_range(error, document, path)
 
 
-def _name(path: Path) -> str:
+def _name(path: Path, document: Document) -> str:
     words = [step for step in path if isinstance(step, str)]
-    if not words:
-        return "the profile"
-    if path and isinstance(path[-1], int):
-        return f"an entry of {words[-1]}"
-    return words[-1]
+    name = words[-1] if words else f"the {document.what}"
+    return f"an entry of {name}" if path and isinstance(path[-1], int) else name
 
 
 def _why(error: _Error) -> str:
@@ -101,7 +98,7 @@ def _why(error: _Error) -> str:
 
 def _unknown_keys(error: _Error, document: Document, path: Path) -> Iterator[Diagnostic]:
     known = list(error.schema["properties"])
-    place = f"in {_name(path)}" if path else "at the top of the profile"
+    place = f"in {_name(path, document)}" if path else f"at the top of the {document.what}"
     for key in error.instance:
         if key in known:
             continue
@@ -122,7 +119,7 @@ def _missing_key(error: _Error, document: Document, path: Path) -> Diagnostic:
     sample = f", for example: {key}: {_sample(example[0])}" if example else ""
     return _MISSING_KEY.at(
         document.key_span(path),
-        f"{_name(path)} has no {key}",
+        f"{_name(path, document)} has no {key}",
         fix=f"add {key}{sample}",
         why=below["description"],
     )
@@ -133,7 +130,7 @@ def _not_one_key(error: _Error, document: Document, path: Path) -> Diagnostic:
     known, found = ", ".join(error.schema["properties"]), list(error.instance)
     return _WRONG_FORM.at(
         document.span(path),
-        f"{_name(path)} has {' and '.join(found) or 'no key'}, expected exactly one kind",
+        f"{_name(path, document)} has {' and '.join(found) or 'no key'}, expected exactly one kind",
         fix="write an entry for each" if found else f"write one of: {known}",
         why=_why(error),
     )
@@ -146,7 +143,7 @@ def _sample(value: Json) -> str:
         return f"{{{inner}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_sample, value))}]"
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _wrong_type(error: _Error, document: Document, path: Path) -> Diagnostic:
@@ -154,7 +151,7 @@ def _wrong_type(error: _Error, document: Document, path: Path) -> Diagnostic:
     expected = [kinds] if isinstance(kinds, str) else list(kinds)
     wanted = " or ".join(TYPE_WORDS[kind] for kind in expected)
     value = error.instance
-    name = _name(path)
+    name = _name(path, document)
     if value is None:
         message = f"{name} has no value, expected {wanted}"
         fix = "give it a value, or remove the line"
@@ -210,8 +207,8 @@ def _wrong_value(error: _Error, document: Document, path: Path) -> Diagnostic:
     near = suggestion(str(error.instance), known) if isinstance(error.instance, str) else None
     return _WRONG_VALUE.at(
         document.span(path),
-        f"{_name(path)} {_shown(error.instance)} is not one of {', '.join(known)}",
-        fix=f"write {_name(path)}: {near or ' or '.join(known)}",
+        f"{_name(path, document)} {_shown(error.instance)} is not one of {', '.join(known)}",
+        fix=f"write {_name(path, document)}: {near or ' or '.join(known)}",
         label=f"did you mean {near}?" if near else "",
         why=_why(error),
     )
@@ -222,7 +219,7 @@ def _wrong_form(error: _Error, span: Span, name: str) -> Diagnostic:
     if error.validator == "minLength":
         form = "text that is not empty"
     plain = "-".join(re.findall("[a-z0-9]+", str(error.instance).lower()))[:32].rstrip("-")
-    is_name = name == "name" and plain[:1].isalpha()
+    is_name = name == "name" and re.search(str(error.validator_value), plain)
     return _WRONG_FORM.at(
         span,
         f"{name} {_shown(error.instance)} does not have the form: {form}",
@@ -243,9 +240,9 @@ def _out_of_range(error: _Error, document: Document, path: Path) -> Diagnostic:
     found = error.instance
     return _OUT_OF_RANGE.at(
         document.span(path),
-        f"{_name(path)} has {len(found)} entries, must have {words}"
+        f"{_name(path, document)} has {len(found)} entries, must have {words}"
         if isinstance(found, list)
-        else f"{_name(path)} is {found}, must be {words}",
+        else f"{_name(path, document)} is {found}, must be {words}",
         fix=f"write {words}",
         why=_why(error),
     )

@@ -6,20 +6,19 @@ of the worker's variables, any other one of its engine_args.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from compiler.document import Json
 from compiler.stacks.stack import Setting, Stack
+from compiler.stacks.when import Facts, When
 from compiler.topology import Topology, WorkerGroup
 
 DEFAULT_ROUTING = "round_robin"
 
 
-def applies(
-    when: Mapping[str, tuple[Json, ...]], topology: Topology, group: WorkerGroup, *, lmcache: bool
-) -> bool:
-    """Return whether every fact has one of its values; lmcache: in the form with LMCache."""
-    return all(_fact(name, topology, group, lmcache) in values for name, values in when.items())
+def applies(when: When, topology: Topology, group: WorkerGroup, *, lmcache: bool) -> bool:
+    """Return whether a worker meets a condition; lmcache: in the form with LMCache."""
+    return when.matches(worker_facts(topology, group, lmcache=lmcache))
 
 
 def settings(
@@ -40,7 +39,8 @@ def case_env(topology: Topology, stack: Stack, group: WorkerGroup) -> dict[str, 
     return env
 
 
-def _fact(name: str, topology: Topology, group: WorkerGroup, lmcache: bool) -> Json:
+def worker_facts(topology: Topology, group: WorkerGroup, *, lmcache: bool) -> Facts:
+    """Return what a condition may ask of a worker."""
     facts: dict[str, Json] = {
         "accelerator": topology.accelerator.value,
         "topology": topology.kind.value,
@@ -50,6 +50,10 @@ def _fact(name: str, topology: Topology, group: WorkerGroup, lmcache: bool) -> J
         "lmcache": lmcache,
         "api_key": topology.frontend.api_key_file is not None,
     }
-    if name in facts:
-        return facts[name]
-    return group.env.get(name) if name.isupper() else group.engine_args.get(name)
+
+    def fact(name: str) -> Json:
+        if name in facts:
+            return facts[name]
+        return group.env.get(name) if name.isupper() else group.engine_args.get(name)
+
+    return fact
