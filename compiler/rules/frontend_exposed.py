@@ -23,9 +23,9 @@ Source: vLLM 0.32.0 vllm/entrypoints/openai/cli_args.py, api_key: none by defaul
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from compiler.addresses import is_loopback
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.topology import Topology
 
@@ -34,7 +34,6 @@ RULE = Rule(
     Severity.ERROR,
     "vLLM serves whoever can connect, unless it is given an API key",
 )
-_LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|::1)\Z")
 
 
 def check(topology: Topology) -> Iterator[Diagnostic]:
@@ -48,8 +47,3 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
         fix="add api_key_file: /path/to/key, or allow_unauthenticated: true where something else "
         "guards the port",
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can connect to an address."""
-    return _LOOPBACK.match(host) is not None

@@ -37,9 +37,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from compiler.addresses import is_loopback
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.document import Json
-from compiler.rules.frontend_exposed import is_loopback
 from compiler.stacks.lmcache_keys import PREFIX, LMCacheKeys, lmcache_keys, unquoted, variable
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
