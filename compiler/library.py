@@ -12,7 +12,9 @@ from compiler.load.yaml_tree import parse_data
 from compiler.model.config import ModelConfig, model_config
 from compiler.model.kv_shape import KvShape, Unknown, kv_shape
 from compiler.pipeline import Library
+from compiler.plan import Plan
 from compiler.stacks.stack import Stack, parse_stack
+from compiler.stacks.tier_specs import TierSpecs, specs_in
 
 
 @lru_cache(maxsize=8)
@@ -24,6 +26,17 @@ def load_stack(name: str) -> Stack:
         shipped_files.relations_text,
         shipped_files.tiers_text,
     )
+
+
+def known_stack(name: str) -> Stack | None:
+    """Read the stack of a plan; None where it is not of this release."""
+    return load_stack(name) if name in shipped_files.stack_names() else None
+
+
+def tier_specs(plan: Plan) -> TierSpecs:
+    """Read what a plan's stack says of its tiers; nothing where it is not of this release."""
+    stack = known_stack(plan.stack)
+    return specs_in(stack.tier_kinds, plan.lmcache.mode.value) if stack else {}
 
 
 def load_model(model: str) -> ModelConfig:

@@ -84,17 +84,17 @@ def install(
     from compiler.deploy.install.install import Choices, WentBack
     from compiler.deploy.install.install import install as put
     from compiler.deploy.installation import read_plan
+    from compiler.library import known_stack
 
     host = host_of(root, for_user)
+    plan = read_plan(Path(bundle))
     choices = Choices(
         start=not no_start, verify=not no_verify, overwrite=overwrite, create_user=create_user
     )
     if passed:
-        write_environment(
-            host, read_plan(Path(bundle)).name, {name: os.environ.get(name, "") for name in passed}
-        )
+        write_environment(host, plan.name, {name: os.environ.get(name, "") for name in passed})
     try:
-        put(Path(bundle), host, choices, click.echo)
+        put(Path(bundle), host, choices, click.echo, stack=known_stack(plan.stack))
     except WentBack as error:
         raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
 
