@@ -12,7 +12,10 @@ from compiler.cli.install import host_of, refusing, root_option, user_option
 from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from compiler.deploy.status.status import Status
+    from compiler.plan import Plan
 
 machine_format = click.option(
     "--format",
@@ -44,31 +47,13 @@ def doctor(
     PROFILE is a profile, or the folder of a bundle. `dync install` refuses what fails here with
     --install; --root and --user are those of `dync install`, and mean it.
     """
-    from pathlib import Path
-
     from compiler.deploy.doctor.already import subject_of_launch, subject_of_units
     from compiler.deploy.doctor.examine import examine
-    from compiler.deploy.installation import read_plan
-    from compiler.errors import HostError
     from compiler.library import known_stack
     from compiler.report.doctor import checkup_json, print_checkup
     from compiler.report.findings import console_for
 
-    folder = Path(named)
-    if (folder / "plan.json").is_file():
-        if overrides:
-            raise click.UsageError("--set is for a profile: a bundle is built already")
-        try:
-            plan = read_plan(folder)
-        except HostError as error:
-            raise click.ClickException(str(error)) from error
-    else:
-        compiled = compile_named(named, overrides)
-        if print_findings([compiled], (), strict=False, style="text"):
-            sys.exit(FAILED)
-        assert compiled.resolved is not None, "a profile without errors has a plan"
-        plan = compiled.resolved.plan
-        folder = Path("build") / plan.name
+    plan, folder = _plan_of(named, overrides)
     stack, host = known_stack(plan.stack), host_of(root, for_user)
     if for_install or for_user or not host.is_here:
         subject = subject_of_units(plan, stack, folder, host)
@@ -80,6 +65,29 @@ def doctor(
     else:
         print_checkup(checkup, console_for())
     sys.exit(0 if checkup.is_fit else FAILED)
+
+
+def _plan_of(named: str, overrides: tuple[str, ...]) -> tuple[Plan, Path]:
+    """Return the plan of a bundle or profile, and the bundle's folder or where it would be."""
+    from pathlib import Path
+
+    from compiler.deploy.installation import read_plan
+    from compiler.errors import HostError
+
+    folder = Path(named)
+    if (folder / "plan.json").is_file():
+        if overrides:
+            raise click.UsageError("--set is for a profile: a bundle is built already")
+        try:
+            return read_plan(folder), folder
+        except HostError as error:
+            raise click.ClickException(str(error)) from error
+    compiled = compile_named(named, overrides)
+    if print_findings([compiled], (), strict=False, style="text"):
+        sys.exit(FAILED)
+    assert compiled.resolved is not None, "a profile without errors has a plan"
+    plan = compiled.resolved.plan
+    return plan, Path("build") / plan.name
 
 
 @click.command()
