@@ -15,11 +15,12 @@ from compiler.errors import DataError
 from compiler.load.yaml_tree import parse_data
 from compiler.model.config import ModelConfig, model_config
 from compiler.model.kv_shape import KvShape, Unknown, kv_shape
+from compiler.plan import Plan
 from compiler.stacks.lint.references import Shipped
 from compiler.stacks.lint.shape import RELATIONS, STACK, TIERS, FileKind, check_shape
 from compiler.stacks.relations import Relation, parse_relations
 from compiler.stacks.stack import Stack, parse_stack
-from compiler.stacks.tier_specs import TierKind, parse_tiers
+from compiler.stacks.tier_specs import TierKind, TierSpecs, parse_tiers, specs_in
 
 T = TypeVar("T")
 
@@ -104,6 +105,17 @@ def shipped() -> Shipped:
         catalogue_names=shipped_files.catalogue_names,
         catalogue_text=shipped_files.catalogue_text,
     )
+
+
+def known_stack(name: str) -> Stack | None:
+    """Read the stack of a plan; None where it is not of this release."""
+    return load_stack(name) if name in shipped_files.stack_names() else None
+
+
+def tier_specs(plan: Plan) -> TierSpecs:
+    """Read what a plan's stack says of its tiers; nothing where it is not of this release."""
+    stack = known_stack(plan.stack)
+    return specs_in(stack.tier_kinds, plan.lmcache.mode.value) if stack else {}
 
 
 def load_model(model: str) -> ModelConfig | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from compiler.deploy.verify.tier_counts import MEASURES
 from compiler.library import load_stack
 from compiler.shipped_files import stack_names, tiers_text
 from compiler.stacks.combinations import all_known
@@ -49,3 +50,6 @@ def test_every_form_is_described() -> None:
                 assert form.bounded
                 assert form.proof
                 assert form.place
+                assert form.counted_by in ("", *MEASURES)
+                assert bool(form.server) == (form.counted_by == "keys")
+                assert form.folder or not (form.refused_on or form.needs_fs or form.wants_driver)

@@ -57,20 +57,20 @@ def install_command(
     processes whose own files changed restart, and if the new generation does not serve, or `dync
     verify` fails, the old one comes back.
     """
-    from compiler.deploy.install.environment_file import write_environment
+    from compiler.deploy.environment_file import write_environment
     from compiler.deploy.install.install import Choices, WentBack, install
     from compiler.deploy.installation import read_plan
+    from compiler.library import known_stack
 
     host = host_of(root, for_user)
+    plan = read_plan(Path(bundle))
     choices = Choices(
         start=not no_start, verify=not no_verify, overwrite=overwrite, create_user=create_user
     )
     if passed:
-        write_environment(
-            host, read_plan(Path(bundle)).name, {name: os.environ.get(name, "") for name in passed}
-        )
+        write_environment(host, plan.name, {name: os.environ.get(name, "") for name in passed})
     try:
-        install(Path(bundle), host, choices, click.echo)
+        install(Path(bundle), host, choices, click.echo, stack=known_stack(plan.stack))
     except WentBack as error:
         raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compiler.cli.hosts import host_of, refusing, user_option
+from compiler.cli.hosts import host_of, refusing, root_option, user_option
 from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from compiler.deploy.status.status import Status
+    from compiler.plan import Plan
 
 machine_format = click.option(
     "--format",
@@ -27,45 +30,65 @@ machine_format = click.option(
 @click.command("doctor")
 @click.argument("named", metavar="PROFILE")
 @overrides_option
+@click.option(
+    "--install",
+    "for_install",
+    is_flag=True,
+    help="As units of `dync install`, run by deploy.user, and not by your launch.sh.",
+)
+@root_option
+@user_option
 @machine_format
-def doctor_command(named: str, overrides: tuple[str, ...], style: str) -> None:
+def doctor_command(
+    named: str, overrides: tuple[str, ...], for_install: bool, root: str, for_user: bool, style: str
+) -> None:
     """Check this host against a profile before a start.
 
-    PROFILE is a profile, or the folder of a bundle. Ends with 0 if the host is fit, 1 if something
-    must be fixed.
+    PROFILE is a profile, or the folder of a bundle. `dync install` refuses what fails here with
+    --install; --root and --user are those of `dync install`, and mean it. Ends with 0 if the host
+    is fit, 1 if something must be fixed.
     """
-    from pathlib import Path
-
+    from compiler.deploy.doctor.already import subject_of_launch, subject_of_units
     from compiler.deploy.doctor.examine import examine
-    from compiler.deploy.doctor.subject import Subject
-    from compiler.deploy.installation import read_plan
-    from compiler.errors import HostError
-    from compiler.library import library
+    from compiler.library import known_stack
     from compiler.report.doctor import checkup_json, print_checkup
     from compiler.report.findings import console_for
+
+    plan, folder = _plan_of(named, overrides)
+    stack, host = known_stack(plan.stack), host_of(root, for_user)
+    if for_install or for_user or not host.is_here:
+        subject = subject_of_units(plan, stack, folder, host)
+    else:
+        subject = subject_of_launch(plan, stack, folder)
+    checkup = examine(subject)
+    if style == "json":
+        click.echo(checkup_json(checkup), nl=False)
+    else:
+        print_checkup(checkup, console_for())
+    sys.exit(0 if checkup.is_fit else FAILED)
+
+
+def _plan_of(named: str, overrides: tuple[str, ...]) -> tuple[Plan, Path]:
+    """Return the plan of a bundle or profile, and the bundle's folder or where it would be."""
+    from pathlib import Path
+
+    from compiler.deploy.installation import read_plan
+    from compiler.errors import HostError
 
     folder = Path(named)
     if (folder / "plan.json").is_file():
         if overrides:
             raise click.UsageError("--set is for a profile: a bundle is built already")
         try:
-            plan = read_plan(folder)
+            return read_plan(folder), folder
         except HostError as error:
             raise click.ClickException(str(error)) from error
-    else:
-        compiled = compile_named(named, overrides)
-        if print_findings([compiled], (), strict=False, style="text"):
-            sys.exit(FAILED)
-        assert compiled.resolved is not None, "a profile without errors has a plan"
-        plan = compiled.resolved.plan
-        folder = Path("build") / plan.name
-    stack = library().load_stack(plan.stack)
-    checkup = examine(Subject(plan=plan, stack=stack, folder=folder))
-    if style == "json":
-        click.echo(checkup_json(checkup), nl=False)
-    else:
-        print_checkup(checkup, console_for())
-    sys.exit(0 if checkup.is_fit else FAILED)
+    compiled = compile_named(named, overrides)
+    if print_findings([compiled], (), strict=False, style="text"):
+        sys.exit(FAILED)
+    assert compiled.resolved is not None, "a profile without errors has a plan"
+    plan = compiled.resolved.plan
+    return plan, Path("build") / plan.name
 
 
 @click.command("verify")
@@ -103,11 +126,12 @@ def verify_command(
     from compiler.deploy.finding import Verdict
     from compiler.deploy.verify.record import keep, record_of
     from compiler.deploy.verify.verify import verify
+    from compiler.library import tier_specs
     from compiler.report.findings import console_for
     from compiler.report.verify import print_proof, proof_json
 
     deployment = find_deployment(host_of("/", for_user), named)
-    proof = verify(deployment, tokens, timeout_s)
+    proof = verify(deployment, tier_specs(deployment.plan), tokens, timeout_s)
     runs = any(item.check == "as-built" and item.verdict is Verdict.PASS for item in proof.findings)
     if runs and not proof.is_switched:
         keep(deployment, record_of(deployment, proof))

@@ -107,10 +107,12 @@ def _prover(bundle: Path, *, again: bool) -> Callable[[], FirstProof]:
     from compiler.deploy.deployment import Deployment, Manager
     from compiler.deploy.installation import read_plan
     from compiler.deploy.verify.first_start import prove
+    from compiler.library import tier_specs
 
     plan = read_plan(bundle)
+    specs = tier_specs(plan)
     deployment = Deployment(named=str(bundle), plan=plan, folder=bundle, manager=Manager.LAUNCHER)
-    return lambda: prove(deployment, again=again)
+    return lambda: prove(deployment, specs, again=again)
 
 
 @contextmanager

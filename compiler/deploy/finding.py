@@ -26,6 +26,12 @@ class Finding:
     message: str
     fix: str = ""
 
+    @property
+    def line(self) -> str:
+        """Return the fact as one line, and after it what to do."""
+        what = self.message if self.subject in self.message else f"{self.subject}: {self.message}"
+        return f"{what}: {self.fix}" if self.fix else what
+
 
 def passed(check: str, subject: str, message: str) -> Finding:
     """Return a fact that is as it should be."""

@@ -145,15 +145,21 @@ def _fill(stack: Stack, accelerator: str, prefix: Path, python: str, tell: Tell)
     (folder / LOCK).write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
 
 
-def check(stack: Stack, accelerator: str, prefix: Path) -> Iterator[PinCheck]:
-    """Look at an environment: versions against the pins, every part and extension loaded."""
+def check(
+    stack: Stack, accelerator: str, prefix: Path, *, loads: bool = True
+) -> Iterator[PinCheck]:
+    """Look at an environment: versions against the pins, every part and extension loaded.
+
+    loads: false where the versions are enough, as loading takes some seconds.
+    """
     form = _form(stack, accelerator)
     python = folder_of(stack, prefix) / "bin" / "python"
     pins = [Requirement(item) for item in form.requirements]
     if not python.exists():
         yield PinCheck(str(python), "missing", "present")
         return
-    lists = ([pin.name for pin in pins], form.imports, form.extensions)
+    imports, extensions = (form.imports, form.extensions) if loads else ((), ())
+    lists = ([pin.name for pin in pins], imports, extensions)
     command = [str(python), "-c", _PROBE, *map(json.dumps, lists)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
     seen = _seen(done.stdout)
@@ -164,9 +170,9 @@ def check(stack: Stack, accelerator: str, prefix: Path) -> Iterator[PinCheck]:
         yield PinCheck("python", seen["python"], " or ".join(stack.python))
     for pin in pins:
         yield _version(pin, seen["versions"][pin.name])
-    for module in form.imports:
+    for module in imports:
         yield _loaded(f"import {module}", seen["broken"].get(module))
-    for extension in form.extensions:
+    for extension in extensions:
         error = seen["broken"].get(extension)
         if error and _DRIVER in error and not seen["driver"]:
             yield PinCheck(f"load {extension}", "no NVIDIA driver here", "works", holds=True)

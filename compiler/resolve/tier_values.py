@@ -10,6 +10,7 @@ from compiler.byte_units import GIB, MIB
 from compiler.document import Json
 from compiler.process import ProcessName
 from compiler.stacks.placeholders import text_of
+from compiler.stacks.tier_specs import TierSpec
 from compiler.topology import TierChoice
 
 Values = dict[str, Json]
@@ -23,7 +24,9 @@ def options_of(choice: TierChoice) -> Values:
     return options
 
 
-def tier_values(choice: TierChoice, number: int, process: ProcessName, store_port: int) -> Values:
+def tier_values(
+    choice: TierChoice, spec: TierSpec, number: int, process: ProcessName, store_port: int
+) -> Values:
     """Return the words of one tier of one process."""
     options = options_of(choice)
     values: Values = {
@@ -33,7 +36,7 @@ def tier_values(choice: TierChoice, number: int, process: ProcessName, store_por
         "folder": "",
         "tls": options.get("tls", False),
         "is_managed": bool(options.get("managed")),
-        **_server(options, store_port),
+        **_server(options, store_port, speaks_redis=bool(spec.server)),
         **_sizes(options),
     }
     direct_io = bool(options.get("direct_io"))
@@ -49,12 +52,12 @@ def tier_values(choice: TierChoice, number: int, process: ProcessName, store_por
     return values
 
 
-def _server(options: Values, store_port: int) -> Values:
+def _server(options: Values, store_port: int, *, speaks_redis: bool) -> Values:
     """Say where a tier's server is, in every form that some connector wants."""
     hosts = [str(host) for host in _list(options.get("hosts"))]
     if options.get("managed"):
         host, port = LOOPBACK, int_of(options.get("port")) or store_port
-    elif hosts or (options.get("url") and "managed" in options):
+    elif hosts or (options.get("url") and speaks_redis):
         first = hosts[0] if hosts else str(options["url"]).rpartition("/")[2]
         host, _, port_text = first.rpartition(":")
         port = int(port_text)
@@ -62,12 +65,11 @@ def _server(options: Values, store_port: int) -> Values:
         host, port = str(options.get("host") or ""), int_of(options.get("port"))
     text = ",".join(hosts)
     scheme = "rediss" if options.get("tls") else "redis"
-    is_redis = "managed" in options
     return {
         "host": host,
         "port": port,
         "hosts_text": text,
-        "url": f"{scheme}://{text or f'{host}:{port}'}" if is_redis else options.get("url"),
+        "url": f"{scheme}://{text or f'{host}:{port}'}" if speaks_redis else options.get("url"),
         "resp_url": f"resp://{host}:{port}",
         "sentinel_url": f"redis-sentinel://{text}",
         "cluster_url": f"redis-cluster://{text}",

@@ -48,7 +48,7 @@ def process_tiers(
         form = spec_of(choice, topology, stack)
         if form is None or form.refused:
             raise CompilerBug(f"no rule refused the tier {choice.kind}")
-        values = tier_values(choice, number, process, store_port)
+        values = tier_values(choice, form, number, process, store_port)
         values["folder"] = _folder(form, values)
         if form.adapter is not None:
             adapters.append(json.dumps(_filled(form.adapter, values), ensure_ascii=False))

@@ -54,7 +54,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             continue
         own: dict[str, Json] = {}
         if topology.lmcache.mode is CacheMode.IN_PROCESS:
-            values = tier_values(tier, number, ProcessName(""), 0)
+            values = tier_values(tier, form, number, ProcessName(""), 0)
             own = dict(
                 _flat(tier_config(tier, form, {**values, "folder": tier.options.get("path")}))
             )

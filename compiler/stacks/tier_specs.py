@@ -37,7 +37,8 @@ class TierVariant:
 class TierSpec:
     """What a kind of tier becomes in one mode.
 
-    refused: why this mode does not have it; empty where it does.
+    refused: why this mode does not have it; empty where it does. refused_on, needs_fs: types of
+    file systems. wants_driver: its name in /proc/driver. counted_by: "files", "keys", or nothing.
     """
 
     refused: str = ""
@@ -56,6 +57,10 @@ class TierSpec:
     persistent: bool = False
     shared: bool = False
     needs: str = ""
+    refused_on: tuple[str, ...] = ()
+    needs_fs: str = ""
+    wants_driver: str = ""
+    counted_by: str = ""
     bounded: str = ""
     verified: str = ""
     proof: str = ""
@@ -71,12 +76,21 @@ class TierKind:
     modes: Mapping[str, TierSpec]
 
 
+TierSpecs = Mapping[str, TierSpec]
+"""What each kind becomes in one mode; empty where nobody knows."""
+
+
 def parse_tiers(text: str) -> dict[str, TierKind]:
     """Read a data file of tiers.
 
     Errors: any exception where it does not follow schemas/tiers.schema.json.
     """
     return {kind: _kind(data) for kind, data in parse_data(text)["kinds"].items()}
+
+
+def specs_in(kinds: Mapping[str, TierKind], mode: str) -> TierSpecs:
+    """Return the kinds that a mode has, as they are there."""
+    return {name: kind.modes[mode] for name, kind in kinds.items() if mode in kind.modes}
 
 
 def _kind(data: dict[str, Any]) -> TierKind:
@@ -88,6 +102,7 @@ def _form(data: dict[str, Any]) -> TierSpec:
     return TierSpec(
         **{
             **data,
+            "refused_on": tuple(data.get("refused_on", ())),
             "instead": tuple(
                 TierVariant(**{**item, "when": parse_when(item["when"])})
                 for item in data.get("instead", ())

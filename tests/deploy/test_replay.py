@@ -19,6 +19,7 @@ from compiler.deploy.finding import Verdict
 from compiler.deploy.status.status import status
 from compiler.deploy.verify.proof import Proof
 from compiler.deploy.verify.verify import verify
+from compiler.library import tier_specs
 from compiler.plan import Plan
 from compiler.process import Process
 from tests.support import compile_file, plan_in, with_launch
@@ -135,7 +136,7 @@ def said(proof: Proof, verdict: Verdict) -> list[str]:
 
 def test_a_disaggregated_deployment(tmp_path: Path) -> None:
     with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
-        proof = verify(deployment)
+        proof = verify(deployment, tier_specs(deployment.plan))
     assert proof.is_proved
     first, between, repeated = replay.prompts
     assert [len(prompt) for prompt in replay.prompts] == [512, 512, 512]
@@ -158,7 +159,7 @@ def test_a_deployment_that_never_caches(tmp_path: Path) -> None:
     log = RECORDED / "connector-v1" / "aggregated-0.log"
     (tmp_path / "logs" / "aggregated-0.log").write_bytes(log.read_bytes())
     with played("connector-v1", "agg-cpu", tmp_path) as (deployment, _):
-        proof = verify(deployment)
+        proof = verify(deployment, tier_specs(deployment.plan))
     assert not proof.is_proved
     failures = said(proof, Verdict.FAIL)
     assert "lmcache: 0 of 4 chunks of the new prompt were stored" in failures
@@ -171,7 +172,7 @@ def test_a_deployment_that_never_caches(tmp_path: Path) -> None:
 def test_blocks_that_still_hold_the_prompt_do_not_pass_for_restored_ones(tmp_path: Path) -> None:
     with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.loads = False
-        proof = verify(deployment)
+        proof = verify(deployment, tier_specs(deployment.plan))
     assert not proof.is_proved
     assert said(proof, Verdict.FAIL) == [
         "router: log-probabilities of the first token, cold and warm, differ by at most 2.000"
@@ -182,7 +183,7 @@ def test_blocks_that_still_hold_the_prompt_do_not_pass_for_restored_ones(tmp_pat
 def test_likeliest_tokens_may_come_as_a_list(tmp_path: Path, loads: bool) -> None:
     with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.lists, replay.loads = True, loads
-        proof = verify(deployment)
+        proof = verify(deployment, tier_specs(deployment.plan))
     assert proof.is_proved is loads
     apart = "0.000" if loads else "2.000"
     text = f"router: log-probabilities of the first token, cold and warm, differ by at most {apart}"
@@ -195,9 +196,9 @@ def test_a_first_prompt_may_fail_and_is_said(
     monkeypatch.setattr("compiler.deploy.verify.verify.time.sleep", lambda _: None)
     with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.refuses = 1
-        assert verify(deployment).is_proved
+        assert verify(deployment, tier_specs(deployment.plan)).is_proved
         replay.refuses, replay.prompts = 9, []
-        proof = verify(deployment)
+        proof = verify(deployment, tier_specs(deployment.plan))
     assert not proof.is_proved
     assert any("handshake failed" in line for line in said(proof, Verdict.FAIL))
     assert proof.timings == ()
@@ -206,7 +207,7 @@ def test_a_first_prompt_may_fail_and_is_said(
 def test_chunks_that_do_not_fit(tmp_path: Path) -> None:
     with played("disagg", "disagg-cpu", tmp_path) as (deployment, replay):
         replay.longest = 200
-        proof = verify(deployment)
+        proof = verify(deployment, tier_specs(deployment.plan))
     assert replay.prompts == []
     assert any(
         "chunks of 128 tokens: 2 do not fit in the longest prompt of 199 tokens" in line

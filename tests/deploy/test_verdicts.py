@@ -26,6 +26,7 @@ from compiler.deploy.verify.samples import (
     transfer_sample,
 )
 from compiler.deploy.verify.snapshot import Snapshot
+from compiler.library import tier_specs
 from compiler.plan import Plan
 from compiler.process import Process, ProcessName, Tier
 from tests.support import compile_file, plan_in, with_launch
@@ -314,9 +315,9 @@ def tier_findings(
     """Judge one tier of one process around what stores in it."""
     of = with_tiers(tier)
     monkeypatch.setattr(tiers, "_SETTLED_S", 0.3)
-    before = tiers.count_tiers(of)
+    before = tiers.count_tiers(of, tier_specs(of))
     store()
-    return list(tiers.judge_tiers(of, before, was_asked=was_asked))
+    return list(tiers.judge_tiers(of, tier_specs(of), before, was_asked=was_asked))
 
 
 def test_a_tier_that_gets_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,6 +335,8 @@ def test_a_tier_that_gets_what_is_stored(tmp_path: Path, monkeypatch: pytest.Mon
         (".", "disk", False, "skip: its place answers; no prompt was stored to show more"),
         ("gone", "fs", True, "fail: its place: there is no folder gone"),
         (".", "s3", True, "fail: its place: the metrics of lmcache do not answer"),
+        # Reached by TLS: no server is in the plan, and its keys are not counted.
+        (".", "valkey", True, "fail: its place: the metrics of lmcache do not answer"),
     ],
 )
 def test_tiers_that_do_not_show(
@@ -359,7 +362,7 @@ def test_a_kind_that_nobody_counts_is_counted_by_its_cache_server_if_it_is_alone
     [found] = tier_findings(made("s3", "a bucket"), monkeypatch, was_asked=True, store=lambda: None)
     assert found.message == "a bucket got 4 objects of new prompts"
     two = with_tiers(made("s3", "a bucket"), made("gcs", "another"))
-    found_both = list(tiers.judge_tiers(two, {}, was_asked=True))
+    found_both = list(tiers.judge_tiers(two, tier_specs(two), {}, was_asked=True))
     assert [finding.verdict for finding in found_both] == [Verdict.SKIP, Verdict.SKIP]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from compiler.document import Json
+from compiler.library import load_stack
 from compiler.process import ProcessName
 from compiler.resolve import processes, workers
 from compiler.resolve.tier_values import tier_values
@@ -53,7 +54,8 @@ def test_each_process_has_the_words_that_are_listed(monkeypatch: pytest.MonkeyPa
 def test_a_tier_has_its_options_and_the_words_that_are_listed(kind: str) -> None:
     topology = topology_of(f"lmcache: {{tiers: [{{{kind}: {{{OPTIONS[kind]}}}}}]}}\n")
     (choice,) = topology.lmcache.tiers
-    assert set(tier_values(choice, 1, ProcessName("lmcache"), 6379)) == {
+    spec = load_stack("vllm-0.32").tier_kinds[kind].modes["multiprocess"]
+    assert set(tier_values(choice, spec, 1, ProcessName("lmcache"), 6379)) == {
         *TIERS[kind]["properties"],
         *TIER,
     }

@@ -36,7 +36,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["-c"]:
+    if sys.argv[1:2] == ["-c"]:
+        sys.path.insert(0, os.path.join(os.path.dirname(__file__), "site"))
+        _, _, code, *words = sys.argv
+        sys.argv = ["-c", *words]
+        exec(code, {"__name__": "__main__"})
+    else:
         time.sleep(float(os.environ.get("STAND_IN_STARTS_IN", "0")))
         if "STAND_IN_FAILS" in os.environ:
             sys.exit("told to fail")

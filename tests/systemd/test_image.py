@@ -18,11 +18,13 @@ from compiler.deploy.install.install import Choices, install
 from compiler.deploy.installation import Installation, system_host
 from compiler.deploy.systemd import Systemd
 from compiler.emit.systemd.unit_names import service_units, target_unit
+from compiler.library import load_stack
 from compiler.plan import Plan
 from compiler.write.bundle import changed_files
 from tests.support import AGG, DISAGG
 
 KILLS = 100
+STACK = load_stack("vllm-0.32")
 UNITS = "usr/local/lib/systemd/system"
 OVERRIDES = "etc/systemd/system"
 
@@ -253,13 +255,13 @@ def test_an_install_killed_at_any_moment_leaves_one_whole_generation(
     bundles = [bundle(DISAGG, name="a"), bundle(text, name="b")]
     host = system_host(image)
     begun = time.monotonic()
-    install(bundles[0], host, Choices(), lambda _: None)
+    install(bundles[0], host, Choices(), lambda _: None, stack=STACK)
     took = time.monotonic() - begun
     chance, killed, seen = random.Random(4), 0, set()
     for number in range(KILLS):
         child = os.fork()
         if child == 0:
-            install(bundles[(number + 1) % 2], host, Choices(), lambda _: None)
+            install(bundles[(number + 1) % 2], host, Choices(), lambda _: None, stack=STACK)
             os._exit(0)
         time.sleep(chance.uniform(0, 2 * took))
         os.kill(child, signal.SIGKILL)
@@ -272,7 +274,7 @@ def test_an_install_killed_at_any_moment_leaves_one_whole_generation(
     units = [*service_units(plan), target_unit("pair")]
     said = Systemd(True).verify(folder, units)
     assert [line for line in said if "is not executable" not in line] == []
-    install(bundles[1], host, Choices(), lambda _: None)
+    install(bundles[1], host, Choices(), lambda _: None, stack=STACK)
     assert_whole(image)
     left = [path.name for path in (image / "etc/dync/pair").rglob(".*dync-*")]
     assert left == []

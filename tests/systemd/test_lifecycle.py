@@ -5,6 +5,7 @@ The same with real engines is tests/engine/test_systemd.py.
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from compiler.emit.bundle import emit
-from compiler.library import templates
+from compiler.library import load_stack, templates
 from compiler.plan import Plan
 from compiler.write.bundle import write
+from tests.stand_in_stack import fill_site, pinned
 from tests.support import plan_of
 from tests.systemd.machine import Machine
 
@@ -29,7 +31,7 @@ stack: vllm-0.32
 topology: agg
 accelerator: cpu
 model: {id: a/b}
-lmcache: {chunk_size: 128}
+lmcache: {chunk_size: 128, cpu_cache_gb: 0.5}
 workers:
   - {role: aggregated}
   - {role: aggregated}
@@ -48,7 +50,8 @@ class Life:
 
     def build(self, *overrides: str, text: str = PROFILE) -> Plan:
         first = (f"deploy.prefix={self.folder}/prefix", "deploy.first_port=23100")
-        plan = plan_of(text, *first, "frontend.port=23000", *overrides)
+        weights = f"model.id={self.folder}/model"
+        plan = plan_of(text, *first, weights, "frontend.port=23000", *overrides)
         write(emit(plan, templates()), self.folder / "bundle")
         return plan
 
@@ -93,6 +96,11 @@ def installed(machine: Machine, shared: Path) -> Iterator[Life]:
     source = Path(__file__).with_name("stand_in.py").read_text("utf-8")
     program.write_text(f"#!{sys.executable} -IS\n{source}")
     program.chmod(0o755)
+    stack = load_stack("vllm-0.32")
+    fill_site(program.with_name("site"), pinned(stack, "cpu"), stack.platforms["cpu"].imports)
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    (folder / "model" / "model.safetensors").write_text("x")
     for name in NAMES:
         drop_in = machine.at(f"/run/systemd/system/dync-life-{name}.service.d/fast.conf")
         drop_in.parent.mkdir()
@@ -121,7 +129,7 @@ def test_installing_again_restarts_nothing(life: Life) -> None:
     [
         ("workers[1].env.A=b", {"aggregated-1"}),
         ("frontend.routing=random", {"router"}),
-        ("lmcache.cpu_cache_gb=7", {"lmcache", "aggregated-0", "aggregated-1"}),
+        ("lmcache.cpu_cache_gb=0.75", {"lmcache", "aggregated-0", "aggregated-1"}),
     ],
 )
 def test_only_what_changed_restarts(life: Life, override: str, restarted: set[str]) -> None:
@@ -263,3 +271,16 @@ def test_a_failed_first_installation_leaves_nothing(life: Life) -> None:
     assert "nothing is installed now" in done.stderr
     assert life.machine.try_run("ls", "/etc/dync/life").stdout == ""
     life.install()
+
+
+def test_a_port_of_another_program_is_refused_before_anything_is_changed(life: Life) -> None:
+    """A port of the running deployment is none: every upgrade above finds all of its own taken."""
+    before, pids = life.generation(), life.pids()
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        life.build(f"frontend.port={port}")
+        done = life.try_install()
+    assert done.returncode == 1
+    assert f"  port {port}: router wants it (http); it is taken" in done.stderr
+    assert "or put it in place only: --no-start" in done.stderr
+    assert (life.generation(), life.pids()) == (before, pids)

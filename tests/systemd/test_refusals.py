@@ -42,8 +42,8 @@ def refused(machine: Machine, *command: str, **environment: str) -> str:
     return done.stderr
 
 
-def within(mounts: str, bundle: Path) -> tuple[str, ...]:
-    script = f"{mounts} && exec {DYNC} install {bundle}"
+def within(mounts: str, bundle: Path, *options: str) -> tuple[str, ...]:
+    script = f"{mounts} && exec {DYNC} install {bundle} {' '.join(options)}"
     return ("unshare", "--mount", "--propagation", "private", "bash", "-c", script)
 
 
@@ -62,12 +62,12 @@ def test_no_systemd(machine: Machine, bundle: Path) -> None:
 
 
 def test_a_read_only_etc(machine: Machine, bundle: Path) -> None:
-    said = refused(machine, *within(READ_ONLY, bundle))
+    said = refused(machine, *within(READ_ONLY, bundle, "--no-start"))
     assert "cannot write /etc/dync/refused: Read-only file system" in said
 
 
 def test_a_full_disk(machine: Machine, bundle: Path) -> None:
-    said = refused(machine, *within(FULL, bundle))
+    said = refused(machine, *within(FULL, bundle, "--no-start"))
     assert "No space left on device" in said
 
 
@@ -97,7 +97,7 @@ def test_weights_that_the_account_cannot_read(machine: Machine, shared: Path) ->
 
 def test_a_lock_of_another_command(machine: Machine, bundle: Path) -> None:
     hold = "mkdir -p /etc/dync/refused && exec flock /etc/dync/refused"
-    script = f"{hold} {DYNC} install {bundle}"
+    script = f"{hold} {DYNC} install {bundle} --no-start"
     done = machine.try_run("bash", "-c", script)
     assert done.returncode == 1
     assert "another dync works on /etc/dync/refused" in done.stderr

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from compiler.deploy.install import tier_folders
-from compiler.deploy.install.tier_folders import make_tier_folders, tier_problems
-from compiler.deploy.installation import Host, system_host
+from compiler.deploy.deployment import Manager
+from compiler.deploy.doctor import tiers as tier_checks
+from compiler.deploy.doctor.subject import Subject
+from compiler.deploy.finding import Verdict
+from compiler.deploy.install.tier_folders import make_tier_folders
+from compiler.deploy.installation import Host
 from compiler.deploy.probe.file_systems import filesystem
+from compiler.library import load_stack
 from compiler.plan import Plan
 from tests.support import AGG, plan_of
 from tests.systemd import test_image
@@ -25,7 +29,6 @@ def tiers(text: str) -> str:
 
 
 DISK = tiers("{disk: {path: /var/cache/k v, size_gb: 100}}")
-HERE = system_host(Path("/"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another account")
@@ -60,9 +63,15 @@ def test_what_is_missing_is_named(image: Path, bundle: Callable[..., Path]) -> N
     assert not (image / "mnt").exists()
 
 
+def tier_problems(plan: Plan) -> list[str]:
+    """List what `dync install` would refuse of the tiers on this machine."""
+    of = Subject(plan=plan, stack=load_stack(plan.stack), folder=Path("/"), manager=Manager.SYSTEMD)
+    return [item.line for item in tier_checks.check(of) if item.verdict is Verdict.FAIL]
+
+
 def problems(monkeypatch: pytest.MonkeyPatch, kind: str, plan: Plan) -> list[str]:
-    monkeypatch.setattr(tier_folders, "filesystem", lambda _: kind)
-    return list(tier_problems(HERE, plan))
+    monkeypatch.setattr(tier_checks, "filesystem", lambda _: kind)
+    return tier_problems(plan)
 
 
 def test_file_systems_that_a_kind_cannot_use(
@@ -88,9 +97,9 @@ def test_room_is_asked_for_all_tiers_of_a_disk_less_what_lies_there(tmp_path: Pa
     free = os.statvfs(tmp_path)
     half = free.f_bavail * free.f_frsize / (1 << 30) * 0.7
     one = f"{{disk: {{path: {tmp_path}/a, size_gb: {half}}}}}"
-    assert list(tier_problems(HERE, plan_of(AGG, tiers(one)))) == []
+    assert tier_problems(plan_of(AGG, tiers(one))) == []
     two = f"{one}, {{nixl: {{path: {tmp_path}/b, size_gb: {half}}}}}"
-    (problem,) = tier_problems(HERE, plan_of(AGG, tiers(two)))
+    (problem,) = tier_problems(plan_of(AGG, tiers(two)))
     assert f"the tiers on {tmp_path} may grow by" in problem
 
 

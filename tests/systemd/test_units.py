@@ -73,10 +73,12 @@ def host_environment(plan: Plan, process: Process) -> dict[str, str]:
 INSTALL = """
 import sys
 from pathlib import Path
-from compiler.deploy.installation import system_host
+from compiler.deploy.installation import read_plan, system_host
 from compiler.deploy.install.install import Choices, install
+from compiler.library import known_stack
 for bundle in sys.argv[1:]:
-    install(Path(bundle), system_host(Path("/")), Choices(start=False), print)
+    stack = known_stack(read_plan(Path(bundle)).stack)
+    install(Path(bundle), system_host(Path("/")), Choices(start=False), print, stack=stack)
 """
 
 
@@ -130,7 +132,10 @@ def test_started_processes_are_what_the_plan_says(machine: Machine, shared: Path
         )
         made = built(shared / name, profile)
         stand_in(made.plan)
-        machine.at(made.plan.model).mkdir(parents=True, exist_ok=True)
+        weights = machine.at(made.plan.model)
+        weights.mkdir(parents=True, exist_ok=True)
+        for file in ("config.json", "model.safetensors"):
+            (weights / file).write_text("{}")
         plans.append(made.plan)
     installed(machine, *(shared / plan.name / "the bundle" for plan in plans))
     start_all(machine, shared, plans)

@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from compiler.byte_units import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.deploy.probe.processes import look_at
-from compiler.deploy.stack_environment import folder_of
-from compiler.plan import Plan
+from compiler.process import Process
 from compiler.topology import Accelerator
 
 _RUNTIME = re.compile(r"nvidia_cuda_runtime(?:_cu\d+)?-(\d+)\.(\d+)[^-]*\.dist-info\Z")
@@ -40,17 +41,18 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     try:
         yield _driver(subject, pynvml)
-        for gpu, fraction in wanted(subject.plan).items():
-            yield from _gpu(subject.plan, gpu, fraction, pynvml)
-        yield from _twice(wanted(subject.plan), pynvml)
+        claims = fractions(subject.plan.processes)
+        for gpu, fraction in claims.items():
+            yield from _gpu(subject, gpu, fraction, pynvml)
+        yield from _twice(claims, pynvml)
     finally:
         pynvml.nvmlShutdown()
 
 
-def wanted(plan: Plan) -> Mapping[str, float]:
-    """Return what fraction of each GPU's memory the plan's workers take together."""
+def fractions(processes: Iterable[Process]) -> Mapping[str, float]:
+    """Return what fraction of each GPU's memory processes take together."""
     found: dict[str, float] = {}
-    for process in plan.processes:
+    for process in processes:
         for gpu in process.gpus:
             found[gpu] = found.get(gpu, 0.0) + process.memory.gpu_fraction
     return found
@@ -60,7 +62,7 @@ def _driver(subject: Subject, nvml: Any) -> Finding:
     version = nvml.nvmlSystemGetDriverVersion()
     number = nvml.nvmlSystemGetCudaDriverVersion_v2()
     has = (number // 1000, number % 1000 // 10)
-    needs = stack_cuda(folder_of(subject.stack, subject.prefix))
+    needs = stack_cuda(subject.stack_folder)
     text = f"driver {version} runs CUDA up to {has[0]}.{has[1]}"
     if needs is None:
         return passed("gpu-driver", version, text)
@@ -81,7 +83,7 @@ def stack_cuda(folder: Path) -> tuple[int, int] | None:
     return None
 
 
-def _gpu(plan: Plan, gpu: str, fraction: float, nvml: Any) -> Iterator[Finding]:
+def _gpu(subject: Subject, gpu: str, fraction: float, nvml: Any) -> Iterator[Finding]:
     name = f"GPU {gpu}"
     try:
         handle = _handle(gpu, nvml)
@@ -99,8 +101,11 @@ def _gpu(plan: Plan, gpu: str, fraction: float, nvml: Any) -> Iterator[Finding]:
         f"{nvml.nvmlDeviceGetName(handle)}: {memory.free / GIB:.1f} of "
         f"{memory.total / GIB:.1f} GiB free, the plan takes {fraction:.0%}"
     )
-    others = _others(plan, handle, nvml)
-    if memory.free < fraction * memory.total:
+    own = _own_fraction(subject, handle, nvml)
+    if own:
+        text += f" and runs there already with {own:.0%}"
+    others = _others(subject, handle, nvml)
+    if memory.free + own * memory.total < fraction * memory.total:
         by = f", held by {', '.join(others)}" if others else ""
         yield failed(
             "gpus", name, text + by,
@@ -157,9 +162,19 @@ def _list(nvml: Any) -> str:
     return ", ".join(shown) or "none"
 
 
-def _others(plan: Plan, handle: Any, nvml: Any) -> list[str]:
-    """Name the processes on a GPU that are not this plan's own."""
-    own = {process.argv for process in plan.processes}
+def _own_fraction(subject: Subject, handle: Any, nvml: Any) -> float:
+    """Return what of a GPU the deployment has that runs already, by whatever name it has it."""
+    uuid, found = nvml.nvmlDeviceGetUUID(handle), 0.0
+    for gpu, fraction in fractions(subject.running).items():
+        with suppress(nvml.NVMLError):
+            if nvml.nvmlDeviceGetUUID(_handle(gpu, nvml)) == uuid:
+                found += fraction
+    return found
+
+
+def _others(subject: Subject, handle: Any, nvml: Any) -> list[str]:
+    """Name the processes on a GPU that are not the deployment's own, nor children of those."""
+    own = {process.argv for process in (*subject.plan.processes, *subject.running)}
     try:
         seen = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:
@@ -167,7 +182,14 @@ def _others(plan: Plan, handle: Any, nvml: Any) -> list[str]:
     found = []
     for item in seen:
         holder = look_at(item.pid)
-        if holder is None or holder.argv not in own:
+        if holder is None or not any(argv in own for argv in (holder.argv, *_parents(item.pid))):
             what = " ".join(holder.argv)[:60] if holder else "another user's or container's"
             found.append(f"pid {item.pid} ({what})")
     return found
+
+
+def _parents(pid: int) -> Iterator[tuple[str, ...]]:
+    """Return the argv of the processes above one: an engine's core is a child of its worker."""
+    with suppress(psutil.Error):
+        for parent in psutil.Process(pid).parents():
+            yield tuple(parent.cmdline())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -12,39 +12,47 @@ from compiler.byte_units import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.plan import Plan
-from compiler.process import Kind
+from compiler.process import Kind, Process
 
 _SHM = Path("/dev/shm")
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Look at host memory."""
-    yield _memory(subject.plan)
-    yield from _shared(subject.plan)
+    """Look at host memory; what runs already has what it takes of it."""
+    yield _memory(subject)
+    yield from _shared(subject)
     if _wants_huge_pages(subject.plan):
-        yield _huge_pages(subject.plan)
+        yield _huge_pages(subject)
 
 
-def _memory(plan: Plan) -> Finding:
-    wanted = sum(process.memory.host_bytes for process in plan.processes)
+def _memory(subject: Subject) -> Finding:
+    wanted, own = host_bytes(subject.plan.processes), host_bytes(subject.running)
     seen = psutil.virtual_memory()
     free = f"{_gib(seen.available)} of {_gib(seen.total)} are available"
-    text = f"the plan's caches take {_gib(wanted)}, {free}"
-    if wanted > seen.available:
+    text = f"the plan's caches take {_gib(wanted)}, {free}{_beside(own)}"
+    if wanted - own > seen.available:
         return failed(
             "memory", "host memory", text, "a smaller lmcache.cpu_cache_gb, or end what takes it"
         )
     return passed("memory", "host memory", text)
 
 
-def _shared(plan: Plan) -> Iterator[Finding]:
+def host_bytes(processes: Iterable[Process], *kinds: Kind) -> int:
+    """Sum the host memory of processes, of some kinds or of all."""
+    return sum(item.memory.host_bytes for item in processes if not kinds or item.kind in kinds)
+
+
+def _beside(own: int) -> str:
+    return f" beside the {_gib(own)} of what runs already" if own else ""
+
+
+def _shared(subject: Subject) -> Iterator[Finding]:
     """Look at /dev/shm: cache servers share their memory with workers through it.
 
     Source: lmcache 0.5.6 says "Insufficient /dev/shm capacity … falling back to pickle", run.
     """
-    wanted = sum(
-        process.memory.host_bytes for process in plan.processes if process.kind is Kind.CACHE_SERVER
-    )
+    wanted = host_bytes(subject.plan.processes, Kind.CACHE_SERVER)
+    own = host_bytes(subject.running, Kind.CACHE_SERVER)
     if not wanted:
         return
     try:
@@ -52,8 +60,8 @@ def _shared(plan: Plan) -> Iterator[Finding]:
     except OSError:
         yield failed("shm", str(_SHM), "is not there", "mount -t tmpfs tmpfs /dev/shm")
         return
-    text = f"{_gib(free)} free, cache servers take {_gib(wanted)}"
-    if free < wanted:
+    text = f"{_gib(free)} free{_beside(own)}, cache servers take {_gib(wanted)}"
+    if free + own < wanted:
         yield warned(
             "shm", str(_SHM), f"{text}: they copy through pickle instead, slower",
             f"mount -o remount,size={-(-wanted // GIB)}G /dev/shm; in a container: --shm-size",
@@ -69,14 +77,14 @@ def _wants_huge_pages(plan: Plan) -> bool:
     )
 
 
-def _huge_pages(plan: Plan) -> Finding:
+def _huge_pages(subject: Subject) -> Finding:
     """Look at the pool of huge pages, which LMCache takes its memory from where told to."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     size = int(fields.get("Hugepagesize", "0 kB").split()[0]) * 1024
     free = int(fields.get("HugePages_Free", "0")) * size
-    wanted = sum(process.memory.host_bytes for process in plan.processes)
-    text = f"{_gib(free)} free in huge pages, the caches take {_gib(wanted)}"
-    if free < wanted:
+    wanted, own = host_bytes(subject.plan.processes), host_bytes(subject.running)
+    text = f"{_gib(free)} free in huge pages{_beside(own)}, the caches take {_gib(wanted)}"
+    if free + own < wanted:
         pages = -(-wanted // size) if size else 0
         return failed("huge-pages", "/proc/meminfo", text, f"sysctl vm.nr_hugepages={pages}")
     return passed("huge-pages", "/proc/meminfo", text)

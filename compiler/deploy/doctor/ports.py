@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
-from compiler.deploy.probe.processes import listening, oldest
+from compiler.deploy.probe.processes import Running, listening, oldest
 from compiler.process import Listen, Process
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Try to listen on every port, as its process would."""
+    own = {item.port for process in subject.running for item in process.listens}
     owners: dict[int, frozenset[int]] | None = None
     free = []
     for process in subject.plan.processes:
@@ -23,7 +24,11 @@ def check(subject: Subject) -> Iterator[Finding]:
                 free.append(str(item.port))
                 continue
             owners = listening() if owners is None else owners
-            yield _taken(process, item, error, owners.get(item.port, frozenset()))
+            holder = oldest(owners.get(item.port, frozenset()) - {0})
+            if error.errno == errno.EADDRINUSE and item.port in own:
+                yield _own(process, item, holder)
+            else:
+                yield _taken(process, item, error, holder)
     if free:
         yield passed("ports", subject.plan.name, f"free: {', '.join(free)}")
 
@@ -42,19 +47,22 @@ def _bind(item: Listen) -> OSError | None:
     return None
 
 
-def _taken(process: Process, item: Listen, error: OSError, pids: frozenset[int]) -> Finding:
+def _own(process: Process, item: Listen, holder: Running | None) -> Finding:
+    pid = f" (pid {holder.pid})" if holder else ""
+    return warned(
+        "ports", f"port {item.port}",
+        f"{process.name} wants it ({item.purpose}), and this deployment runs there already{pid}",
+        "nothing, or stop it first",
+    )  # fmt: skip
+
+
+def _taken(process: Process, item: Listen, error: OSError, holder: Running | None) -> Finding:
     where = f"port {item.port}"
     what = f"{process.name} wants it ({item.purpose})"
     if error.errno != errno.EADDRINUSE:
         return failed(
             "ports", where, f"{what} on {item.host}: {error.strerror}",
             "frontend.host, or another port",
-        )  # fmt: skip
-    holder = oldest(pids - {0})
-    if holder is not None and holder.argv == process.argv:
-        return warned(
-            "ports", where, f"{what}, and runs there already (pid {holder.pid})",
-            "nothing, or stop it first",
         )  # fmt: skip
     by = f" by pid {holder.pid}: {' '.join(holder.argv)[:100]}" if holder else ""
     return failed(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from compiler.deploy.doctor.subject import Subject
-from compiler.deploy.finding import Finding, failed, passed
+from compiler.deploy.finding import Finding, failed, passed, skipped
 from compiler.deploy.probe.services import ask_etcd, ask_nats, ask_redis
 from compiler.deploy.verify.tier_counts import password_of
 from compiler.errors import ProbeError
@@ -28,7 +29,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             if server is not None and (server.host, server.port) not in seen:
                 seen.add((server.host, server.port))
                 if not _is_own(subject.plan, server):
-                    yield redis_finding(process, tier, server)
+                    yield _redis(process, tier, server)
 
 
 def _service(service: Service) -> Finding:
@@ -45,10 +46,12 @@ def _service(service: Service) -> Finding:
     return passed("services", subject, said)
 
 
-def redis_finding(process: Process, tier: Tier, server: TierServer) -> Finding:
+def _redis(process: Process, tier: Tier, server: TierServer) -> Finding:
     """Ask the server of a tier, as the process will."""
     subject = f"{tier.kind} {server.host}:{server.port}"
     file = process.secrets.get(server.secret, "")
+    if file and not os.access(file, os.R_OK):
+        return skipped("services", subject, f"not asked: {file} with its password cannot be read")
     try:
         password = password_of(process, server)
         said = ask_redis(server.host, server.port, password, server.username)

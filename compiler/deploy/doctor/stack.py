@@ -1,29 +1,64 @@
-"""The engines: the stack's environment, its pinned versions, every part imported."""
+"""The engines: the stack's environment runs, has its pinned versions, and every part imports."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from compiler.deploy.doctor.subject import Subject
-from compiler.deploy.finding import Finding, failed, passed
-from compiler.deploy.stack_environment import StackFailed, folder_of
+from compiler.deploy.finding import Finding, failed, passed, skipped
+from compiler.deploy.stack_environment import StackFailed
 from compiler.deploy.stack_environment import check as look
 
 
-def check(subject: Subject) -> Iterator[Finding]:
-    """Check the environment against the stack, as `dync stack check` does."""
-    stack, accelerator = subject.stack, subject.plan.accelerator.value
-    make = f"dync stack install {stack.name} --accelerator {accelerator} --prefix {subject.prefix}"
+def check_program(subject: Subject) -> Iterator[Finding]:
+    """Look whether the environment is there, and whether the account can run it."""
+    program = subject.program
+    if not os.path.lexists(subject.host.at(program)):
+        yield failed("stack", subject.plan.stack, f"there is no stack at {program}", _make(subject))
+    elif not subject.may(str(program), "-c", "pass"):
+        yield failed(
+            "stack", subject.plan.stack, f"{subject.who} cannot run {program}",
+            "every folder above it must be open to that account (chmod o+x), or install the stack "
+            "elsewhere and set deploy.prefix",
+        )  # fmt: skip
+
+
+def check_parts(subject: Subject) -> Iterator[Finding]:
+    """Check the environment against the stack, as `dync stack check` does.
+
+    One that is not there is found by check_program; of one that something runs from only the
+    versions are read, as loading its parts takes time from what runs.
+    """
+    stack = subject.stack
+    if stack is None:
+        name = subject.plan.stack
+        yield skipped("stack", name, f"this release of dync knows no stack {name}: not looked at")
+        return
+    if not os.path.exists(subject.program):
+        return
+    runs = any(process.argv[0] == str(subject.program) for process in subject.running)
     try:
-        found = list(look(stack, accelerator, subject.prefix))
+        found = list(look(stack, subject.plan.accelerator.value, subject.prefix, loads=not runs))
     except StackFailed as error:
         yield failed("stack", stack.name, str(error), "choose another stack: dync stack list")
         return
     for item in found:
         if not item.holds:
-            yield failed("stack", item.subject, f"{item.found}, wanted {item.wanted}", make)
+            yield failed(
+                "stack", item.subject, f"{item.found}, wanted {item.wanted}", _make(subject)
+            )
     if all(item.holds for item in found):
         what = ", ".join(
             f"{item.subject} {item.found}" for item in found if "import" not in item.subject
         )
-        yield passed("stack", str(folder_of(stack, subject.prefix)), f"{what}; every part imports")
+        how = "in use already" if runs else "every part imports"
+        yield passed("stack", str(subject.stack_folder), f"{what}; {how}")
+
+
+def _make(subject: Subject) -> str:
+    accelerator = subject.plan.accelerator.value
+    return (
+        f"dync stack install {subject.plan.stack} --accelerator {accelerator} "
+        f"--prefix {subject.prefix}"
+    )

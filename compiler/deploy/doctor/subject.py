@@ -1,25 +1,86 @@
-"""What `dync doctor` looks at: a plan, the stack it names, and where its bundle lies."""
+"""What `dync doctor` and `dync install` look at: a plan, and the host that is to run it."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from compiler.deploy.accounts import find_account, said_by
+from compiler.deploy.deployment import Manager
+from compiler.deploy.installation import Host, system_host
 from compiler.plan import Plan
-from compiler.process import Kind
+from compiler.process import Process
 from compiler.stacks.stack import Stack
+from compiler.stacks.tier_specs import TierSpecs, specs_in
+
+HERE = system_host(Path("/"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A plan on this host; folder is the bundle's, or where it would be built."""
+    """A plan on a host.
+
+    stack: None where the plan's is not of this release. folder: the bundle's, or where it would be
+    built. manager: who starts the processes, and so as which account. running: those of the
+    deployment that run already; what they hold is no fault.
+    """
 
     plan: Plan
-    stack: Stack
+    stack: Stack | None
     folder: Path
+    host: Host = HERE
+    manager: Manager = Manager.LAUNCHER
+    running: tuple[Process, ...] = ()
+
+    @property
+    def program(self) -> Path:
+        """Return the stack's own program, which starts every process but a store."""
+        return Path(self.plan.stack_program)
+
+    @property
+    def stack_folder(self) -> Path:
+        """Return the stack's environment, PREFIX/stacks/STACK."""
+        return self.program.parents[1]
 
     @property
     def prefix(self) -> Path:
-        """Return where stacks live (deploy.prefix): PREFIX/stacks/STACK/bin/python starts them."""
-        workers = (item for item in self.plan.processes if item.kind is Kind.WORKER)
-        return Path(next(workers).argv[0]).parents[3]
+        """Return where stacks live (deploy.prefix)."""
+        return self.program.parents[3]
+
+    @property
+    def specs(self) -> TierSpecs:
+        """Return what the stack says of each kind of tier; nothing where it is not known."""
+        kinds = self.stack.tier_kinds if self.stack else {}
+        return specs_in(kinds, self.plan.lmcache.mode.value)
+
+    @property
+    def is_under_systemd(self) -> bool:
+        """Whether units start the processes, and not the bundle's launch.sh."""
+        return self.manager is Manager.SYSTEMD
+
+    @property
+    def account(self) -> str:
+        """Return whose processes they are; empty for whoever runs this."""
+        return self.plan.user if self.is_under_systemd and self.host.is_system else ""
+
+    @property
+    def who(self) -> str:
+        """Return the account as messages name it."""
+        return f"the account {self.account}" if self.account else "you"
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether this can be looked at with the account's eyes: here, and as root if need be."""
+        if not self.host.is_here or not self.account:
+            return self.host.is_here
+        found = find_account(self.host, self.account)
+        return found is not None and os.geteuid() in (0, found[0])
+
+    def may(self, *command: str) -> bool:
+        """Return whether a command succeeds as the account; true where nobody can be asked."""
+        return self.said(*command) is not None
+
+    def said(self, *command: str) -> str | None:
+        """Run a command as the account; None where it fails, empty where nobody can be asked."""
+        return said_by(self.account, *command) if self.can_ask else ""

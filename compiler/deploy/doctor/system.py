@@ -20,53 +20,75 @@ _TIME_ERROR = 5
 """What adjtimex gives where no time service keeps the clock (adjtimex(2), TIME_ERROR)."""
 
 
-def check(subject: Subject) -> Iterator[Finding]:
-    """Look at the machine."""
-    machine, wanted = platform.machine(), subject.stack.architectures
-    if machine in wanted:
-        yield passed("architecture", machine, f"stack {subject.stack.name} has packages for it")
+def check_architecture(subject: Subject) -> Iterator[Finding]:
+    """Look whether the stack has packages for this machine."""
+    stack, machine = subject.stack, platform.machine()
+    if stack is None:
+        return
+    if machine in stack.architectures:
+        yield passed("architecture", machine, f"stack {stack.name} has packages for it")
     else:
+        wanted = ", ".join(stack.architectures)
         yield failed(
             "architecture",
             machine,
-            f"stack {subject.stack.name} has packages for {', '.join(wanted)} only",
+            f"stack {stack.name} has packages for {wanted} only",
             "choose another stack: dync stack list",
         )
-    yield from _tools()
-    yield _systemd()
-    yield _clock(subject)
 
 
-def _tools() -> Iterator[Finding]:
+def check_tools(_subject: Subject) -> Iterator[Finding]:
+    """Look for the programs of the bundle's scripts, which units run too."""
     missing = {tool: package for tool, package in _TOOLS.items() if shutil.which(tool) is None}
     for tool, package in missing.items():
-        yield failed("tools", tool, "launch.sh needs it", f"install {package}")
+        yield failed("tools", tool, "the bundle's scripts need it", f"install {package}")
     if "bash" in missing:
         return
     version = _said("bash", "-c", "echo $((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1]))")
     if not version.isdecimal() or int(version) < _BASH:
-        yield failed("tools", "bash", "launch.sh needs bash 4.4 or newer", "install a newer bash")
+        yield failed(
+            "tools", "bash", "the bundle's scripts need bash 4.4 or newer", "install a newer bash"
+        )
     elif not missing:
-        yield passed("tools", "launch.sh", f"{', '.join(_TOOLS)} are there")
+        yield passed("tools", "scripts", f"{', '.join(_TOOLS)} are there")
 
 
-def _systemd() -> Finding:
+def check_systemd(subject: Subject) -> Iterator[Finding]:
+    """Look at systemd, without which launch.sh does."""
     found = re.match(r"systemd (\d+)", _said("systemctl", "--version"))
-    if not found:
-        return skipped(
-            "systemd", "systemd", "not installed: the bundle's launch.sh needs none",
-            "for dync install: apt-get install systemd",
-        )  # fmt: skip
-    if int(found[1]) < _SYSTEMD:
-        return warned(
-            "systemd", "systemd", f"version {found[1]}: dync install needs 247 or newer",
+    version = int(found[1]) if found else 0
+    if version >= _SYSTEMD:
+        yield passed("systemd", "systemd", f"version {version}")
+    elif subject.is_under_systemd:
+        text = f"version {version} is installed" if version else "is not installed"
+        yield failed(
+            "systemd",
+            "systemd",
+            f"{text}: dync install needs {_SYSTEMD} or newer",
+            "apt-get install systemd, or start the bundle's launch.sh",
+        )
+    elif version:
+        yield warned(
+            "systemd",
+            "systemd",
+            f"version {version}: dync install needs {_SYSTEMD} or newer",
             "start the bundle's launch.sh, or upgrade systemd",
-        )  # fmt: skip
-    return passed("systemd", "systemd", f"version {found[1]}")
+        )
+    else:
+        yield skipped(
+            "systemd",
+            "systemd",
+            "not installed: the bundle's launch.sh needs none",
+            "for dync install: apt-get install systemd",
+        )
+
+
+def check_clock(subject: Subject) -> Iterator[Finding]:
+    """Look at the clock: certificates of downloads and leases in etcd depend on it."""
+    yield _clock(subject)
 
 
 def _clock(subject: Subject) -> Finding:
-    """Look at the clock: certificates of downloads and leases in etcd depend on it."""
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     if time.time() < _EARLIEST:
         return failed(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compiler.deploy.deployment import installed_deployment
+from compiler.deploy.doctor.already import subject_of_units
+from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.install.generations import (
     add,
     drop,
@@ -32,6 +34,8 @@ from compiler.deploy.verify.first_start import in_words, prove_in_time
 from compiler.emit.systemd.unit_names import service_units, target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
+from compiler.stacks.stack import Stack
+from compiler.stacks.tier_specs import TierSpecs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +59,16 @@ class WentBack(Exception):
         self.unit = unit
 
 
-def install(bundle: Path, host: Host, choices: Choices, say: Say) -> None:
+def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stack | None) -> None:
     """Make a bundle a host's running generation; go back to the old one if it does not serve.
 
+    stack: the plan's own; None where it is not of this release, and nothing is known of it.
     Errors: HostError, and nothing was changed; WentBack, and the old generation is in place.
     """
     plan = read_plan(bundle)
     installation = Installation(host=host, name=plan.name)
     systemd = Systemd(host.is_system)
-    _prepare(bundle, plan, installation, choices)
+    subject = _prepare(bundle, plan, installation, choices, stack)
     with locked(installation):
         old = installation.current
         refuse_foreign(installation, plan, overwrite=choices.overwrite)
@@ -84,7 +89,12 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say) -> None:
             say(f"kept drop-in {path}")
         if host.is_here and choices.start:
             step = _Step(
-                installation=installation, systemd=systemd, number=number, old=old, say=say
+                installation=installation,
+                systemd=systemd,
+                number=number,
+                old=old,
+                say=say,
+                specs=subject.specs,
             )
             _start(step, choices)
         elif host.is_here:
@@ -159,8 +169,10 @@ def uninstall(installation: Installation, *, purge: bool, overwrite: bool, say: 
         say(f"kept drop-in {path}")
 
 
-def _prepare(bundle: Path, plan: Plan, installation: Installation, choices: Choices) -> None:
-    """Refuse whatever would fail later, before anything is changed."""
+def _prepare(
+    bundle: Path, plan: Plan, installation: Installation, choices: Choices, stack: Stack | None
+) -> Subject:
+    """Refuse whatever would fail later, before anything is changed; return what was looked at."""
     host, systemd = installation.host, Systemd(installation.host.is_system)
     if not (bundle / host.units_folder).is_dir():
         raise HostError(f"{bundle} has no units: make it again with dync build")
@@ -169,12 +181,15 @@ def _prepare(bundle: Path, plan: Plan, installation: Installation, choices: Choi
             bundle, "make it again with dync build, or give --overwrite to install it so"
         )
     refuse_other_user(host)
-    if host.is_here and choices.start:
+    starts = host.is_here and choices.start
+    if starts:
         systemd.refuse_unless_running()
         refuse_stray_environment(systemd, plan)
     if choices.create_user:
         create_account(host, plan)
-    refuse_unfit(host, plan)
+    subject = subject_of_units(plan, stack, bundle, host)
+    refuse_unfit(subject, starts=starts)
+    return subject
 
 
 def _installed(installation: Installation) -> int:
@@ -215,13 +230,17 @@ def _undo(installation: Installation, number: int, old: int | None, plan: Plan) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """One move from an old generation, if there is one, to a new one."""
+    """One move from an old generation, if there is one, to a new one.
+
+    specs: what the new one's stack says of its tiers, for its proof.
+    """
 
     installation: Installation
     systemd: Systemd
     number: int
     old: int | None
     say: Say
+    specs: TierSpecs = field(default_factory=dict)
 
 
 def _start(step: _Step, choices: Choices) -> None:
@@ -251,7 +270,8 @@ def _prove(step: _Step) -> str:
     """
     installation = step.installation
     try:
-        proof = prove_in_time(installed_deployment(installation.host, installation.name))
+        deployment = installed_deployment(installation.host, installation.name)
+        proof = prove_in_time(deployment, step.specs)
     except Exception as error:
         raise NotReady(target_unit(installation.name), f"could not be proved: {error!r}") from error
     proof.keep()

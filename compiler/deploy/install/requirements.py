@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from compiler.deploy.install.tier_folders import tier_problems
+from compiler.deploy.accounts import find_account
+from compiler.deploy.doctor.examine import Phase, examine
+from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.installation import Host
 from compiler.deploy.systemd import Systemd
 from compiler.errors import HostError
@@ -19,19 +17,18 @@ from compiler.plan import Plan
 _STRAY = ("VLLM_", "LMCACHE_", "PYTHON", "LD_", "CUDA_", "UCX_", "NIXL_", "TORCH")
 
 
-def refuse_unfit(host: Host, plan: Plan) -> None:
+def refuse_unfit(subject: Subject, *, starts: bool) -> None:
     """Refuse a host that lacks something the deployment needs; name all of it at once.
 
-    Errors: HostError.
+    starts: whether it is to start too, and not only to be put in place. Errors: HostError.
     """
-    missing = [
-        *_account(host, plan),
-        *_stack(host, plan),
-        *_files(host, plan),
-        *tier_problems(host, plan),
-    ]
-    if missing:
-        raise HostError("\n  ".join((f"this host is not ready for {plan.name}:", *missing)))
+    placing = examine(subject, (Phase.PLACE,)).failures
+    starting = examine(subject, (Phase.START,)).failures if starts else ()
+    lines = [finding.line for finding in (*placing, *starting)]
+    if starting and not placing:
+        lines.append("or put it in place only: --no-start")
+    if lines:
+        raise HostError("\n  ".join((f"this host is not ready for {subject.plan.name}:", *lines)))
 
 
 def refuse_other_user(host: Host) -> None:
@@ -68,7 +65,7 @@ def create_account(host: Host, plan: Plan) -> None:
 
     Errors: HostError.
     """
-    if not host.is_system or _has_account(host, plan.user):
+    if not host.is_system or find_account(host, plan.user) is not None:
         return
     if shutil.which("systemd-sysusers") is None:
         raise HostError(
@@ -81,89 +78,3 @@ def create_account(host: Host, plan: Plan) -> None:
     )
     if done.returncode:
         raise HostError(f"cannot make the account {plan.user}: {done.stderr.strip()}")
-
-
-def _account(host: Host, plan: Plan) -> Iterator[str]:
-    if host.is_system and not _has_account(host, plan.user):
-        yield (
-            f"there is no account {plan.user} (deploy.user): give --create-user, or name another "
-            "in the profile"
-        )
-
-
-def _has_account(host: Host, user: str) -> bool:
-    if host.is_here:
-        try:
-            pwd.getpwnam(user)
-        except KeyError:
-            return False
-        return True
-    try:
-        lines = host.at(Path("/etc/passwd")).read_text("utf-8").splitlines()
-    except OSError:
-        return False
-    return any(line.startswith(f"{user}:") for line in lines)
-
-
-def _stack(host: Host, plan: Plan) -> Iterator[str]:
-    program = Path(plan.stack_program)
-    prefix = program.parents[3]
-    make = f"dync stack install {plan.stack} --accelerator {plan.accelerator.value}"
-    if not os.path.lexists(host.at(program)):
-        yield f"there is no stack at {program}: {make} --prefix {prefix}"
-        return
-    if host.is_here and _said(host, plan, str(program), "-c", "pass") is None:
-        yield (
-            f"{_who(host, plan)} cannot run {program}: every folder above it must be open to that "
-            "account (chmod o+x), or install the stack elsewhere and set deploy.prefix"
-        )
-
-
-def _files(host: Host, plan: Plan) -> Iterator[str]:
-    if plan.model.startswith("/"):
-        yield from _model(host, plan)
-    key = plan.api_key_file
-    for file in dict.fromkeys(
-        file for process in plan.processes for file in process.secrets.values()
-    ):
-        if not host.at(Path(file)).is_file():
-            what = "frontend.api_key_file" if file == key else "password_file of a tier"
-            word = "key" if file == key else "password"
-            yield f"there is no file {file} ({what}): write the {word} there, mode 600"
-
-
-def _model(host: Host, plan: Plan) -> Iterator[str]:
-    """Look for what would otherwise be found after a minute of loading."""
-    if not host.at(Path(plan.model)).is_dir():
-        yield f"there is no model folder {plan.model} (model.id)"
-    elif host.is_here:
-        closed = _said(host, plan, "find", "-L", plan.model, "!", "-readable", "-print", "-quit")
-        if closed is None or closed:
-            yield (
-                f"{_who(host, plan)} cannot read {(closed or plan.model).strip()} (model.id): "
-                f"chmod -R a+rX {plan.model}, and the folders above it"
-            )
-
-
-def _who(host: Host, plan: Plan) -> str:
-    return f"the account {plan.user}" if host.is_system else "you"
-
-
-def _said(host: Host, plan: Plan, *command: str) -> str | None:
-    """Run a command as the processes' account; None where it fails.
-
-    Without the account, which is reported by itself, nothing is tried.
-    """
-    account: dict[str, Any] = {}
-    if host.is_system:
-        if not _has_account(host, plan.user):
-            return ""
-        entry = pwd.getpwnam(plan.user)
-        account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    try:
-        done = subprocess.run(
-            command, cwd="/", check=False, capture_output=True, text=True, timeout=60, **account
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return None if done.returncode else done.stdout

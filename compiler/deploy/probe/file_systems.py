@@ -8,18 +8,13 @@ from pathlib import Path
 import psutil
 
 IN_MEMORY = ("tmpfs", "ramfs")
-NOT_DIRECT = (*IN_MEMORY, "overlay", "zfs")
-"""What GPUDirect Storage cannot read past the page cache.
-
-LMCache by itself leaves GDS out on "tmpfs" and "overlayfs" (lmcache 0.5.6
-v1/storage_backend/gds_backend.py, fstype); Linux calls the latter "overlay", so it is tried there.
-"""
+OVER_NETWORK = ("nfs", "nfs4", "cifs", "fuse.sshfs")
 
 
 def nearest(folder: Path) -> Path:
     """Return the folder, or the nearest one above it that is there."""
     for place in (folder, *folder.absolute().parents):
-        if place.is_dir():
+        if os.path.isdir(place):  # in a closed folder nothing is, and nothing is raised
             return place
     return Path("/")
 

@@ -12,6 +12,7 @@ from compiler.deploy.finding import Verdict
 from compiler.deploy.verify.record import Record, keep, record_of, recorded
 from compiler.deploy.verify.verify import verify
 from compiler.errors import HostError
+from compiler.stacks.tier_specs import TierSpecs
 
 LIMIT_S = 400
 """After so long a proof is given up: longer than three prompts that nobody answers."""
@@ -39,17 +40,17 @@ class FirstProof:
             keep(self.deployment, self.record)
 
 
-def prove(deployment: Deployment, *, again: bool = False) -> FirstProof:
+def prove(deployment: Deployment, specs: TierSpecs, *, again: bool = False) -> FirstProof:
     """Prove a deployment that answers, unless that was done and nothing changed since.
 
-    again: also if it was, as what runs was switched at launch. What the host refuses to tell is
-    no proof, and refutes nothing.
+    specs: what its stack says of each kind of tier. again: also if it was, as what runs was
+    switched at launch. What the host refuses to tell is no proof, and refutes nothing.
     """
     try:
         before = None if again else recorded(deployment)
         if before is not None and before.is_proved:
             return FirstProof(record=before, is_new=False)
-        proof = verify(deployment)
+        proof = verify(deployment, specs)
         # A launch-time switch makes another deployment of the bundle: nothing is kept of that.
         kept = None if proof.is_switched else deployment
         return FirstProof(record=record_of(deployment, proof), is_new=True, deployment=kept)
@@ -57,9 +58,9 @@ def prove(deployment: Deployment, *, again: bool = False) -> FirstProof:
         return _without(Verdict.SKIP, str(error))
 
 
-def prove_in_time(deployment: Deployment) -> FirstProof:
+def prove_in_time(deployment: Deployment, specs: TierSpecs) -> FirstProof:
     """Prove a deployment, and wait for it; what takes too long is refuted."""
-    proving = Beside(lambda: prove(deployment))
+    proving = Beside(lambda: prove(deployment, specs))
     while (proof := proving.made) is None:
         time.sleep(0.1)
     return proof

@@ -1,4 +1,4 @@
-"""See whether each storage tier behind a cache receives what the cache stores; a table by kind.
+"""See whether each storage tier behind a cache receives what the cache stores.
 
 A tier is read only when host memory no longer has a prompt, and verify takes nothing away from a
 running cache: so it sees a tier written, and says what it saw.
@@ -18,6 +18,7 @@ from compiler.deploy.probe.services import redis_keys
 from compiler.errors import ProbeError
 from compiler.plan import Plan
 from compiler.process import Kind, Process, ProcessName, Tier, TierServer
+from compiler.stacks.tier_specs import TierSpecs
 
 Measure = Callable[[Process, Tier], int]
 """Count what a tier of a process holds now; the tier is the plan's own value.
@@ -71,27 +72,28 @@ def _stores(process: Process, _tier: Tier) -> int:
     return int(counters.total("lmcache_mp_l2_store_completed_objects_chunks_total") or 0)
 
 
-MEASURES: Mapping[str, Measure] = {
-    "disk": _files,
-    "fs": _files,
-    "gds": _files,
-    "weka": _files,
-    "redis": _keys,
-    "valkey": _keys,
-}
+MEASURES: Mapping[str, Measure] = {"files": _files, "keys": _keys}
+"""How to count what a tier holds, by the word that its spec has for it (counted_by)."""
 
 
-def _measure_of(process: Process, tier: Tier, measures: Mapping[str, Measure]) -> Measure | None:
-    """Choose how to count a tier; a cache server's own counter tells no two tiers apart."""
-    alone = process.kind is Kind.CACHE_SERVER and len(process.tiers) == 1
-    return measures.get(tier.kind, _stores if alone else None)
+def _measure_of(process: Process, tier: Tier, specs: TierSpecs) -> Measure | None:
+    """Choose how to count a tier; a cache server's own counter tells no two tiers apart.
+
+    A server that is reached by TLS has keys that only its own client counts.
+    """
+    spec = specs.get(tier.kind)
+    word = spec.counted_by if spec else ""
+    if word in MEASURES and (word != "keys" or tier.server is not None):
+        return MEASURES[word]
+    is_alone = process.kind is Kind.CACHE_SERVER and len(process.tiers) == 1
+    return _stores if is_alone else None
 
 
-def count_tiers(plan: Plan, measures: Mapping[str, Measure] = MEASURES) -> Counts:
+def count_tiers(plan: Plan, specs: TierSpecs) -> Counts:
     """Count what each tier holds now; one that cannot be counted is left out."""
     found = {}
     for process, at, tier in _each(plan.processes):
-        measure = _measure_of(process, tier, measures)
+        measure = _measure_of(process, tier, specs)
         if measure is not None:
             try:
                 found[process.name, at] = measure(process, tier)
@@ -101,13 +103,13 @@ def count_tiers(plan: Plan, measures: Mapping[str, Measure] = MEASURES) -> Count
 
 
 def judge_tiers(
-    plan: Plan, before: Counts, *, was_asked: bool, measures: Mapping[str, Measure] = MEASURES
+    plan: Plan, specs: TierSpecs, before: Counts, *, was_asked: bool
 ) -> Iterator[Finding]:
     """Judge every tier: it answers, and has more than before a new prompt, if one was stored."""
     give_up = time.monotonic() + _SETTLED_S
     for process, at, tier in _each(plan.processes):
         subject = f"{process.name} {tier.kind}"
-        measure = _measure_of(process, tier, measures)
+        measure = _measure_of(process, tier, specs)
         if measure is None:
             yield skipped("tier", subject, f"{tier.place}: nobody knows how to count what it holds")
             continue
@@ -118,7 +120,7 @@ def judge_tiers(
                 time.sleep(0.2)
                 count = measure(process, tier)
         except ProbeError as refusal:
-            fix = "mend it, and see: dync doctor BUNDLE"
+            fix = "fix it, and see: dync doctor BUNDLE"
             yield failed("tier", subject, f"{tier.place}: {refusal}", fix)
             continue
         yield _judge(subject, tier, then, count, was_asked=was_asked)

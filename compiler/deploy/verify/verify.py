@@ -21,24 +21,27 @@ from compiler.deploy.verify.proof import ProcessProof, Proof
 from compiler.deploy.verify.tier_counts import count_tiers, judge_tiers
 from compiler.emit.systemd.unit_names import unit_environment
 from compiler.process import Kind, Process, ProcessName
+from compiler.stacks.tier_specs import TierSpecs
 from compiler.write.bundle import NotWritten, changed_files
 
 _FIRST_TRIES = 3
 """The first handshake between two engines can fail on a busy machine."""
 
 
-def verify(deployment: Deployment, tokens: int | None = None, timeout_s: float = 120) -> Proof:
+def verify(
+    deployment: Deployment, specs: TierSpecs, tokens: int | None = None, timeout_s: float = 120
+) -> Proof:
     """Look at every process, send a new prompt and repeat it, and judge what came of it.
 
-    tokens: about how long the prompt is to be. timeout_s: for one answer. Leaves at most two
-    prompts in each cache.
+    specs: what its stack says of each kind of tier. tokens: about how long the prompt is to be.
+    timeout_s: for one answer. Leaves at most two prompts in each cache.
     """
     begun, plan = time.monotonic(), deployment.plan
     alive = running(plan)
     findings = list(_standing(deployment, alive))
     chosen = choose(plan, alive, tokens, timeout_s)
     experiment = chosen if isinstance(chosen, Experiment) else None
-    held = count_tiers(plan)
+    held = count_tiers(plan, specs)
     if isinstance(chosen, Finding):
         findings.append(chosen)
     if experiment is not None:
@@ -48,7 +51,7 @@ def verify(deployment: Deployment, tokens: int | None = None, timeout_s: float =
         except NotAnswered as error:
             findings.append(_unanswered(str(error)))
         findings += experiment.findings
-    findings += judge_tiers(plan, held, was_asked=bool(experiment and experiment.timings))
+    findings += judge_tiers(plan, specs, held, was_asked=bool(experiment and experiment.timings))
     findings += _logs(deployment)
     findings = [_for_here(finding, deployment) for finding in findings]
     return Proof(

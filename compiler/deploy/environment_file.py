@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,3 +33,14 @@ def write_environment(host: Host, name: str, values: Mapping[str, str]) -> Path:
     except OSError as error:
         raise HostError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def read_environment(host: Host, name: str) -> dict[str, str]:
+    """Read what is kept for a deployment; nothing where there is no file, or none to be read."""
+    try:
+        lines = (Installation(host=host, name=name).home / FILE).read_text("utf-8").splitlines()
+        words = [shlex.split(line, comments=True) for line in lines]
+    except (OSError, ValueError):
+        return {}
+    pairs = (word.partition("=") for line in words for word in line)
+    return {name: value for name, equals, value in pairs if equals}

@@ -1,0 +1,27 @@
+"""The program of a store that the deployment starts itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from compiler.deploy.doctor.subject import Subject
+from compiler.deploy.finding import Finding, failed, passed
+
+_PROGRAM = "redis-server"
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Look for the store's program in the folders that its process will search."""
+    for process in subject.plan.stores:
+        folders = process.env["PATH"].split(":")
+        places = [Path(folder) / _PROGRAM for folder in folders]
+        found = [place for place in places if os.path.lexists(subject.host.at(place))]
+        if found:
+            yield passed("store", _PROGRAM, f"{process.name} runs {found[0]}")
+        else:
+            yield failed(
+                "store", _PROGRAM, f"there is no {_PROGRAM}",
+                f"apt install {_PROGRAM}, or dnf install redis",
+            )  # fmt: skip
