@@ -6,11 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.fault_injection import rewritten
+from benchmarks.gpu import beat
 from benchmarks.gpu.faults import ON_CPU, ON_CUDA, WRONG_ANSWERS, Fault
 from benchmarks.gpu.rig.exact import BY_ID
 from benchmarks.gpu.rig.nixl_pair import UCX_SAYS
@@ -22,38 +23,35 @@ from benchmarks.gpu.rig.timing import (
     SERVER_THREADS,
     four_agg,
 )
+from benchmarks.gpu.sizes import (
+    CHUNK_SIZE,
+    ENGINE_ENV,
+    NO_MULTICAST,
+    SHAPE,
+    UNCACHED_SHAPE,
+    Bundle,
+    Bundles,
+    Env,
+    Given,
+    engine,
+    for_cpu,
+    large,
+    on_gpu,
+    options,
+    small,
+)
 from compiler.library import load_stack
 from compiler.stacks.combinations import Combination, Known, all_known
 from compiler.topology import Accelerator, CacheMode, TopologyKind
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-ENGINE_ENV = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "LMCACHE_TRACK_USAGE": "false",
-    "VLLM_HOST_IP": "127.0.0.1",  # a machine without a network has no other
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # packed engines come without flashinfer
-}
 FOR_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-# For workers on several GPUs. Their host is shared, and a program that uses NVLink multicast there
-# can put its GPUs out of service for everyone, so each library that would is told not to.
-NO_MULTICAST = {
-    "NCCL_NVLS_ENABLE": "0",
-    "NVSHMEM_DISABLE_NVLS": "1",
-    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
-    "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
-    "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
-    "VLLM_USE_NCCL_SYMM_MEM": "0",
-}
-CHUNK_SIZE = 256
+FOR_GPU, CHOSEN = NO_MULTICAST, "CUDA_VISIBLE_DEVICES"
+PAGE_STACK = "vllm-0.25"
+"""The newest stack where the reference page's form, LMCache in process, answers rightly."""
 # The engine without a cache that Dynamo's deployments are checked against.
 VLLM_SERVER = ["-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
-Given = Mapping[str, object]
-Env = Mapping[str, str]
-Bundle = tuple[str, Given]
-Bundles = Mapping[str, Bundle]
-"""The profile of each bundle and what differs from it."""
 Here = Mapping[Combination, Known]
 """How the stack's combinations stand on the kit's accelerator."""
 WRONG = "in-process-wrong-kv"
@@ -85,12 +83,6 @@ FORMS: Mapping[str, Form] = {
     "disagg": Form("disagg-one-gpu", 2, Combination(topology=DISAGG, mode=SERVER)),
     "disagg-in-process": Form("disagg-one-gpu", 2, Combination(topology=DISAGG, mode=INSIDE)),
 }
-SHAPE: Given = {
-    "load_format": "dummy",
-    "gpu_memory_utilization": 0.3,
-    "kv_cache_memory_bytes": 8_000_000_000,
-}
-UNCACHED_SHAPE: Given = {**SHAPE, "enable_prefix_caching": False}
 # Dynamo's frontend gives no more (its lib/llm/src/protocols/openai/validate.rs, MAX_LOGPROBS), and
 # names tokens by their text alone.
 FIVE = {"logprobs": 5}
@@ -133,7 +125,8 @@ def prepare(kit: Path, machine: Machine) -> None:
         profiles = {profile: profile} | {name: fault.profile for name, fault in faults.items()}
         bundles = rehearsed(models, profiles, is_dynamo=is_dynamo)
         if not is_dynamo:
-            bundles = {**bundles, **tiered(machine, rehearsed_given(models), "agg-cpu")}
+            bundles = {**bundles, **tiered(machine, for_cpu(models), "agg-cpu")}
+            bundles |= beat.rehearsed(models)
     else:
         able = {n: f for n, f in forms.items() if n in refused or here[f.combination].case is None}
         one = proved(models, able, COMPLETES if is_dynamo else {})
@@ -144,6 +137,8 @@ def prepare(kit: Path, machine: Machine) -> None:
         bundles = on_gpu(one, machine.gpu)
         if not is_dynamo:
             bundles = {**bundles, **two_gpus(models, here), **four_gpus(models, here)}
+            if here[FORMS["disagg"].combination].case is None:
+                bundles |= beat.bundles(models)
     shutil.rmtree(kit / "bundles", ignore_errors=True)
     for number, (name, (profile, given)) in enumerate(bundles.items()):
         first_port = machine.first_port + 100 * number
@@ -158,6 +153,7 @@ def prepare(kit: Path, machine: Machine) -> None:
         _build(profile, kit / "bundles" / name, {**common, **given}, without)
     for name, fault in faults.items():
         fault.plant(kit / "bundles" / name)
+    beat.rewrite(kit / "bundles", on_cpu=on_cpu)
     for threads in (count for count in SERVER_THREADS if four_agg(count) in bundles):
         last = r"(--worker-registration-grace-seconds\n +\d+\n)"
         longer = rf"\g<1>    --max-workers\n    {threads}\n"
@@ -166,18 +162,21 @@ def prepare(kit: Path, machine: Machine) -> None:
         "stack": stack_name,
         "accelerator": accelerator,
         "python": f"{prefix}/stacks/{stack_name}/bin/python",
+        "page_python": f"{prefix}/stacks/{stack_name if on_cpu else PAGE_STACK}/bin/python",
         "worker_argv": VLLM_SERVER if is_dynamo else [*platform.worker_argv[1:]],
         "likeliest": FIVE if is_dynamo else BY_ID,
         "cache_server_argv": ["--supported-transfer-mode", "auto"] if on_cpu else [],
-        "env": ENGINE_ENV | (FOR_CPU if on_cpu else {"CUDA_VISIBLE_DEVICES": str(machine.gpu)}),
+        "env": ENGINE_ENV | (FOR_CPU if on_cpu else FOR_GPU | {CHOSEN: str(machine.gpu)}),
         "models": models,
         "chunk_size": CHUNK_SIZE,
         "spare_port": machine.first_port + SPARE_PORT,
         "proved": [
             name
             for name in bundles
-            if not name.startswith(("timed-", "fault-", "tier-", "four-")) and name not in refused
+            if not name.startswith(("timed-", "fault-", "tier-", "four-", "beat-"))
+            and name not in refused
         ],
+        "proved_beat": [name for name in bundles if name.startswith("beat-right-")],
         "proved_on_four": [name for name in bundles if name.startswith("four-")],
         "refused": refused if not on_cpu else [],
         "tiers": [name for name in bundles if name.startswith("tier-")],
@@ -203,7 +202,7 @@ def planted(models: Mapping[str, str], faults: Mapping[str, Fault], here: Here) 
     for name, fault in faults.items():
         given = small(models, fault.workers)
         if not fault.graphs:
-            given |= _engine(fault.workers, {"enforce_eager": True})
+            given |= engine(fault.workers, {"enforce_eager": True})
         if fault.mode is None:
             given |= beside_nixl(here)
         found[name] = (fault.profile, given)
@@ -224,15 +223,6 @@ def beside_nixl(here: Here) -> Given:
     """Return LMCache's mode in disaggregated deployments: a cache server, where that is right."""
     with_server = here[FORMS["disagg"].combination].case is None
     return FORMS["disagg" if with_server else "disagg-in-process"].given
-
-
-def small(
-    models: Mapping[str, str], workers: int, env: Mapping[str, str] | None = None
-) -> dict[str, object]:
-    """Return what makes a deployment so small that many run on one GPU."""
-    sizes = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
-    common = {"model.id": models["tiny"], "lmcache.cpu_cache_gb": 2}
-    return {**common, **_engine(workers, {**sizes, "enable_prefix_caching": False}, env)}
 
 
 def tiered(machine: Machine, given: Given, profile: str) -> Bundles:
@@ -257,21 +247,9 @@ def tiered(machine: Machine, given: Given, profile: str) -> Bundles:
     return found
 
 
-def on_gpu(bundles: Bundles, gpu: int) -> Bundles:
-    """Return the same bundles on one GPU."""
-    return {
-        name: (profile, {**given, **dict.fromkeys(_gpus(given), f"[{gpu}]")})
-        for name, (profile, given) in bundles.items()
-    }
-
-
-def _gpus(given: Given) -> set[str]:
-    return {f"{key.split('.')[0]}.gpus" for key in given if key.startswith("workers[")}
-
-
 def timed(models: Mapping[str, str], here: Here) -> dict[str, Bundle]:
     """Return the deployments of the 8B shape that are timed; a cache's own is not the engine's."""
-    cached = _large(models, 1)
+    cached = large(models, 1)
     sizes = {
         f"timed-chunk-{size}": ("agg", {**cached, "lmcache.chunk_size": size})
         for size in CHUNK_SIZES
@@ -279,13 +257,13 @@ def timed(models: Mapping[str, str], here: Here) -> dict[str, Bundle]:
     blocks = {
         f"timed-disagg-blocks-{size}": (
             "disagg-one-gpu",
-            {**_large(models, 2, {**UNCACHED_SHAPE, "block_size": size}), **beside_nixl(here)},
+            {**large(models, 2, {**UNCACHED_SHAPE, "block_size": size}), **beside_nixl(here)},
         )
         for size in BLOCK_SIZES
     }
     is_right = here[FORMS["agg-in-process"].combination].case is None
     return {
-        "timed-off": ("agg", {**_large(models, 1, SHAPE), "lmcache.enabled": False}),
+        "timed-off": ("agg", {**large(models, 1, SHAPE), "lmcache.enabled": False}),
         **({"timed-in-process": ("agg-in-process", cached)} if is_right else {}),
         "timed-multiprocess": ("agg", cached),
         **sizes,
@@ -295,11 +273,11 @@ def timed(models: Mapping[str, str], here: Here) -> dict[str, Bundle]:
 
 def two_gpus(models: Mapping[str, str], here: Here) -> Bundles:
     """Return what is timed on two GPUs: decode on 0 and prefill on 1, or a whole worker on each."""
-    both = _large(models, 2, env=UCX_SAYS | NO_MULTICAST)
+    both = large(models, 2, env=UCX_SAYS | NO_MULTICAST)
     return {
         "timed-two-disagg": ("disagg", {**both, **beside_nixl(here)}),
         "timed-two-disagg-off": ("disagg", {**both, "lmcache.enabled": False}),
-        "timed-two-agg": ("agg-shared-cache", _large(models, 1, env=NO_MULTICAST)),
+        "timed-two-agg": ("agg-shared-cache", large(models, 1, env=NO_MULTICAST)),
     }
 
 
@@ -311,8 +289,8 @@ def four_gpus(models: Mapping[str, str], here: Here) -> Bundles:
     """
     both, one = {**beside_nixl(here), **_ranks(0, "[0, 1]", 2)}, _ranks(0, "[0, 1, 2, 3]", 2)
     even, wider_decode = {**both, **_ranks(1, "[2, 3]", 2)}, {**both, **_ranks(1, "[2]", 1)}
-    timed_pair = _large(models, 2, env=UCX_SAYS | NO_MULTICAST)
-    timed_one = {**_large(models, 1, env=NO_MULTICAST), **one}
+    timed_pair = large(models, 2, env=UCX_SAYS | NO_MULTICAST)
+    timed_one = {**large(models, 1, env=NO_MULTICAST), **one}
     pair = small(models, 2, NO_MULTICAST)
     return {
         "four-disagg": ("disagg", {**pair, **even}),
@@ -328,50 +306,16 @@ def _ranks(worker: int, gpus: str, ranks: int) -> Given:
     return {f"workers[{worker}].gpus": gpus, f"workers[{worker}].tensor_parallel_size": ranks}
 
 
-def _large(
-    models: Mapping[str, str],
-    workers: int,
-    args: Given = UNCACHED_SHAPE,
-    env: Mapping[str, str] | None = None,
-) -> dict[str, object]:
-    common = {"model.id": models["8b"], "model.max_len": 32768}
-    return {**common, **_engine(workers, args, env)}
-
-
 def rehearsed(
     models: Mapping[str, str], profiles: Mapping[str, str], *, is_dynamo: bool
 ) -> Bundles:
     """Return what a machine without a GPU can run of it; profiles by the names of their bundles."""
-    given = rehearsed_given(models, COMPLETES if is_dynamo else None)
+    given = for_cpu(models, COMPLETES if is_dynamo else None)
     return {name: (profile, given) for name, profile in profiles.items()}
-
-
-def rehearsed_given(
-    models: Mapping[str, str], env: Mapping[str, str] | None = None
-) -> dict[str, object]:
-    """Return what differs from a profile for a CPU."""
-    given = {"model.id": models["tiny"], **_engine(1, {"enable_prefix_caching": False}, env)}
-    return {**given, "lmcache.chunk_size": CHUNK_SIZE, "model.max_len": 8192}
-
-
-def _engine(workers: int, given: Given, env: Mapping[str, str] | None = None) -> dict[str, object]:
-    """Spell engine arguments and the machine's variables out for the first workers."""
-    machine = {name: ENGINE_ENV[name] for name in ("VLLM_HOST_IP", "VLLM_USE_FLASHINFER_SAMPLER")}
-    machine |= env or {}
-    found: dict[str, object] = {}
-    for index in range(workers):
-        found |= {f"workers[{index}].engine_args.{name}": value for name, value in given.items()}
-        found |= {f"workers[{index}].env.{name}": f'"{text}"' for name, text in machine.items()}
-    return found
 
 
 def _build(profile: str, bundle: Path, given: Given, without: str) -> None:
     """Build a bundle; without: the case of the stack that would refuse it."""
     program = ["benchmarks.gpu.refused", without] if without else ["compiler"]
     command = [sys.executable, "-m", *program, "build", f"profiles/{profile}.yaml"]
-    subprocess.run([*command, "-o", str(bundle), *_options(given)], check=True, cwd=ROOT)
-
-
-def _options(given: Given) -> Iterator[str]:
-    for key, value in given.items():
-        yield from ("--set", f"{key}={json.dumps(value) if isinstance(value, bool) else value}")
+    subprocess.run([*command, "-o", str(bundle), *options(given)], check=True, cwd=ROOT)

@@ -26,7 +26,7 @@ from compiler.validate.schema import schema_diagnostics, with_defaults
 
 
 def validate(document: Document, schema: Mapping[str, Any]) -> Outcome[Topology]:
-    """Check a document's shape, and give it its typed form.
+    """Check a document's shape, and return it its typed form.
 
     Errors: Diagnostics of the schema; never an exception.
     """

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.rig import (
+    beat,
     exact,
     limits,
     nixl_pair,
@@ -46,6 +47,9 @@ SUITES: dict[str, Callable[[Kit, Path], Any]] = {
     "two-gpus": timing.two_gpus,
     "four-gpus": timing.four_gpus,
     "server-threads": timing.server_threads,
+    **{name: beat.wave(name) for name in beat.WAVES},
+    "beat-these": beat.chosen,
+    "beat-right": beat.right,
 }
 SHAPES = {"tiny": "four-layers", "8b": "8b"}
 

@@ -15,9 +15,11 @@ KIT = Path(__file__).resolve().parents[3]
 class Kit:
     """One prepared folder; worker_argv holds `{model}`, chunk_size is in tokens.
 
-    spare_port: for an engine of a suite's own. likeliest: how the deployments are asked for their
-    likeliest first tokens. proved: the bundles that are launched to show that they cache rightly,
-    and those for four GPUs; refused: those that the stack refuses, to show that they do not.
+    page_python: of the stack that runs what the reference page's scripts start. spare_port: for an
+    engine of a suite's own. likeliest: how the deployments are asked for their likeliest first
+    tokens. proved: the bundles that are launched to show that they cache rightly, those of the
+    suite beat-right, and those for four GPUs; refused: those that the stack refuses, to show that
+    they do not.
     tiers: those with a storage tier, one each. faults: what dync verify must say of each bundle
     with a fault, as a regular expression.
     """
@@ -25,6 +27,7 @@ class Kit:
     stack: str
     accelerator: str
     python: str
+    page_python: str
     worker_argv: tuple[str, ...]
     likeliest: Mapping[str, Any]
     cache_server_argv: tuple[str, ...]
@@ -33,6 +36,7 @@ class Kit:
     chunk_size: int
     spare_port: int
     proved: tuple[str, ...]
+    proved_beat: tuple[str, ...]
     proved_on_four: tuple[str, ...]
     refused: tuple[str, ...]
     tiers: tuple[str, ...]
@@ -42,7 +46,7 @@ class Kit:
     def read() -> Kit:
         """Read kit.json of the folder that this module was copied to."""
         data = json.loads((KIT / "kit.json").read_text(encoding="utf-8"))
-        names = ("worker_argv", "cache_server_argv", "proved", "proved_on_four", "refused", "tiers")
+        names = [name for name, value in data.items() if isinstance(value, list)]
         return Kit(**{**data, **{name: tuple(data[name]) for name in names}})
 
     @property

@@ -25,14 +25,14 @@ def first_tokens(
     for length in lengths:  # kernels are tuned and compiled at their first use
         for name in served:
             for number in range(2):
-                _one(served[name], text(length, f"warm-up-{name}-{number}"))
+                one(served[name], text(length, f"warm-up-{name}-{number}"))
     found: dict[str, Any] = {name: {} for name in served}
     for length in lengths:
         prompts = [text(length, f"timed-{length}-{number}") for number in range(repeats)]
         for kind in ("cold", "warm"):
             for prompt in prompts:
                 for name in served:
-                    answer = _one(served[name], prompt)
+                    answer = one(served[name], prompt)
                     seconds = round(answer.first_token_s, 4)
                     found[name].setdefault(str(length), {}).setdefault(kind, []).append(seconds)
             time.sleep(0.5)  # storing goes on after the answer
@@ -45,7 +45,8 @@ def first_tokens(
     return found
 
 
-def _one(served: Served, prompt: str, tokens: int = 2) -> Answer:
+def one(served: Served, prompt: str, tokens: int = 2) -> Answer:
+    """Ask for some tokens, whatever they are."""
     return ask(*served, prompt, tokens, ignore_eos=True)
 
 
@@ -61,8 +62,8 @@ def working_set(served: Served, name: str, tag: str) -> dict[str, Any]:
         for turn in range(ROUNDS)
         for number, prefix in enumerate(prefixes)
     ]
-    _at_once(served, prompts[:PREFIXES])
-    found = _at_once(served, prompts[PREFIXES:])
+    at_once(served, prompts[:PREFIXES])
+    found = at_once(served, prompts[PREFIXES:])
     print(f"  {name}: working set {found}", flush=True)
     return found
 
@@ -71,17 +72,17 @@ def shared_prefix(served: Served, name: str) -> dict[str, Any]:
     """Ask 64 at once behind one prefix of 8,000 tokens, each with 128 tokens of its own."""
     prefix = text(8000, f"shared-{name}")
     prompts = [prefix + text(OWN_TOKENS, f"shared-own-{number}") for number in range(CONCURRENT)]
-    _one(served, prefix)
-    found = _at_once(served, prompts)
+    one(served, prefix)
+    found = at_once(served, prompts)
     print(f"  {name}: 64 behind one prefix {found}", flush=True)
     return found
 
 
-def _at_once(served: Served, prompts: Sequence[str]) -> dict[str, Any]:
+def at_once(served: Served, prompts: Sequence[str], concurrent: int = CONCURRENT) -> dict[str, Any]:
     """Ask for 32 tokens to each, 64 at once; give requests a second and time to first token."""
-    with ThreadPoolExecutor(CONCURRENT) as pool:
+    with ThreadPoolExecutor(concurrent) as pool:
         began = time.monotonic()
-        answers = list(pool.map(lambda prompt: _one(served, prompt, 32), prompts))
+        answers = list(pool.map(lambda prompt: one(served, prompt, 32), prompts))
         took = time.monotonic() - began
     firsts = sorted(answer.first_token_s for answer in answers)
     return {
@@ -95,12 +96,12 @@ def _at_once(served: Served, prompts: Sequence[str]) -> dict[str, Any]:
 
 def following(served: Served, name: str) -> dict[str, Any]:
     """Return how fast tokens follow the first: one request alone, and 32 at once."""
-    _one(served, text(64, "following-warm-up"), 32)
-    alone = [_one(served, text(64, f"alone-{number}"), 256) for number in range(2)]
+    one(served, text(64, "following-warm-up"), 32)
+    alone = [one(served, text(64, f"alone-{number}"), 256) for number in range(2)]
     with ThreadPoolExecutor(32) as pool:
         began = time.monotonic()
         many = list(
-            pool.map(lambda number: _one(served, text(64, f"many-{number}"), 256), range(32))
+            pool.map(lambda number: one(served, text(64, f"many-{number}"), 256), range(32))
         )
         took = time.monotonic() - began
     each = [(item.total_s - item.first_token_s) / (item.output_tokens - 1) for item in alone]

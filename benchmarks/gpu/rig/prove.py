@@ -26,15 +26,16 @@ MOVED = "vllm:nixl_bytes_transferred_sum"
 
 def run(kit: Kit, logs: Path) -> dict[str, Any]:
     """Launch the small bundles beside one engine without a cache, and compare."""
-    return _run(kit, logs, (*kit.proved, *kit.refused))
+    return run_those(kit, logs, (*kit.proved, *kit.refused))
 
 
 def on_four(kit: Kit, logs: Path) -> dict[str, Any]:
     """Do the same with those for four GPUs."""
-    return _run(kit, logs, kit.proved_on_four)
+    return run_those(kit, logs, kit.proved_on_four)
 
 
-def _run(kit: Kit, logs: Path, names: Sequence[str]) -> dict[str, Any]:
+def run_those(kit: Kit, logs: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Do it with some bundles."""
     plain = lines.worker(kit, "plain", kit.spare_port, "--no-enable-prefix-caching")
     with ExitStack() as stack:
         reference = start(plain, logs)
