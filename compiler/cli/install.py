@@ -58,7 +58,8 @@ def install_command(
     verify` fails, the old one comes back.
     """
     from compiler.deploy.environment_file import write_environment
-    from compiler.deploy.install.install import Choices, WentBack, install
+    from compiler.deploy.install.install import Choices, install
+    from compiler.deploy.install.switch import WentBack
     from compiler.deploy.installation import read_plan
     from compiler.library import known_stack
 
@@ -92,7 +93,8 @@ def rollback_command(
 
     DEPLOYMENT is a bundle's folder, or the name of what is installed.
     """
-    from compiler.deploy.install.install import Choices, WentBack, rollback
+    from compiler.deploy.install.install import Choices, rollback
+    from compiler.deploy.install.switch import WentBack
 
     host = host_of(root, for_user)
     choices = Choices(start=not no_start, overwrite=overwrite)

@@ -165,7 +165,7 @@ def status_command(named: str, watch: bool, every_s: float, for_user: bool, styl
     """
     from compiler.deploy.deployment import find_deployment
     from compiler.deploy.status.status import status
-    from compiler.library import library
+    from compiler.library import known_stack
     from compiler.report.findings import console_for
     from compiler.report.status import print_status, status_json
 
@@ -175,7 +175,8 @@ def status_command(named: str, watch: bool, every_s: float, for_user: bool, styl
 
     def now() -> Status:
         deployment = find_deployment(host, named)
-        return status(deployment, library().load_stack(deployment.plan.stack).status_metrics)
+        stack = known_stack(deployment.plan.stack)
+        return status(deployment, stack.status_metrics if stack else {})
 
     seen = _watched(now, every_s) if watch else now()
     if style == "json":

@@ -19,7 +19,8 @@ Rejected:
     frontend: {port: 9000}
     workers: [{role: aggregated, gpus: [0], port: 9001}]
 
-Source: this compiler's own choice of frontend, ARCHITECTURE.md; worker_port_max of the stacks.
+Source: this compiler's own choice of frontend, docs/design/choices.md; worker_port_max of the
+stacks.
 """
 
 from __future__ import annotations

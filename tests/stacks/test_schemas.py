@@ -109,7 +109,7 @@ def test_the_schema_has_the_fields_of_the_type(cls: Any, part: dict[str, Any]) -
 
 def test_every_field_of_a_tier_can_be_written() -> None:
     known = {item.name for item in fields(TierSpec)}
-    assert known <= set(DEFS["offered"]["properties"]) | set(DEFS["refused"]["properties"])
+    assert known == set(DEFS["offered"]["properties"]) | set(DEFS["refused"]["properties"])
 
 
 def test_the_kinds_of_tiers_are_those_of_profiles() -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.deploy.deployment import installed_deployment
 from compiler.deploy.doctor.already import subject_of_units
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.install.generations import (
     add,
-    drop,
     locked,
-    prune,
     refuse_changed,
-    running_generation,
 )
 from compiler.deploy.install.requirements import (
     create_account,
@@ -25,17 +21,16 @@ from compiler.deploy.install.requirements import (
     refuse_stray_environment,
     refuse_unfit,
 )
-from compiler.deploy.install.rollout import NotReady, Say, roll_out, stop
+from compiler.deploy.install.rollout import Say, stop
+from compiler.deploy.install.switch import Switch, start, undo
 from compiler.deploy.install.tier_folders import make_tier_folders, tier_data
 from compiler.deploy.install.unit_links import drop_ins, link_units, refuse_foreign, unlink_units
 from compiler.deploy.installation import Host, Installation, read_plan
 from compiler.deploy.systemd import Systemd
-from compiler.deploy.verify.first_start import in_words, prove_in_time
 from compiler.emit.systemd.unit_names import service_units, target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.stacks.stack import Stack
-from compiler.stacks.tier_specs import TierSpecs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +44,6 @@ class Choices:
     verify: bool = True
     overwrite: bool = False
     create_user: bool = False
-
-
-class WentBack(Exception):
-    """A new generation that did not serve; the text says which unit, and what runs now."""
-
-    def __init__(self, text: str, unit: str) -> None:
-        super().__init__(text)
-        self.unit = unit
 
 
 def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stack | None) -> None:
@@ -79,7 +66,7 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stac
             with _disk(installation):
                 link_units(installation, number, old)
         except HostError:
-            _undo(installation, number, old, plan)
+            undo(installation, number, old, plan)
             raise
         say(
             f"generation {number} of {plan.name} is "
@@ -88,7 +75,7 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stac
         for path in drop_ins(installation, (*service_units(plan), target_unit(plan.name))):
             say(f"kept drop-in {path}")
         if host.is_here and choices.start:
-            step = _Step(
+            step = Switch(
                 installation=installation,
                 systemd=systemd,
                 number=number,
@@ -96,7 +83,7 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stac
                 say=say,
                 specs=subject.specs,
             )
-            _start(step, choices)
+            start(step, verifies=choices.verify)
         elif host.is_here:
             _reload_if_running(systemd)
 
@@ -124,10 +111,10 @@ def rollback(installation: Installation, to: int | None, choices: Choices, say: 
             link_units(installation, number, current)
         say(f"generation {number} of {installation.name} is in place")
         if installation.host.is_here and choices.start:
-            step = _Step(
+            step = Switch(
                 installation=installation, systemd=systemd, number=number, old=current, say=say
             )
-            _start(step, replace(choices, verify=False))  # an operator's word is enough to go back
+            start(step, verifies=False)  # an operator's word is enough to go back
         elif installation.host.is_here:
             _reload_if_running(systemd)
     return number
@@ -212,116 +199,6 @@ def _verify(systemd: Systemd, installation: Installation, number: int, plan: Pla
         said = [line for line in said if " is not executable: No such file" not in line]
     if said:
         raise HostError("\n  ".join(("systemd-analyze verify refuses the units:", *said)))
-
-
-def _undo(installation: Installation, number: int, old: int | None, plan: Plan) -> None:
-    if number == old:
-        return
-    if old is None:
-        unlink_units(installation, plan)
-        installation.link.unlink(missing_ok=True)
-    elif installation.current != old:
-        link_units(installation, old, number)
-    drop(installation, number)
-    if old is None:
-        for folder in ("generations", "proofs"):
-            shutil.rmtree(installation.home / folder, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
-    """One move from an old generation, if there is one, to a new one.
-
-    specs: what the new one's stack says of its tiers, for its proof.
-    """
-
-    installation: Installation
-    systemd: Systemd
-    number: int
-    old: int | None
-    say: Say
-    specs: TierSpecs = field(default_factory=dict)
-
-
-def _start(step: _Step, choices: Choices) -> None:
-    """Make the new generation run and prove it; else the old one again.
-
-    Errors: WentBack.
-    """
-    installation, systemd = step.installation, step.systemd
-    try:
-        systemd.reload()
-        stop(systemd, _left_over(installation, step.number, step.old))
-        asked_s = roll_out(installation, systemd, step.number, step.say)
-        said = _prove(step) if choices.verify else ""
-        plan = installation.plan(step.number)
-        step.say(f"{plan.name} serves at {plan.url} (asked for {asked_s:.0f} s){said}")
-    except (NotReady, HostError, KeyboardInterrupt) as error:
-        raise _go_back(step, error) from error
-    states = systemd.show(service_units(installation.plan(step.number)))
-    running = {running_generation(installation, state.main_pid) for state in states.values()}
-    prune(installation, {found for found in running if found is not None})
-
-
-def _prove(step: _Step) -> str:
-    """Run `dync verify` on a generation that answers, once for each; return what to say of it.
-
-    Errors: NotReady where it does not do what it was built for.
-    """
-    installation = step.installation
-    try:
-        deployment = installed_deployment(installation.host, installation.name)
-        proof = prove_in_time(deployment, step.specs)
-    except Exception as error:
-        raise NotReady(target_unit(installation.name), f"could not be proved: {error!r}") from error
-    proof.keep()
-    if proof.is_refuted:
-        hint = "to look at it as it runs: dync install --no-verify, then dync verify"
-        why = "\n  ".join(("answers, but is not proved:", *proof.record.failures, hint))
-        raise NotReady(target_unit(installation.name), why)
-    return f", {in_words(proof)}"
-
-
-def _go_back(step: _Step, error: BaseException) -> WentBack:
-    """Put the old generation back; without one, take the new one away. Give what to report.
-
-    One that was current already is left to systemd, which goes on trying.
-    """
-    installation, systemd, old = step.installation, step.systemd, step.old
-    unit = error.unit if isinstance(error, NotReady) else target_unit(installation.name)
-    why = str(error) or "interrupted"
-    plan = installation.plan(step.number)
-    if old is None:
-        stop(systemd, (target_unit(plan.name), *reversed(service_units(plan))))
-        _undo(installation, step.number, old, plan)
-        systemd.reload()
-        return WentBack(f"{why}; nothing is installed now", unit)
-    if old == step.number:
-        stays = f"generation {old} stays in place (dync rollback {plan.name} leaves it)"
-        return WentBack(f"{why}; {stays}", unit)
-    step.say(f"{why}: going back to generation {old}")
-    gone = _left_over(installation, old, step.number)
-    stop(systemd, gone)
-    link_units(installation, old, step.number)
-    systemd.reload()
-    try:
-        roll_out(installation, systemd, old, step.say)
-    except (NotReady, HostError) as again:
-        return WentBack(f"{why}; generation {old} is back in place, but {again}", unit)
-    drop(installation, step.number)
-    return WentBack(f"{why}; went back to generation {old}, which serves", unit)
-
-
-def _left_over(installation: Installation, number: int, old: int | None) -> tuple[str, ...]:
-    """List the units of the old generation that the new one does not have, last started first."""
-    if old is None:
-        return ()
-    kept = set(service_units(installation.plan(number)))
-    try:
-        before = service_units(installation.plan(old))
-    except HostError:  # another release's plan: its units without a link are gone all the same
-        return ()
-    return tuple(unit for unit in reversed(before) if unit not in kept)
 
 
 def _is_running(systemd: Systemd) -> bool:

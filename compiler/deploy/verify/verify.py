@@ -34,7 +34,7 @@ def verify(
     """Look at every process, send a new prompt and repeat it, and judge what came of it.
 
     specs: what its stack says of each kind of tier. tokens: about how long the prompt is to be.
-    timeout_s: for one answer. Leaves at most two prompts in each cache.
+    timeout_s: for one answer. The prompts that it sends stay in the caches.
     """
     begun, plan = time.monotonic(), deployment.plan
     alive = running(plan)

@@ -1,4 +1,4 @@
-"""What a unit may not do, as data; ARCHITECTURE.md gives the reason of each line."""
+"""What a unit may not do, as data; docs/design/sandbox.md gives the reason of each line."""
 
 from __future__ import annotations
 
