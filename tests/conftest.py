@@ -42,7 +42,7 @@ def compare_tree(request: pytest.FixtureRequest) -> CompareTree:
             if path.is_file()
         }
         if not update:
-            assert sorted(found) == sorted(texts)
+            assert sorted(found) == sorted(texts), f"{folder} (see --update-golden)"
             for path, text in texts.items():
                 assert found[path] == text, f"{folder / path} (see --update-golden)"
             return

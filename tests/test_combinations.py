@@ -57,7 +57,8 @@ def profile(stack: str, accelerator: str, combination: Combination) -> str:
 
 def test_every_stack_and_accelerator_is_expected() -> None:
     names = sorted(path.stem for path in (ROOT / "schemas" / "stacks").glob("*.yaml"))
-    assert set(EXPECTED) == {(name, item) for name in names for item in load_stack(name).platforms}
+    shipped = {(name, item) for name in names for item in load_stack(name).platforms}
+    assert set(EXPECTED) == shipped, "EXPECTED has a row for each platform of each stack"
 
 
 @pytest.mark.parametrize(("stack", "accelerator", "combination", "expected"), CASES, ids=str)
@@ -101,4 +102,5 @@ def test_without_lmcache_nothing_is_said_of_a_mode() -> None:
 def test_the_readmes_table_is_the_stacks_data() -> None:
     tool = [sys.executable, str(ROOT / "tools" / "combinations_table.py"), "--print"]
     made = subprocess.run(tool, capture_output=True, text=True, check=True)
-    assert made.stdout == (ROOT / "README.md").read_text("utf-8")
+    page = (ROOT / "README.md").read_text("utf-8")
+    assert made.stdout == page, "python tools/combinations_table.py"

@@ -50,7 +50,7 @@ def test_output(
     if request.config.getoption("--update-golden"):
         golden.write_text(text, "utf-8")
         pytest.fail(f"wrote {golden}; --update-golden never passes")
-    assert text == golden.read_text("utf-8")
+    assert text == golden.read_text("utf-8"), f"{golden} (see --update-golden)"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: f"{path.parent.name}/{path.stem}")

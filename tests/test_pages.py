@@ -76,4 +76,5 @@ def test_rejected_profile_is_rejected_by_this_rule_alone(name: str) -> None:
     compiled = compile_block(name, "Rejected:" if is_rejected else "Reported:")
     assert {found.rule for found in compiled.diagnostics} == {name}
     is_error = any(found.severity is Severity.ERROR for found in compiled.diagnostics)
-    assert (compiled.resolved is None) == is_error == is_rejected
+    words = "an example that is an error stands under Rejected:, another under Reported:"
+    assert (compiled.resolved is None) == is_error == is_rejected, words

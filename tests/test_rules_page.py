@@ -26,7 +26,8 @@ def test_page_is_current() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == (ROOT / "docs" / "rules.md").read_text("utf-8")
+    made_by = "python tools/rules_page.py > docs/rules.md"
+    assert done.stdout == (ROOT / "docs" / "rules.md").read_text("utf-8"), made_by
 
 
 def test_page_lists_every_rule_once() -> None:

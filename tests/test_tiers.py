@@ -129,7 +129,7 @@ def test_every_kind_of_the_schema_has_a_form_and_every_option_is_used() -> None:
     """An option that no form reads would be dropped silently."""
     kinds = library().schema["properties"]["lmcache"]["properties"]["tiers"]["items"]["properties"]
     newer, older = (parse_data(tiers_text(f"lmcache-{release}"))["kinds"] for release in RELEASES)
-    assert set(newer) == set(kinds) == set(older)
+    assert set(newer) == set(kinds) == set(older), "each release has a form, or says refused"
     through = {  # that follow from an option: resolve/tier_values.py, resolve/redis_store.py
         "hosts": "_url", "url": "url", "keep_gb": "keep_gb", "size_gb": "size", "port": "port",
         "slot_mb": "slot_bytes", "segment_gb": "segment_bytes", "buffer_gb": "buffer_bytes",

@@ -21,7 +21,8 @@ def test_table_is_current() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == (ROOT / "docs" / "storage-tiers.md").read_text("utf-8")
+    page = (ROOT / "docs" / "storage-tiers.md").read_text("utf-8")
+    assert done.stdout == page, "python tools/tiers_page.py"
 
 
 def offered(release: str) -> set[CacheMode]:

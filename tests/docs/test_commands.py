@@ -98,7 +98,7 @@ def test_the_first_page_is_run_and_its_table_has_every_command() -> None:
     assert "`make demo`" in page
     assert list(faults_of("make demo")) == []
     rows = re.findall(r"^\| `dync (\w+)", page, re.MULTILINE)
-    assert sorted(rows) == sorted(dync.commands)
+    assert sorted(rows) == sorted(dync.commands), "the table of README.md"
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from compiler.library import load_stack
 from compiler.load.yaml_tree import load, parse_data
 from compiler.resolve.conditions import worker_facts
 from compiler.resolve.pairing import factors
-from compiler.shipped_files import data_text, profile_schema, schema
+from compiler.shipped_files import data_text, profile_schema, schema, stack_names
 from compiler.stacks.lint.lint import CHECKS
-from compiler.stacks.relations import Relation
+from compiler.stacks.relations import Relation, parse_relations
 from compiler.stacks.stack import (
     ConnectorCommand,
     Connectors,
@@ -112,9 +113,18 @@ def test_every_field_of_a_tier_can_be_written() -> None:
     assert known == set(DEFS["offered"]["properties"]) | set(DEFS["refused"]["properties"])
 
 
+def test_every_stacks_release_was_looked_up_in_the_relations() -> None:
+    """A release that no relation names is asked nothing of options together."""
+    relations = parse_relations(data_text("engine_relations.yaml"))
+    named = {release for relation in relations for release in relation.releases}
+    wanted = {load_stack(name).versions["vllm"] for name in stack_names()}
+    assert wanted <= named, "schemas/engine_relations.yaml lacks a release"
+
+
 def test_the_kinds_of_tiers_are_those_of_profiles() -> None:
     tiers = profile_schema()["properties"]["lmcache"]["properties"]["tiers"]
-    assert set(TIERS["properties"]["kinds"]["properties"]) == set(tiers["items"]["properties"])
+    kinds = set(TIERS["properties"]["kinds"]["properties"])
+    assert kinds == set(tiers["items"]["properties"]), "schemas/tiers.schema.json names them too"
 
 
 @pytest.mark.parametrize(
@@ -142,8 +152,6 @@ def test_the_facts_of_a_condition_are_those_of_a_worker() -> None:
 
 def test_what_a_handshake_hashes_is_what_the_code_compares() -> None:
     from dataclasses import replace
-
-    from compiler.library import load_stack
 
     enum = STACK["properties"]["pairing"]["properties"]["hashed"]["items"]["enum"]
     stack, topology = load_stack("vllm-0.32"), topology_of("")
