@@ -34,9 +34,15 @@ def files() -> list[Path]:
 
 def main(names: Sequence[str]) -> int:
     """Check the named files, or all, and print what there is to say."""
+    if set(names) & {"-h", "--help"}:
+        print(__doc__)
+        return 0
     names = names or [os.path.relpath(path) for path in files()]
     try:
-        sources = {name: Path(name).read_text("utf-8", "surrogateescape") for name in names}
+        sources = {
+            name: Path(name).read_text("utf-8", "surrogateescape").removeprefix("\ufeff")
+            for name in names
+        }
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return 2

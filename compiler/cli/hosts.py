@@ -46,7 +46,7 @@ def host_of(root: str, for_user: bool) -> Host:
     from compiler.deploy.installation import system_host, user_host
 
     if not for_user:
-        if not Path(root).is_dir():
+        if not root or not Path(root).is_dir():
             raise click.UsageError(f"--root {root} is no folder")
         return system_host(Path(root).resolve())
     if root != "/":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ def find_account(host: Host, name: str) -> tuple[int, int] | None:
             return None
         return entry.pw_uid, entry.pw_gid
     try:
-        lines = host.at(Path("/etc/passwd")).read_text("utf-8").splitlines()
+        text = host.at(Path("/etc/passwd")).read_text("utf-8", "surrogateescape")
     except OSError:
         return None
-    found = (line.split(":") for line in lines if line.startswith(f"{name}:"))
-    return next(((int(words[2]), int(words[3])) for words in found), None)
+    line = re.search(rf"^{re.escape(name)}:[^:\n]*:([0-9]+):([0-9]+):", text, re.MULTILINE)
+    return (int(line[1]), int(line[2])) if line else None
 
 
 def said_by(name: str, *command: str) -> str | None:

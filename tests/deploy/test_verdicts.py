@@ -380,3 +380,11 @@ def test_what_tiers_hold_is_read_from_their_cache_server(monkeypatch: pytest.Mon
         ("cpu", 38338560),
         ("fs", 14221312),
     ]
+
+
+def test_a_tier_of_an_unknown_stack_still_has_its_folder(tmp_path: Path) -> None:
+    """What it holds cannot be counted; that its folder is gone is a failure all the same."""
+    tiers_of = (made("raw", "one", str(tmp_path)), made("raw", "other", str(tmp_path / "gone")))
+    found = list(tiers.judge_tiers(with_tiers(*tiers_of), {}, {}, was_asked=True))
+    assert [item.verdict for item in found] == [Verdict.SKIP, Verdict.FAIL]
+    assert found[1].message == f"other: there is no folder {tmp_path / 'gone'}"

@@ -25,6 +25,7 @@ Measure = Callable[[Process, Tier], int]
 
 Errors: ProbeError, where it cannot be counted; the text says why.
 """
+_FIX = "see what is wrong with it: dync doctor BUNDLE"
 _SETTLED_S = 5.0
 """So long after an answer a tier may still be written."""
 Counts = Mapping[tuple[ProcessName, int], int]
@@ -110,6 +111,9 @@ def judge_tiers(
     for process, at, tier in _each(plan.processes):
         subject = f"{process.name} {tier.kind}"
         measure = _measure_of(process, tier, specs)
+        if measure is None and tier.folder and not Path(tier.folder).is_dir():
+            yield failed("tier", subject, f"{tier.place}: there is no folder {tier.folder}", _FIX)
+            continue
         if measure is None:
             yield skipped("tier", subject, f"{tier.place}: nobody knows how to count what it holds")
             continue
@@ -120,8 +124,7 @@ def judge_tiers(
                 time.sleep(0.2)
                 count = measure(process, tier)
         except ProbeError as refusal:
-            fix = "fix it, and see: dync doctor BUNDLE"
-            yield failed("tier", subject, f"{tier.place}: {refusal}", fix)
+            yield failed("tier", subject, f"{tier.place}: {refusal}", _FIX)
             continue
         yield _judge(subject, tier, then, count, was_asked=was_asked)
 
