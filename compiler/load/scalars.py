@@ -22,7 +22,7 @@ _AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[-+]?[0-9]+(?::[0-5]?[0-9])+(?:\.[0-9]*)?\Z"), "a number in base 60 in YAML 1.1"),
     (re.compile(r"[-+]?0[0-9]+\Z"), "an octal number in YAML 1.1 and a decimal one in YAML 1.2"),
     (re.compile(r"[-+]?0[xob][0-9a-fA-F_]+\Z"), "a number in one YAML version only"),
-    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?\Z"), "a number in YAML 1.1 only"),
+    (re.compile(r"[-+]?[0-9](?=[0-9]*_)[0-9_]*(?:\.[0-9_]*)?\Z"), "a number in YAML 1.1 only"),
     (
         re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][0-9]+\Z"),
         "text in YAML 1.1 and a number in YAML 1.2",
