@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 # What a plain scalar means, by YAML 1.2's core schema (yaml.org/spec/1.2.2, section 10.3.2).
 _NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
@@ -44,6 +45,7 @@ class Fault:
     fix: str
 
 
+@lru_cache(maxsize=1024)
 def read_scalar(text: str) -> bool | int | float | str | Fault | None:
     """Return an unquoted scalar's value by YAML 1.2, or a Fault.
 

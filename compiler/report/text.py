@@ -16,14 +16,10 @@ Lines = Mapping[str, Sequence[str]]
 
 
 def as_text(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:
-    """Return diagnostics as text, a blank line between them: at most MOST_SHOWN, then a count."""
-    shown = foremost(diagnostics)
-    files = {label.span.file for found in shown for label in (found.primary, *found.related)}
+    """Return all diagnostics as text, a blank line between them."""
+    files = {label.span.file for found in diagnostics for label in (found.primary, *found.related)}
     lines = {file: lines_of(sources.get(file, "")) for file in files}
-    parts = ["\n".join(_lines(found, lines)) + "\n" for found in shown]
-    if len(shown) < len(diagnostics):
-        parts.append(_rest(diagnostics, shown))
-    return "\n".join(parts)
+    return "\n".join("\n".join(_lines(found, lines)) + "\n" for found in diagnostics)
 
 
 def foremost(diagnostics: Sequence[Diagnostic]) -> list[Diagnostic]:
@@ -33,15 +29,17 @@ def foremost(diagnostics: Sequence[Diagnostic]) -> list[Diagnostic]:
     return [diagnostics[at] for at in sorted(places[:MOST_SHOWN])]
 
 
-def _rest(diagnostics: Sequence[Diagnostic], shown: Sequence[Diagnostic]) -> str:
-    """Say how many are not shown, by severity, and how to see them."""
+def rest(diagnostics: Sequence[Diagnostic], shown: Sequence[Diagnostic]) -> str:
+    """Say how many are not shown, by severity, and how to see them; nothing where all are."""
+    if len(shown) == len(diagnostics):
+        return ""
     left = Counter(found.severity for found in diagnostics)
     left.subtract(found.severity for found in shown)
     counts = (
         f"{left[kind]} {kind.value}{'s'[: left[kind] != 1]}" for kind in Severity if left[kind]
     )
     total = len(diagnostics) - len(shown)
-    return f"and {total} more ({', '.join(counts)}): --format json shows all of them\n"
+    return f"\nand {total} more ({', '.join(counts)}): --format json shows all of them\n"
 
 
 def _said(text: str) -> str:

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 
 from compiler.diagnostic import Diagnostic, Rule, Severity, Suggestions
 from compiler.document import Json
+from compiler.load.secrets import masked
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import Topology, WorkerGroup
 from compiler.validate.schema import TYPE_WORDS
@@ -164,7 +165,8 @@ def _fits(kind: str, wanted: str) -> bool:
 
 def shown(value: Json) -> str:
     """Write a value as the profile does, shortened."""
-    text = repr(value).lower() if isinstance(value, bool) else repr(value)
+    whole = masked(value) if isinstance(value, str) else value
+    text = repr(whole).lower() if isinstance(value, bool) else repr(whole)
     return text if len(text) <= 40 else text[:37] + "..."
 
 

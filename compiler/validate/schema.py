@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, TypeAlias
 
 from jsonschema import Draft202012Validator
 
-from compiler.diagnostic import Diagnostic, Rule, Severity, Span, Suggestions
+from compiler.diagnostic import MOST_FOUND, Diagnostic, Rule, Severity, Span, Suggestions
 from compiler.document import Document, Json, Path
+from compiler.load.secrets import masked
 
 # A jsonschema ValidationError; its stubs give each field as perhaps unset, which it never is here.
 _Error: TypeAlias = Any
@@ -40,7 +42,8 @@ def schema_diagnostics(document: Document, schema: Mapping[str, Any]) -> list[Di
     data = document.root.plain()
     errors: Iterable[_Error] = Draft202012Validator(schema).iter_errors(data)
     suggestions = Suggestions()
-    return [found for error in errors for found in _diagnose(error, document, suggestions)]
+    found = (one for error in errors for one in _diagnose(error, document, suggestions))
+    return list(islice(found, MOST_FOUND))
 
 
 def with_defaults(data: Json, schema: Mapping[str, Any]) -> Any:
@@ -201,7 +204,7 @@ def _words_of(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(masked(value) if isinstance(value, str) else value)  # before it is cut
     return text if len(text) <= 60 else text[:57] + "...'"
 
 
