@@ -31,7 +31,14 @@ def shell_word(text: str) -> str:
 
 def comment(text: str) -> str:
     """Make text safe to stand on one comment line of any artifact."""
-    return text if text.isprintable() else yaml_scalar(text)[1:-1]
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _code(c) for c in yaml_scalar(text)[1:-1])
+
+
+def _code(char: str) -> str:
+    """Write a character as YAML's number of it: those that are not seen also turn or hide text."""
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 def yaml_scalar(value: Json) -> str:

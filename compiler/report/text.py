@@ -43,8 +43,10 @@ def rest(diagnostics: Sequence[Diagnostic], shown: Sequence[Diagnostic]) -> str:
 
 
 def _said(text: str) -> str:
-    """Return text as it stands on one line of a terminal."""
-    return comment(text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}...")
+    """Return text as it stands on one line of a terminal; of a very long one both its ends."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[: MAX_TEXT - 300]}...{text[-300:]}"
+    return comment(text)
 
 
 def _lines(diagnostic: Diagnostic, sources: Lines) -> Iterator[str]:
