@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ def main() -> None:
     from compiler.cli.main import dync  # noqa: PLC0415 -- so that an interrupt while importing is quiet
     from compiler.errors import DataError  # noqa: PLC0415 -- likewise
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack what a name or a log has
+            stream.reconfigure(errors="backslashreplace")
     try:
         dync.main(prog_name="dync", standalone_mode=True)
     except DataError as error:

@@ -9,6 +9,10 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+MOST_SHOWN = 50
+"""How many findings a person is shown at once."""
+MOST_FOUND = 10_000
+"""After how many findings reading, and then the schema's check, end: what is no profile at all."""
 
 
 class Severity(str, Enum):
@@ -113,3 +117,15 @@ def suggestion(word: str, known: Iterable[str]) -> str | None:
     """Return the one known word nearest to a misspelt one, or None."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+@dataclass(slots=True)
+class Suggestions:
+    """Suggests words for one check, as many as are shown: each costs a look at every known one."""
+
+    left: int = MOST_SHOWN
+
+    def of(self, word: str, known: Iterable[str]) -> str | None:
+        """Return the known word nearest to a misspelt one, or None; also once enough were made."""
+        self.left -= 1
+        return suggestion(word, known) if self.left >= 0 else None

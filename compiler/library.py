@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -23,6 +26,30 @@ from compiler.stacks.stack import Stack, parse_stack
 from compiler.stacks.tier_specs import TierKind, TierSpecs, parse_tiers, specs_in
 
 T = TypeVar("T")
+_NO_FILES = ("/proc/", "/sys/")
+"""Below these, also what looks like a file is a part of the running system."""
+
+
+MAX_BYTES = 8_000_000
+
+
+def file_content(path: str | Path) -> bytes:
+    """Read a regular file whole; what waits for a writer, or never ends, is refused.
+
+    Errors: OSError, also for another kind of file and a larger one than any is; ValueError for a
+    path that there cannot be.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode) or os.path.realpath(path).startswith(_NO_FILES):
+            raise OSError(errno.EINVAL, "not a regular file")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_BYTES} bytes")
+    return content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +173,10 @@ def _config(model: str) -> dict[str, Json]:
         known: dict[str, dict[str, Json]] = parse_data(text)
         return known[model]
     try:
-        found = json.loads((Path(model) / "config.json").read_text("utf-8"))
+        found = json.loads(file_content(Path(model) / "config.json").decode())
     except OSError as error:
         raise Unknown(f"its config.json cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unknown("its config.json is not JSON") from error
     if not isinstance(found, dict):
         raise Unknown("its config.json is not a mapping")

@@ -103,7 +103,7 @@ def _source(name: str, sources: Mapping[str, str], overrides: tuple[str, ...]) -
     folder = posixpath.dirname(name) or "."
     files = tuple(
         SourceFile(
-            path=posixpath.relpath(source, folder),
+            path=_text(posixpath.relpath(source, folder)),
             sha256=hashlib.sha256(text.encode()).hexdigest(),
         )
         for source, text in sources.items()
@@ -111,3 +111,8 @@ def _source(name: str, sources: Mapping[str, str], overrides: tuple[str, ...]) -
     )
     pairs = (override.partition("=") for override in overrides)
     return Source(files=files, overrides={key: value for key, _, value in pairs})
+
+
+def _text(name: str) -> str:
+    """Write a file's name as text, also where it is no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()

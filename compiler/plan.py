@@ -199,7 +199,7 @@ class Plan:
             if data["format"] != FORMAT:
                 raise ValueError(f"plan format {data['format']} is not {FORMAT}")
             return _plan(data)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a plan: {error!r}") from error
 
 

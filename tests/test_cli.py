@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import compiler.cli.profiles
+import compiler.library
 from compiler import __main__ as program
 from compiler.cli.main import dync
 from tests.support import AGG
@@ -91,7 +91,7 @@ def test_file_contents(content: bytes, words: str, folder: Path) -> None:
 
 
 def test_too_large_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.cli.profiles, "MAX_BYTES", 100)
+    monkeypatch.setattr(compiler.library, "MAX_BYTES", 100)
     result = run("check", "good.yaml")
     assert result.exit_code == 2
     assert "larger than 100 bytes" in result.stderr

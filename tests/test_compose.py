@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compiler.load.compose import compose
+from compiler.library import library
+from compiler.load.compose import MAX_CHAIN, TOP_KEYS, compose
 from compiler.pipeline import Compiled
 from tests.support import AGG, compile_text, plan_in, plan_of
 
@@ -106,5 +107,36 @@ def test_an_error_in_a_parent_points_into_it() -> None:
     assert (found.rule, found.primary.span.file) == ("unknown-key", "a.yaml")
 
 
-def test_a_parent_that_is_no_mapping_is_replaced() -> None:
-    assert plan_in(compile_text(f"extends: a.yaml\n{AGG}", also={"a.yaml": "[1]\n"})).name == "one"
+@pytest.mark.parametrize(
+    "text", ["[1]\n", "root:x:0:0\n", "A=1\0B=2", "# name\n", "names: 1\n", "a: b\n  name: 1\n", ""]
+)
+def test_a_file_that_is_no_profile_is_not_shown(text: str) -> None:
+    compiled = compile_text(f"extends: a.yaml\n{AGG}", also={"a.yaml": text})
+    assert rules(compiled) == ["extends"]
+    assert "a.yaml is no profile" in compiled.diagnostics[0].message
+    assert set(compiled.sources) == {"profile.yaml"}
+
+
+@pytest.mark.parametrize(
+    "text", ["name: a\n", "{name: a}\n", '{\n  "name": "a"\n}\n', "# x\n'name': a\n"]
+)
+def test_any_form_of_a_profile_is_extended(text: str) -> None:
+    assert plan_in(compile_text(f"extends: a.yaml\n{AGG}", also={"a.yaml": text})).name == "one"
+
+
+def test_keys_of_a_profile_are_those_of_the_schema() -> None:
+    assert sorted(library().schema["properties"]) == list(TOP_KEYS)
+
+
+@pytest.mark.parametrize("path", ["/etc/shadow", "/proc/self/environ", "//a.yaml"])
+def test_an_absolute_path_is_not_read(path: str) -> None:
+    compiled = compile_text(f"extends: {path}\n{AGG}", also={path: "name: a\n"})
+    assert rules(compiled) == ["extends"]
+    assert "absolute" in compiled.diagnostics[0].message
+
+
+def test_a_long_chain_ends() -> None:
+    also = {f"{n}.yaml": f"extends: {n + 1}.yaml\n" for n in range(1200)}
+    compiled = compile_text(f"extends: 0.yaml\n{AGG}", also=also)
+    assert rules(compiled) == ["extends"]
+    assert f"more than {MAX_CHAIN} profiles" in compiled.diagnostics[0].message

@@ -16,6 +16,7 @@ from compiler.cli.profiles import (
     profiles_argument,
     strict_option,
 )
+from compiler.emit.quoting import comment
 from compiler.pipeline import found_together
 
 
@@ -44,6 +45,10 @@ def build_command(
 
     if out is not None and len(profiles) > 1:
         raise click.UsageError("-o names one bundle: give one profile")
+    if out is not None and Path.cwd().is_relative_to(Path(out).resolve()):
+        raise click.UsageError(
+            f"-o {comment(out)} is where you are: name a folder in it, -o bundle"
+        )
     compiled = [compile_named(name, overrides) for name in profiles]
     if print_findings(compiled, found_together(compiled), strict=strict, style=style):
         sys.exit(FAILED)
@@ -57,9 +62,9 @@ def build_command(
         try:
             changed = write(artifacts, place, overwrite=overwrite)
         except NotWritten as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(comment(str(error))) from error
         if style == "text":
-            what = "wrote" if changed else "unchanged"
-            click.echo(f"{what} {place}: {len(artifacts)} files, {len(plan.processes)} processes")
-            click.echo(f"start it: dync up {place}, or: dync install {place}")
+            what, shown = "wrote" if changed else "unchanged", comment(str(place))
+            click.echo(f"{what} {shown}: {len(artifacts)} files, {len(plan.processes)} processes")
+            click.echo(f"start it: dync up {shown}, or: dync install {shown}")
     sys.exit(0)

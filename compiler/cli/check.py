@@ -15,6 +15,7 @@ from compiler.cli.profiles import (
     profiles_argument,
     strict_option,
 )
+from compiler.emit.quoting import comment
 from compiler.pipeline import found_together
 
 
@@ -41,7 +42,7 @@ def check_command(
     failed = print_findings(compiled, together, strict=strict, style=style)
     if not failed and style == "text":
         for name in profiles:
-            click.echo(f"{name}: ok")
+            click.echo(f"{comment(name)}: ok")
     if explain_memory and style == "text":
         from compiler.cli.memory import print_memory
 

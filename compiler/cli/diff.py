@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from compiler.cli.profiles import FAILED, compile_named, overrides_option, print
 
 if TYPE_CHECKING:
     from compiler.diff.restarts import Bundle, Change
+    from compiler.process import Process, ProcessName
 
 CHANGED = 2
 
@@ -77,10 +78,14 @@ def diff_command(
     for line in plan_differences(present.plan, coming.plan) if present else ():
         click.echo(line)
     found = changes(present, coming)
+    processes = [
+        {process.name: process for process in side.plan.processes} if side else {}
+        for side in (present, coming)
+    ]
     for change in found:
         with_ = f" with {change.because_of}" if change.because_of else ""
         click.echo(f"{change.process}: {change.action.value}{with_}")
-        for line in _lines(change, present, coming):
+        for line in _lines(change, *processes):
             click.echo(f"  {line}")
     others = other_lines(present, coming) if present else ()
     if others:
@@ -94,7 +99,7 @@ def _read(named: str, overrides: tuple[str, ...]) -> Bundle:
     """Read a bundle, or build a profile's in memory; a profile with errors ends the command."""
     from compiler.deploy.install.generations import read_bundle
     from compiler.diff.restarts import Bundle
-    from compiler.emit.bundle import emit
+    from compiler.emit.bundle import emit_beside_plan
     from compiler.library import templates
 
     if Path(named).is_dir():
@@ -105,17 +110,17 @@ def _read(named: str, overrides: tuple[str, ...]) -> Bundle:
     if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
         sys.exit(FAILED)
     plan = compiled.resolved.plan
-    return Bundle(plan=plan, texts={item.path: item.text for item in emit(plan, templates())})
+    files = emit_beside_plan(plan, templates())
+    return Bundle(plan=plan, texts={item.path: item.text for item in files})
 
 
-def _lines(change: Change, old: Bundle | None, new: Bundle) -> tuple[str, ...]:
+def _lines(
+    change: Change, old: Mapping[ProcessName, Process], new: Mapping[ProcessName, Process]
+) -> tuple[str, ...]:
     """Say a restart's reasons by the plans, or by the files where the plans know of none."""
     from compiler.diff.plan_diff import process_differences
 
-    if old is None or not change.lines:
+    if not old or not change.lines:
         return ()
-    before, after = (
-        next(process for process in side.plan.processes if process.name == change.process)
-        for side in (old, new)
-    )
-    return process_differences(before, after) or change.lines
+    name = change.process
+    return process_differences(old[name], new[name]) or change.lines

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
+from compiler.emit.quoting import comment
 
 
 @click.command("graph")
@@ -44,8 +45,8 @@ def graph_command(
     try:
         Path(out).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise click.ClickException(f"cannot write {out}: {error.strerror}") from error
-    click.echo(f"wrote {out}")
+        raise click.ClickException(f"cannot write {comment(out)}: {error.strerror}") from error
+    click.echo(f"wrote {comment(out)}")
 
 
 def _style_of(out: str | None) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import click
 
 from compiler.diagnostic import Diagnostic, Severity
-from compiler.library import library
+from compiler.emit.quoting import comment
+from compiler.library import file_content, library
 from compiler.load.compose import Unreadable
 from compiler.pipeline import Compiled, compile_profile
 from compiler.report.diagnostics import FORMATS, in_order, written
 
 FAILED, USAGE = 1, 2
-MAX_BYTES = 8_000_000
 
 profiles_argument = click.argument("profiles", nargs=-1, required=True, metavar="PROFILE...")
 overrides_option = click.option(
@@ -42,21 +42,18 @@ def compile_named(name: str, overrides: Sequence[str]) -> Compiled:
     try:
         return compile_profile(name, _read, overrides, library())
     except Unreadable as error:
-        raise click.UsageError(f"cannot read {name}: {error}") from error
+        raise click.UsageError(f"cannot read {comment(name)}: {error}") from error
 
 
 def _read(name: str) -> str:
     """Read one profile as text.
 
-    Errors: Unreadable where it is missing, no UTF-8 or larger than a profile can be.
+    Errors: Unreadable where it is missing, no regular file or larger than a profile can be.
     """
     try:
-        with open(name, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = file_content(name)
     except (OSError, ValueError) as error:
         raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
-    if len(content) > MAX_BYTES:
-        raise Unreadable(f"larger than {MAX_BYTES} bytes")
     # An invalid byte becomes a lone surrogate, which `load` refuses with its line and column.
     return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
@@ -69,9 +66,9 @@ def print_findings(
     sources = {name: text for item in compiled for name, text in item.sources.items()}
     text = written(diagnostics, sources, style)
     if text:
-        data = text.encode("utf-8", "backslashreplace")
-        stream = sys.stderr.buffer if style == "text" else sys.stdout.buffer
-        stream.write(data)
-        stream.flush()
+        stream = sys.stderr if style == "text" else sys.stdout
+        encoding = stream.encoding if style == "text" else "utf-8"
+        stream.buffer.write(text.encode(encoding, "backslashreplace"))
+        stream.buffer.flush()
     stops = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
     return any(d.severity in stops for d in diagnostics)

@@ -44,14 +44,19 @@ class Change:
 
 def own_texts(bundle: Bundle, process: ProcessName) -> dict[str, str]:
     """Return what decides how a process runs: its unit and its engine's files, without comments."""
-    unit = process_unit(bundle.plan.name, process)
-    paths = (f"{UNITS_FOLDER}/{unit}", engine_file(process), lmcache_file(process))
+    paths = _own_paths(bundle, process)
     return {path: _meant(bundle.texts[path]) for path in paths if path in bundle.texts}
+
+
+def _own_paths(bundle: Bundle, process: ProcessName) -> tuple[str, ...]:
+    unit = process_unit(bundle.plan.name, process)
+    return f"{UNITS_FOLDER}/{unit}", engine_file(process), lmcache_file(process)
 
 
 def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:
     """Compare two bundles process by process: the new one's in its order, then those that stop."""
-    found = {name: _change(old, new, name) for name in _names(new)}
+    before = set(_names(old)) if old else set()
+    found = {name: _change(old if name in before else None, new, name) for name in _names(new)}
     for name, change in tuple(found.items()):
         if change.action is Action.RESTARTS:
             for other in restarted_with(new.plan, name):
@@ -64,14 +69,14 @@ def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:
 def other_lines(old: Bundle, new: Bundle) -> tuple[str, ...]:
     """Return the differences in files that restart nothing, such as launch.sh."""
     names = {*_names(old), *_names(new)}
-    owned = {path for name in names for side in (old, new) for path in own_texts(side, name)}
+    owned = {path for name in names for side in (old, new) for path in _own_paths(side, name)}
     skipped = (f"{UNITS_FOLDER}/", PLAN)
     paths = sorted({*old.texts, *new.texts} - owned)
     return tuple(
         path
         for path in paths
         if not path.startswith(skipped)
-        and _meant(old.texts.get(path, "")) != _meant(new.texts.get(path, ""))
+        and _differ(old.texts.get(path, ""), new.texts.get(path, ""))
     )
 
 
@@ -80,8 +85,11 @@ def _names(bundle: Bundle) -> list[ProcessName]:
 
 
 def _change(old: Bundle | None, new: Bundle, name: ProcessName) -> Change:
-    if old is None or name not in _names(old):
+    if old is None:
         return Change(process=name, action=Action.STARTS)
+    paths = {*_own_paths(old, name), *_own_paths(new, name)}
+    if all(old.texts.get(path) == new.texts.get(path) for path in paths):
+        return Change(process=name, action=Action.KEEPS)
     lines = tuple(_lines(own_texts(old, name), own_texts(new, name)))
     return Change(process=name, action=Action.RESTARTS if lines else Action.KEEPS, lines=lines)
 
@@ -95,6 +103,10 @@ def _lines(old: Texts, new: Texts) -> Iterator[str]:
         for line in difflib.unified_diff(before, after, n=0, lineterm=""):
             if not line.startswith(("---", "+++", "@@")):
                 yield f"  {line[0]} {line[1:]}"
+
+
+def _differ(old: str, new: str) -> bool:
+    return old != new and _meant(old) != _meant(new)
 
 
 def _meant(text: str) -> str:

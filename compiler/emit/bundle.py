@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from compiler.bundle_paths import LIBRARY, PLAN, REDIS_SCRIPT, SERVICE_SCRIPT
 from compiler.emit.artifact import Artifact
@@ -53,8 +53,12 @@ def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
 
     Errors: none; a plan that cannot be emitted is a bug.
     """
-    renderer = Renderer(templates)
-    artifacts = [Artifact(path=PLAN, text=plan.to_json())]
-    for emitter in _EMITTERS:
-        artifacts.extend(emitter(plan, renderer))
+    artifacts = [Artifact(path=PLAN, text=plan.to_json()), *emit_beside_plan(plan, templates)]
     return tuple(sorted(artifacts, key=lambda artifact: artifact.path))
+
+
+def emit_beside_plan(plan: Plan, templates: Mapping[str, str]) -> Iterator[Artifact]:
+    """Return every file of the bundle but plan.json."""
+    renderer = Renderer(templates)
+    for emitter in _EMITTERS:
+        yield from emitter(plan, renderer)

@@ -15,7 +15,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 # It leaves these raw; a YAML reader refuses them or folds them as line breaks.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _UNIT_PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+\Z")
-_UNIT_OTHER = re.compile(r"[^A-Za-z0-9_@+=:,./-]")
+_UNIT_ESCAPED = re.compile(r'["\\\x00-\x1f\x7f]|[^\x00-\x7f]')
 # systemd refuses quotes and backslashes in a program's path, and expands $ in argv[0] only.
 _UNIT_PROGRAM = re.compile(r"/[A-Za-z0-9_@+=:,./ -]*\Z")
 # What XML 1.0 cannot carry at all (section 2.2, Char).
@@ -31,7 +31,14 @@ def shell_word(text: str) -> str:
 
 def comment(text: str) -> str:
     """Make text safe to stand on one comment line of any artifact."""
-    return text if text.isprintable() else yaml_scalar(text)[1:-1]
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _code(c) for c in yaml_scalar(text)[1:-1])
+
+
+def _code(char: str) -> str:
+    """Write a character as YAML's number of it: those that are not seen also turn or hide text."""
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 def yaml_scalar(value: Json) -> str:
@@ -143,7 +150,7 @@ def _printf_escape(char: str) -> str:
 
 
 def _c_escaped(text: str) -> str:
-    return _UNIT_OTHER.sub(lambda found: _c_escape(found[0]), text).replace("%", "%%")
+    return _UNIT_ESCAPED.sub(lambda found: _c_escape(found[0]), text).replace("%", "%%")
 
 
 def _c_escape(char: str) -> str:

@@ -14,6 +14,22 @@ from compiler.load.yaml_tree import MAX_DEPTH, load
 
 Reader = Callable[[str], str]
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)((?:\[[0-9]{1,6}\])*)\Z")
+MAX_CHAIN = 50
+TOP_KEYS = (
+    "accelerator",
+    "deploy",
+    "discovery",
+    "extends",
+    "frontend",
+    "lmcache",
+    "model",
+    "name",
+    "stack",
+    "topology",
+    "workers",
+)
+# What begins a line of a profile, in block or flow form: a file that has none is none.
+_TOP_KEY = re.compile(rf"^(?:\{{\s*)?[\"']?(?:{'|'.join(TOP_KEYS)})[\"']?[ \t]*:", re.MULTILINE)
 _EXTENDS = Rule(
     "extends",
     Severity.ERROR,
@@ -77,21 +93,41 @@ def _read(name: str, text: str, read: Reader, found: _Found, chain: tuple[str, .
         return root
     if not isinstance(parent.value, str) or not parent.value:
         return root  # left in place: the schema says what it must be
-    target = posixpath.normpath(posixpath.join(posixpath.dirname(name), parent.value))
-    if target in (*chain, name):
-        way = " extends ".join((*chain, name, target))
-        found.report(_EXTENDS, parent.span, f"a circle: {way}", "remove this extends")
-        return None
-    try:
-        below = _read(target, read(target), read, found, (*chain, name))
-    except Unreadable as error:
-        message = f"cannot read {target}: {error}"
-        found.report(_EXTENDS, parent.span, message, "name a profile that exists")
-        return None
+    below = _below(parent, parent.value, read, found, (*chain, name))
     if below is None or not isinstance(root.value, MappingProxyType):
         return None
     own = {key: node for key, node in root.value.items() if key != "extends"}
     return _merge(below, Node(MappingProxyType(own), root.span, root.keys))
+
+
+def _below(
+    parent: Node, value: str, read: Reader, found: _Found, chain: tuple[str, ...]
+) -> Node | None:
+    """Read what the last profile of a chain extends; text of a file that is none is never shown."""
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(chain[-1]), value))
+    wrong, text = _refusal(value, target, chain), ""
+    if wrong is None:
+        try:
+            text = read(target)
+        except Unreadable as error:
+            wrong = (f"cannot read {target}: {error}", "name a profile that exists")
+    if wrong is None and not _TOP_KEY.search(text):
+        wrong = (f"{target} is no profile: it has no key of one", "name a profile")
+    if wrong is not None:
+        found.report(_EXTENDS, parent.span, *wrong)
+        return None
+    return _read(target, text, read, found, chain)
+
+
+def _refusal(value: str, target: str, chain: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return why a file is not to be read at all, and the edit to make; None where it may be."""
+    if value.startswith("/"):
+        return f"{value} is an absolute path", "write it relative to this file, or copy it beside"
+    if target in chain:
+        return f"a circle: {' extends '.join((*chain, target))}", "remove this extends"
+    if len(chain) >= MAX_CHAIN:
+        return f"more than {MAX_CHAIN} profiles extend each other", "put some of them into one"
+    return None
 
 
 def _merge(below: Node, above: Node) -> Node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 # What a plain scalar means, by YAML 1.2's core schema (yaml.org/spec/1.2.2, section 10.3.2).
 _NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
@@ -22,7 +23,7 @@ _AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[-+]?[0-9]+(?::[0-5]?[0-9])+(?:\.[0-9]*)?\Z"), "a number in base 60 in YAML 1.1"),
     (re.compile(r"[-+]?0[0-9]+\Z"), "an octal number in YAML 1.1 and a decimal one in YAML 1.2"),
     (re.compile(r"[-+]?0[xob][0-9a-fA-F_]+\Z"), "a number in one YAML version only"),
-    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?\Z"), "a number in YAML 1.1 only"),
+    (re.compile(r"[-+]?[0-9](?=[0-9]*_)[0-9_]*(?:\.[0-9_]*)?\Z"), "a number in YAML 1.1 only"),
     (
         re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][0-9]+\Z"),
         "text in YAML 1.1 and a number in YAML 1.2",
@@ -44,6 +45,7 @@ class Fault:
     fix: str
 
 
+@lru_cache(maxsize=1024)
 def read_scalar(text: str) -> bool | int | float | str | Fault | None:
     """Return an unquoted scalar's value by YAML 1.2, or a Fault.
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import yaml
 
-from compiler.diagnostic import Diagnostic, Label, Outcome, Rule, Severity, Span
+from compiler.diagnostic import MOST_FOUND, Diagnostic, Label, Outcome, Rule, Severity, Span
 from compiler.document import PROFILE, Document, Node
 from compiler.load.scalars import Fault, read_scalar
+from compiler.load.secrets import is_secret
 from compiler.load.syntax import not_allowed, refused, syntax_rule
 
 MAX_DEPTH = 40
-MAX_NODES = 400_000
+MAX_NODES = 200_000
 
 _KEY = Rule("yaml-key", Severity.ERROR)
 _DUPLICATE_KEY = Rule(
@@ -52,8 +53,8 @@ def load(text: str, name: str, what: str = PROFILE) -> Outcome[Document]:
     builder = _Builder(name, what)
     found = builder.diagnostics
     try:
-        for event in _events(text):
-            if not builder.take(event):
+        for event in events_of(text):
+            if not builder.take(event) or len(found) >= MOST_FOUND:
                 break
     except yaml.MarkedYAMLError as error:
         found.append(refused(builder.syntax, error, lines_of(text), name))
@@ -76,7 +77,11 @@ def lines_of(text: str) -> list[str]:
     return _LINE_BREAK.split(text)
 
 
-def _events(text: str) -> Iterator[Any]:
+def events_of(text: str) -> Iterator[Any]:
+    """Read YAML text as PyYAML's events.
+
+    Errors: yaml.YAMLError.
+    """
     return iter(yaml.parse(text, Loader=_Loader))
 
 
@@ -272,7 +277,9 @@ class _Builder:
             return Node(text, span)
         value = read_scalar(text)
         if isinstance(value, Fault):
-            fault = _AMBIGUOUS.at(span, value.message, fix=value.fix, why=value.why)
+            key = self._open[-1].key if self._open else None
+            fix = "write it in quotes" if key and is_secret(key[0]) else value.fix
+            fault = _AMBIGUOUS.at(span, value.message, fix=fix, why=value.why)
             self.diagnostics.append(fault)
             return Node(text, span)
         return Node(value, span)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from compiler.diagnostic import Diagnostic
+from compiler.report.hidden import hidden
 from compiler.report.machine import as_github, as_json, as_sarif
-from compiler.report.text import as_text
+from compiler.report.text import as_text, foremost, rest
 
 Format = Callable[[Sequence[Diagnostic], Mapping[str, str]], str]
 FORMATS: dict[str, Format] = {
@@ -17,14 +17,11 @@ FORMATS: dict[str, Format] = {
     "sarif": as_sarif,
 }
 
-_PASSWORD = re.compile(r"(?<=://)([^\s:/@\"']*):([^\s\"']+)@")
-"""A password may hold an @ of its own: it ends at the last one."""
-
 
 def written(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str], style: str) -> str:
-    """Write diagnostics in one of FORMATS; of a password in an address only the length shows."""
-    text = FORMATS[style](diagnostics, sources)
-    return _PASSWORD.sub(lambda found: f"{found[1]}:{'*' * len(found[2])}@", text)
+    """Write diagnostics in one of FORMATS; of a secret only the length shows."""
+    shown = foremost(diagnostics) if style == "text" else diagnostics
+    return FORMATS[style](*hidden(shown, sources)) + rest(diagnostics, shown)
 
 
 def in_order(diagnostics: Sequence[Diagnostic]) -> list[Diagnostic]:

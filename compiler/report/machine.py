@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from compiler import __version__
 from compiler.diagnostic import Diagnostic, Label
+from compiler.emit.quoting import comment
 
+_NOT_ASCII = re.compile("[^\n -~]")
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def as_json(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:  # noqa: ARG001
     """Return a JSON list, one object a diagnostic."""
-    return json.dumps([_object(d) for d in diagnostics], indent=1, ensure_ascii=False) + "\n"
+    return _json([_object(d) for d in diagnostics])
 
 
 def as_github(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> str:  # noqa: ARG001
@@ -54,7 +58,7 @@ def as_sarif(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]) -> s
         "version": "2.1.0",
         "runs": [run],
     }
-    return json.dumps(log, indent=1, ensure_ascii=False) + "\n"
+    return _json(log)
 
 
 def _object(d: Diagnostic) -> dict[str, Any]:
@@ -102,15 +106,30 @@ def _location(label: Label) -> dict[str, Any]:
         "endColumn": span.end_column,
     }
     location: dict[str, Any] = {
-        "physicalLocation": {"artifactLocation": {"uri": span.file}, "region": region}
+        "physicalLocation": {"artifactLocation": {"uri": _uri(span.file)}, "region": region}
     }
     if label.text:
         location["message"] = {"text": label.text}
     return location
 
 
+def _json(value: Any) -> str:
+    """Write JSON that shows as it reads: what no terminal prints as itself is escaped."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _NOT_ASCII.sub(_seen, text) + "\n"
+
+
+def _seen(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
+
+
+def _uri(file: str) -> str:
+    """Return a file's relative URI. Source: RFC 3986, section 2.1."""
+    return quote(file.encode("utf-8", "surrogateescape"), safe="/")
+
+
 def _message(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "%0A".join(comment(line).replace("%", "%25") for line in text.split("\n"))
 
 
 def _property(text: str) -> str:

@@ -24,8 +24,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 
-from compiler.diagnostic import Diagnostic, Rule, Severity, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, Suggestions
 from compiler.document import Json
+from compiler.load.secrets import masked
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import Topology, WorkerGroup
 from compiler.validate.schema import TYPE_WORDS
@@ -43,12 +44,15 @@ _HOLDS = {
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report owned, unknown, ill-typed and deprecated arguments."""
+    suggestions = Suggestions()
     for group in topology.workers:
         for name, value in group.engine_args.items():
-            yield from _check_one(group, name, value, stack)
+            yield from _check_one(group, name, value, stack, suggestions)
 
 
-def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iterator[Diagnostic]:
+def _check_one(
+    group: WorkerGroup, name: str, value: Json, stack: Stack, suggestions: Suggestions
+) -> Iterator[Diagnostic]:
     key, span = group.origin.key("engine_args", name), group.origin.of("engine_args", name)
     vllm = f"vLLM {stack.versions['vllm']}"
     if name in stack.owned_engine_args:
@@ -58,7 +62,7 @@ def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iter
         return
     option = stack.engine_options.get(name)
     if option is None:
-        near = suggestion(name.replace("-", "_").lstrip("_"), stack.engine_options)
+        near = suggestions.of(name.replace("-", "_").lstrip("_"), stack.engine_options)
         yield RULE.at(
             key,
             f"stack {stack.name} ({vllm}) has no engine option {name!r}",
@@ -66,7 +70,7 @@ def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iter
             label=f"did you mean {near}?" if near else "",
         )
         return
-    wrong = _wrong(name, value, option)
+    wrong = _wrong(name, value, option, suggestions)
     if wrong:
         message, fix = wrong
         yield RULE.at(span, message, fix=fix)
@@ -80,7 +84,9 @@ def _check_one(group: WorkerGroup, name: str, value: Json, stack: Stack) -> Iter
         )
 
 
-def _wrong(name: str, value: Json, option: Option) -> tuple[str, str] | None:
+def _wrong(
+    name: str, value: Json, option: Option, suggestions: Suggestions
+) -> tuple[str, str] | None:
     """Return message and fix for a value that the option does not take."""
     if value is None and not option.nullable:
         return f"{name} has no value", f"write a value, or remove {name}"
@@ -105,7 +111,7 @@ def _wrong(name: str, value: Json, option: Option) -> tuple[str, str] | None:
             )
         if option.choices and item not in option.choices:
             known = [str(choice) for choice in option.choices]
-            near = suggestion(str(item), known)
+            near = suggestions.of(str(item), known)
             return (
                 f"{name} {shown(item)} is not one of {', '.join(known)}",
                 f"write {name}: {near or known[0]}",
@@ -159,7 +165,8 @@ def _fits(kind: str, wanted: str) -> bool:
 
 def shown(value: Json) -> str:
     """Write a value as the profile does, shortened."""
-    text = repr(value).lower() if isinstance(value, bool) else repr(value)
+    whole = masked(value) if isinstance(value, str) else value
+    text = repr(whole).lower() if isinstance(value, bool) else repr(whole)
     return text if len(text) <= 40 else text[:37] + "..."
 
 

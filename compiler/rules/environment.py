@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Rule, Severity, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, Suggestions
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
@@ -36,6 +36,7 @@ RULE = Rule(
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report owned and unknown names in workers[].env."""
+    suggestions = Suggestions()
     for group in topology.workers:
         for name in group.env:
             span = group.origin.key("env", name)
@@ -46,7 +47,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
                     fix=f"remove it; it follows from {stack.owned_env[name]}",
                 )
             elif name.startswith("VLLM_") and name not in stack.environment_names:
-                near = suggestion(name, stack.environment_names)
+                near = suggestions.of(name, stack.environment_names)
                 yield RULE.at(
                     span,
                     f"vLLM {stack.versions['vllm']} reads no variable {name}",

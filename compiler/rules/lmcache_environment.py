@@ -37,7 +37,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 
-from compiler.diagnostic import Diagnostic, Rule, Severity, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, Suggestions
 from compiler.stacks.lmcache_keys import PREFIX, LMCacheKeys, lmcache_keys, unquoted, variable
 from compiler.stacks.stack import Option, Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
@@ -59,10 +59,14 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
         for name in group.env
         if name.startswith((PREFIX, "LM_CACHE_")) and name not in stack.owned_env
     ]
-    keys = lmcache_keys(stack) if named else None
+    keys, suggestions = lmcache_keys(stack) if named else None, Suggestions()
     for group, name in named:
-        if keys is not None and not _is_read_besides(name, keys):
+        if keys is None or _is_read_besides(name, keys):
+            continue
+        if name in keys.options:
             yield from _check_one(topology, group, name, stack, keys)
+        else:
+            yield _unknown(group, name, stack, keys, suggestions)
 
 
 def _is_read_besides(name: str, keys: LMCacheKeys) -> bool:
@@ -72,9 +76,7 @@ def _is_read_besides(name: str, keys: LMCacheKeys) -> bool:
 def _check_one(
     topology: Topology, group: WorkerGroup, name: str, stack: Stack, keys: LMCacheKeys
 ) -> Iterator[Diagnostic]:
-    if name not in keys.options:
-        yield _unknown(group, name, stack, keys)
-    elif name in {variable(key) for key in stack.lmcache_config}:
+    if name in {variable(key) for key in stack.lmcache_config}:
         message = f"{name} would replace what dync writes into LMCache's file"
         yield RULE.at(
             group.origin.key("env", name),
@@ -97,7 +99,9 @@ def _check_one(
         yield from _unreadable(group, name, keys.options[name])
 
 
-def _unknown(group: WorkerGroup, name: str, stack: Stack, keys: LMCacheKeys) -> Diagnostic:
+def _unknown(
+    group: WorkerGroup, name: str, stack: Stack, keys: LMCacheKeys, suggestions: Suggestions
+) -> Diagnostic:
     release = f"LMCache {stack.versions['lmcache']}"
     new = keys.renamed.get(name)
     if new in keys.options:
@@ -111,7 +115,7 @@ def _unknown(group: WorkerGroup, name: str, stack: Stack, keys: LMCacheKeys) -> 
             severity=Severity.WARNING if kept else None,
         )
     known = [known.removeprefix(PREFIX) for known in (*keys.options, *sorted(keys.others))]
-    near = suggestion(name.removeprefix("LM_CACHE_").removeprefix(PREFIX), known)
+    near = suggestions.of(name.removeprefix("LM_CACHE_").removeprefix(PREFIX), known)
     return RULE.at(
         group.origin.key("env", name),
         f"{release} reads no variable {name}",
@@ -167,7 +171,7 @@ def _object(text: str, _many: bool) -> tuple[str, str]:
     fix = """write JSON of a mapping, such as '{"save_only_first_rank": true}'"""
     try:
         is_mapping = isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "is not JSON", fix
     return ("", "") if is_mapping else ("is not a mapping", fix)
 

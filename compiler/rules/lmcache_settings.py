@@ -200,6 +200,6 @@ def _is_off(text: str, option: Option) -> bool:
 def _mapping(text: str) -> Mapping[str, Json]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

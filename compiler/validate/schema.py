@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, TypeAlias
 
 from jsonschema import Draft202012Validator
 
-from compiler.diagnostic import Diagnostic, Rule, Severity, Span, suggestion
+from compiler.diagnostic import MOST_FOUND, Diagnostic, Rule, Severity, Span, Suggestions
 from compiler.document import Document, Json, Path
+from compiler.load.secrets import masked
 
 # A jsonschema ValidationError; its stubs give each field as perhaps unset, which it never is here.
 _Error: TypeAlias = Any
@@ -39,7 +41,9 @@ def schema_diagnostics(document: Document, schema: Mapping[str, Any]) -> list[Di
     """List everything in which a document departs from the schema."""
     data = document.root.plain()
     errors: Iterable[_Error] = Draft202012Validator(schema).iter_errors(data)
-    return [diagnostic for error in errors for diagnostic in _diagnose(error, document)]
+    suggestions = Suggestions()
+    found = (one for error in errors for one in _diagnose(error, document, suggestions))
+    return list(islice(found, MOST_FOUND))
 
 
 def with_defaults(data: Json, schema: Mapping[str, Any]) -> Any:
@@ -63,17 +67,17 @@ def with_defaults(data: Json, schema: Mapping[str, Any]) -> Any:
     return filled
 
 
-def _diagnose(error: _Error, document: Document) -> Iterator[Diagnostic]:
+def _diagnose(error: _Error, document: Document, suggestions: Suggestions) -> Iterator[Diagnostic]:
     path: Path = tuple(error.absolute_path)
     kind = str(error.validator)
     if kind == "additionalProperties":
-        yield from _unknown_keys(error, document, path)
+        yield from _unknown_keys(error, document, path, suggestions)
     elif kind == "required":
         yield _missing_key(error, document, path)
     elif kind == "type":
         yield _wrong_type(error, document, path)
     elif kind == "enum":
-        yield _wrong_value(error, document, path)
+        yield _wrong_value(error, document, path, suggestions)
     elif "propertyNames" in error.schema_path:
         span = document.key_span((*path, error.instance))
         yield _wrong_form(error, span, f"a name in {_name(path, document)}")
@@ -96,13 +100,15 @@ def _why(error: _Error) -> str:
     return text or "the profile follows schemas/profile.schema.json (dync schema)"
 
 
-def _unknown_keys(error: _Error, document: Document, path: Path) -> Iterator[Diagnostic]:
+def _unknown_keys(
+    error: _Error, document: Document, path: Path, suggestions: Suggestions
+) -> Iterator[Diagnostic]:
     known = list(error.schema["properties"])
     place = f"in {_name(path, document)}" if path else f"at the top of the {document.what}"
     for key in error.instance:
         if key in known:
             continue
-        near = suggestion(key, known)
+        near = suggestions.of(key, known)
         fix = f"write {near}" if near else f"remove it; known here: {', '.join(known)}"
         yield _UNKNOWN_KEY.at(
             document.key_span((*path, key)),
@@ -198,13 +204,16 @@ def _words_of(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(masked(value) if isinstance(value, str) else value)  # before it is cut
     return text if len(text) <= 60 else text[:57] + "...'"
 
 
-def _wrong_value(error: _Error, document: Document, path: Path) -> Diagnostic:
+def _wrong_value(
+    error: _Error, document: Document, path: Path, suggestions: Suggestions
+) -> Diagnostic:
     known = [str(value) for value in error.validator_value]
-    near = suggestion(str(error.instance), known) if isinstance(error.instance, str) else None
+    given = error.instance
+    near = suggestions.of(given, known) if isinstance(given, str) else None
     return _WRONG_VALUE.at(
         document.span(path),
         f"{_name(path, document)} {_shown(error.instance)} is not one of {', '.join(known)}",

@@ -6,11 +6,13 @@ A comment holds for its line, and for warnings and infos alone: an error is what
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeAlias
 
-from compiler.diagnostic import Diagnostic, Rule, Severity, Span, has_errors, suggestion
+from compiler.diagnostic import Diagnostic, Rule, Severity, Span, Suggestions, has_errors
 from compiler.document import Document, Node
 from compiler.load.yaml_tree import lines_of
 
@@ -21,13 +23,14 @@ _IGNORE_COMMENT = Rule(
     "a comment leaves out a warning or info of its line, and says why",
 )
 _FORM = "# dync: ignore[rule] reason"
+_Stretch: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Comment:
     """One comment: the rules that it names, why, and where it stands."""
 
-    rules: tuple[str, ...]
+    rules: Mapping[str, None]
     reason: str
     span: Span
 
@@ -45,15 +48,23 @@ def suppress(
     """
     is_whole = not has_errors(found)  # later stages did not run after an error
     comments = [comment for file in document.sources for comment in _comments(document, file)]
-    kept = list(found)
+    if not comments:
+        return tuple(found)
+    by_line: dict[tuple[str, int], list[Diagnostic]] = {}
+    for d in found:
+        by_line.setdefault((d.primary.span.file, d.primary.span.line), []).append(d)
+    known_ids, suggestions = set(known()), Suggestions()
+    faults: list[Diagnostic] = []
+    left_out: set[int] = set()
     for comment in comments:
-        faults = list(_faults(comment, known))
-        if not faults:
-            here = [d for d in kept if _is_named(d, comment)]
-            kept = [d for d in kept if d not in here or d.severity is Severity.ERROR]
-            faults = list(_useless(comment, here, is_whole and comment.span.file == own))
-        kept.extend(faults)
-    return tuple(kept)
+        wrong = list(_faults(comment, known_ids, suggestions))
+        if not wrong:
+            line = by_line.get((comment.span.file, comment.span.line), ())
+            here = [d for d in line if d.rule in comment.rules]
+            left_out.update(id(d) for d in here if d.severity is not Severity.ERROR)
+            wrong = list(_useless(comment, here, is_whole and comment.span.file == own))
+        faults.extend(wrong)
+    return (*(d for d in found if id(d) not in left_out), *faults)
 
 
 def _comments(document: Document, file: str) -> Iterator[_Comment]:
@@ -61,15 +72,30 @@ def _comments(document: Document, file: str) -> Iterator[_Comment]:
     text = document.sources[file]
     if file.startswith("--set ") or "dync:" not in text:
         return
-    values = [node.span for node in _scalars(document.root) if node.span.file == file]
+    values = sorted(_stretches(document.root, file))
     for number, line in enumerate(lines_of(text), 1):
         match = _COMMENT.search(line)
-        if match is None or any(_covers(span, number, match.start() + 1) for span in values):
+        if match is None or _covered(values, (number, match.start() + 1)):
             continue
         end = len(line.rstrip()) + 1
-        rules = tuple(rule.strip() for rule in (match[1] or "").split(",") if rule.strip())
+        named = (rule.strip() for rule in (match[1] or "").split(","))
+        rules = dict.fromkeys(rule for rule in named if rule)
         span = Span(file, number, match.start() + 1, number, end)
         yield _Comment(rules=rules, reason=match[2].strip(), span=span)
+
+
+def _stretches(root: Node, file: str) -> Iterator[_Stretch]:
+    """Return where the plain values of a file begin and end; no two of them overlap."""
+    for node in _scalars(root):
+        at = node.span
+        if at.file == file and (at.line, at.column) < (at.end_line, at.end_column):
+            yield (at.line, at.column), (at.end_line, at.end_column)
+
+
+def _covered(stretches: Sequence[_Stretch], place: tuple[int, int]) -> bool:
+    """Return whether one of the sorted stretches holds a place."""
+    after = bisect_right(stretches, place, key=lambda stretch: stretch[0])
+    return after > 0 and place < stretches[after - 1][1]
 
 
 def _scalars(node: Node) -> Iterator[Node]:
@@ -83,17 +109,9 @@ def _scalars(node: Node) -> Iterator[Node]:
             yield one
 
 
-def _covers(span: Span, line: int, column: int) -> bool:
-    return (span.line, span.column) <= (line, column) < (span.end_line, span.end_column)
-
-
-def _is_named(diagnostic: Diagnostic, comment: _Comment) -> bool:
-    at = diagnostic.primary.span
-    same_line = (at.file, at.line) == (comment.span.file, comment.span.line)
-    return same_line and diagnostic.rule in comment.rules
-
-
-def _faults(comment: _Comment, known: Callable[[], Collection[str]]) -> Iterator[Diagnostic]:
+def _faults(
+    comment: _Comment, known: Collection[str], suggestions: Suggestions
+) -> Iterator[Diagnostic]:
     """Report a comment without a rule, without a reason, or with a rule that there is not."""
     if not comment.rules:
         yield _IGNORE_COMMENT.at(comment.span, "the comment names no rule", fix=f"write {_FORM}")
@@ -102,16 +120,19 @@ def _faults(comment: _Comment, known: Callable[[], Collection[str]]) -> Iterator
         fix = f"say why it is right here: # dync: ignore[{rules}] because ..."
         yield _IGNORE_COMMENT.at(comment.span, f"ignore[{rules}] has no reason", fix=fix)
     for rule in comment.rules:
-        if rule not in known():
-            near = suggestion(rule, known())
+        if rule not in known:
+            near = suggestions.of(rule, known)
             fix = f"write {near}" if near else "remove it (dync explain lists the rules)"
             yield _IGNORE_COMMENT.at(comment.span, f"there is no rule {rule!r}", fix=fix)
 
 
 def _useless(comment: _Comment, here: list[Diagnostic], is_whole: bool) -> Iterator[Diagnostic]:
     """Report rules of a comment that found an error on its line, or nothing where all was asked."""
+    found: dict[str, set[Severity]] = {}
+    for d in here:
+        found.setdefault(d.rule, set()).add(d.severity)
     for rule in comment.rules:
-        severities = {d.severity for d in here if d.rule == rule}
+        severities = found.get(rule, set())
         if severities == {Severity.ERROR}:
             message = f"{rule} is an error here, which no comment can ignore"
             fix = "mend the error, remove the comment"

@@ -86,7 +86,7 @@ def written_files(place: Path) -> dict[str, str]:
         return dict(json.loads((place / MANIFEST).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
         raise NotWritten(f"{place} was not written by dync") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotWritten(f"cannot read {place / MANIFEST}: {error}") from error
 
 
@@ -115,7 +115,7 @@ def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
         raise NotWritten(
             f"{place} was not written by dync: name another place with -o, or remove it"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotWritten(f"cannot read {place / MANIFEST}: {error}") from error
     changed = [path for path in _present(place) if not _is_as_written(place, path, digests)]
     if changed and not overwrite:

@@ -36,7 +36,7 @@ def mermaid(plan: Plan) -> str:
 
 def _lines(shown: Diagram, made: tuple[str, ...]) -> Iterator[str]:
     ids = _ids(shown)
-    yield from (f"%% {line}" for line in made)
+    yield from (f"%% {line.replace('%{', '% {')}" for line in made)  # %%{ begins a directive
     yield "flowchart LR"
     yield from _node(shown.clients, ids, "  ")
     yield f'  subgraph {HOST}["this host"]'
