@@ -126,7 +126,7 @@ def _walk(text: str, found: _Hidden) -> bool:
     levels = [_Level(is_mapping=False, is_secret=False)]
     anchors: dict[str, Any] = {}
     try:
-        for event in events_of(text):
+        for event in events_of(text.encode("utf-8", "replace").decode()):  # bytes of no text
             _take(event, levels, anchors, found)
     except yaml.YAMLError:
         return False
