@@ -275,6 +275,7 @@ def test_an_upgrade_that_cannot_start_goes_back(running: Running, plan: Plan) ->
     broken = "/srv/no-model"
     running.machine.at(broken).mkdir()
     running.machine.at(f"{broken}/config.json").write_text("{}")
+    running.machine.at(f"{broken}/model.safetensors").write_bytes(b"of no model")
     running.build(
         PROFILE,
         f"workers[1].{OWN_CACHE_OFF}",
