@@ -46,7 +46,7 @@ class Label:
 class Diagnostic:
     """One finding: what is wrong, where, why, and the edit that fixes it.
 
-    table: rows that check two sides against each other; the first row is their head.
+    table: rows that compare two sides; the first row is their head.
     """
 
     rule: str

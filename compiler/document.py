@@ -14,8 +14,6 @@ Json = Union[  # noqa: UP007 -- a recursive alias needs the class form
 ]
 Path = tuple[str | int, ...]
 PROFILE = "profile"
-
-
 _NO_KEYS: MappingProxyType[str, Span] = MappingProxyType({})
 
 

@@ -28,8 +28,6 @@ from compiler.stacks.tier_specs import TierKind, TierSpecs, parse_tiers, specs_i
 T = TypeVar("T")
 _NO_FILES = ("/proc/", "/sys/")
 """Below these, also what looks like a file is a part of the running system."""
-
-
 MAX_BYTES = 8_000_000
 
 

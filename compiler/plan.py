@@ -23,6 +23,7 @@ from compiler.process import (
     Tier,
     TierServer,
     WithoutLmcache,
+    host_bytes,
 )
 from compiler.topology import Accelerator, CacheMode, Role, TopologyKind
 
@@ -147,7 +148,7 @@ class Plan:
     @property
     def host_bytes(self) -> int:
         """Return the host memory that all processes claim together for KV."""
-        return sum(process.memory.host_bytes for process in self.processes)
+        return host_bytes(self.processes)
 
     @property
     def shared_bytes(self) -> int:
@@ -155,7 +156,7 @@ class Plan:
 
         Source: lmcache 0.5.6 v1/multiprocess/server.py, "Insufficient /dev/shm capacity".
         """
-        return sum(server.memory.host_bytes for server in self.cache_servers)
+        return host_bytes(self.cache_servers)
 
     @property
     def stack_program(self) -> str:

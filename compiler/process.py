@@ -21,7 +21,7 @@ none is used. A store that dync starts itself (`redis: {managed: …}`) is a pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NewType
@@ -220,3 +220,8 @@ class Process:
     def has_nixl(self) -> bool:
         """Return whether a worker moves KV by NIXL."""
         return any(item.name.startswith("Nixl") for item in self.launch.connectors)
+
+
+def host_bytes(processes: Iterable[Process]) -> int:
+    """Return the host memory that processes claim together for KV."""
+    return sum(process.memory.host_bytes for process in processes)

@@ -72,8 +72,3 @@ def template_text(name: str) -> str:
 def models_text() -> str:
     """Read the dimensions of widely served models."""
     return data_text("models.yaml")
-
-
-def relations_text() -> str:
-    """Read what releases of vLLM ask of options together."""
-    return data_text("engine_relations.yaml")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compiler.cli.hosts import host_of, refusing, root_option, user_option
-from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
+from compiler.cli.profiles import FAILED, overrides_option, planned
 
 if TYPE_CHECKING:
     from compiler.diff.restarts import Bundle, Change
@@ -106,10 +106,7 @@ def _read(named: str, overrides: tuple[str, ...]) -> Bundle:
         if overrides:
             raise click.UsageError(f"--set is for a profile: {named} is built already")
         return read_bundle(Path(named))
-    compiled = compile_named(named, overrides)
-    if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
-        sys.exit(FAILED)
-    plan = compiled.resolved.plan
+    plan = planned(named, overrides)
     files = emit_beside_plan(plan, templates())
     return Bundle(plan=plan, texts={item.path: item.text for item in files})
 

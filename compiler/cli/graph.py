@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
+from compiler.cli.profiles import overrides_option, planned
 from compiler.emit.quoting import comment
 
 
@@ -33,10 +33,7 @@ def graph_command(
     from compiler.emit.render import Renderer
     from compiler.library import templates
 
-    compiled = compile_named(profile, overrides)
-    if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
-        sys.exit(FAILED)
-    plan = compiled.resolved.plan
+    plan = planned(profile, overrides)
     is_mermaid = (style or _style_of(out)) == "mermaid"
     text = mermaid(plan) if is_mermaid else picture(plan, Renderer(templates()))
     if out is None:

@@ -124,10 +124,10 @@ def uninstall_command(named: str, purge: bool, root: str, for_user: bool, overwr
 
 def _installation(host: Host, named: str) -> Installation:
     from compiler.deploy.deployment import installed
-    from compiler.deploy.installation import read_plan
+    from compiler.deploy.installation import is_bundle, read_plan
 
-    is_bundle = (Path(named) / "plan.json").is_file()
-    return installed(host, read_plan(Path(named)).name if is_bundle else named)
+    folder = Path(named)
+    return installed(host, read_plan(folder).name if is_bundle(folder) else named)
 
 
 def _log_command(host: Host, unit: str) -> str:

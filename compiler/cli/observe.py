@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from compiler.cli.hosts import host_of, refusing, root_option, user_option
-from compiler.cli.profiles import FAILED, compile_named, overrides_option, print_findings
+from compiler.cli.profiles import FAILED, overrides_option, planned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,22 +72,18 @@ def _plan_of(named: str, overrides: tuple[str, ...]) -> tuple[Plan, Path]:
     """Return the plan of a bundle or profile, and the bundle's folder or where it would be."""
     from pathlib import Path
 
-    from compiler.deploy.installation import read_plan
+    from compiler.deploy.installation import is_bundle, read_plan
     from compiler.errors import HostError
 
     folder = Path(named)
-    if (folder / "plan.json").is_file():
+    if is_bundle(folder):
         if overrides:
             raise click.UsageError("--set is for a profile: a bundle is built already")
         try:
             return read_plan(folder), folder
         except HostError as error:
             raise click.ClickException(str(error)) from error
-    compiled = compile_named(named, overrides)
-    if print_findings([compiled], (), strict=False, style="text"):
-        sys.exit(FAILED)
-    assert compiled.resolved is not None, "a profile without errors has a plan"
-    plan = compiled.resolved.plan
+    plan = planned(named, overrides)
     return plan, Path("build") / plan.name
 
 

@@ -12,6 +12,7 @@ from compiler.emit.quoting import comment
 from compiler.library import file_content, library
 from compiler.load.compose import Unreadable
 from compiler.pipeline import Compiled, compile_profile
+from compiler.plan import Plan
 from compiler.report.diagnostics import FORMATS, in_order, written
 
 FAILED, USAGE = 1, 2
@@ -43,6 +44,14 @@ def compile_named(name: str, overrides: Sequence[str]) -> Compiled:
         return compile_profile(name, _read, overrides, library())
     except Unreadable as error:
         raise click.UsageError(f"cannot read {comment(name)}: {error}") from error
+
+
+def planned(name: str, overrides: Sequence[str]) -> Plan:
+    """Compile one profile to its plan and print what there is to say; errors end the command."""
+    compiled = compile_named(name, overrides)
+    if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
+        sys.exit(FAILED)
+    return compiled.resolved.plan
 
 
 def _read(name: str) -> str:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from compiler.bundle_paths import PLAN
-from compiler.deploy.installation import Host, Installation, installed_names, read_plan
+from compiler.deploy.installation import Host, Installation, installed_names, is_bundle, read_plan
 from compiler.deploy.launch.launcher import runner
 from compiler.diagnostic import suggestion
 from compiler.errors import HostError
@@ -44,7 +43,7 @@ def find_deployment(host: Host, named: str) -> Deployment:
     Errors: HostError where there is neither.
     """
     folder = Path(named)
-    if not (folder / PLAN).is_file():
+    if not is_bundle(folder):
         return installed_deployment(host, named)
     plan = read_plan(folder)
     if runner(folder) is not None:

@@ -147,6 +147,11 @@ def _number(link: Path) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_bundle(folder: Path) -> bool:
+    """Return whether a folder is a bundle, and not the name of something installed."""
+    return (folder / PLAN).is_file()
+
+
 def read_plan(bundle: Path) -> Plan:
     """Read the plan of a bundle.
 

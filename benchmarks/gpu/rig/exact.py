@@ -92,7 +92,7 @@ def edges(chunk: int) -> list[int]:
 
 
 def variants(kit: Kit) -> tuple[list[Line], list[Line]]:
-    """Return the cache servers and the engines that are checked against each other."""
+    """Return the cache servers and the engines that are compared with each other."""
     env = lines.in_process_env(kit, 2)
     servers = [
         lines.cache_server(kit, "server-agg", 15001, 15101, 2),

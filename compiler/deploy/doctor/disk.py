@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from compiler.byte_units import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
-from compiler.deploy.probe.file_systems import (
-    filesystem,
-    nearest,
-)
+from compiler.deploy.probe.file_systems import filesystem, nearest
 
 LEAST = GIB
 """What anything that grows without a size of its own must have; less is a full disk soon."""

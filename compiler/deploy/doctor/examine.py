@@ -30,10 +30,10 @@ from compiler.deploy.finding import Finding, Verdict, worst
 class Phase(Enum):
     """When a host must have something: `dync install --no-start` puts in place, and no more."""
 
-    PLACE = (
-        "place"  # before units are put in place: it lies on the host and does not come by itself
-    )
-    START = "start"  # when the processes start: what is free, set or answering by then
+    PLACE = "place"
+    """Before units are put in place: it lies on the host, and does not come by itself."""
+    START = "start"
+    """When the processes start: what is free, set or answering by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

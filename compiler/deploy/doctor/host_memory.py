@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,7 +12,7 @@ from compiler.byte_units import GIB
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.plan import Plan
-from compiler.process import Kind, Process
+from compiler.process import Kind, host_bytes
 
 _SHM = Path("/dev/shm")
 
@@ -26,7 +26,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _memory(subject: Subject) -> Finding:
-    wanted, own = host_bytes(subject.plan.processes), host_bytes(subject.running)
+    wanted, own = subject.plan.host_bytes, host_bytes(subject.running)
     seen = psutil.virtual_memory()
     free = f"{_gib(seen.available)} of {_gib(seen.total)} are available"
     text = f"the plan's caches take {_gib(wanted)}, {free}{_beside(own)}"
@@ -35,11 +35,6 @@ def _memory(subject: Subject) -> Finding:
             "memory", "host memory", text, "a smaller lmcache.cpu_cache_gb, or end what takes it"
         )
     return passed("memory", "host memory", text)
-
-
-def host_bytes(processes: Iterable[Process], *kinds: Kind) -> int:
-    """Sum the host memory of processes, of some kinds or of all."""
-    return sum(item.memory.host_bytes for item in processes if not kinds or item.kind in kinds)
 
 
 def _beside(own: int) -> str:
@@ -51,8 +46,8 @@ def _shared(subject: Subject) -> Iterator[Finding]:
 
     Source: lmcache 0.5.6 says "Insufficient /dev/shm capacity … falling back to pickle", run.
     """
-    wanted = host_bytes(subject.plan.processes, Kind.CACHE_SERVER)
-    own = host_bytes(subject.running, Kind.CACHE_SERVER)
+    wanted = subject.plan.shared_bytes
+    own = host_bytes(item for item in subject.running if item.kind is Kind.CACHE_SERVER)
     if not wanted:
         return
     try:
@@ -82,7 +77,7 @@ def _huge_pages(subject: Subject) -> Finding:
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     size = int(fields.get("Hugepagesize", "0 kB").split()[0]) * 1024
     free = int(fields.get("HugePages_Free", "0")) * size
-    wanted, own = host_bytes(subject.plan.processes), host_bytes(subject.running)
+    wanted, own = subject.plan.host_bytes, host_bytes(subject.running)
     text = f"{_gib(free)} free in huge pages{_beside(own)}, the caches take {_gib(wanted)}"
     if free + own < wanted:
         pages = -(-wanted // size) if size else 0

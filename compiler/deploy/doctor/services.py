@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, skipped
-from compiler.deploy.probe.services import ask_etcd, ask_nats, ask_redis
-from compiler.deploy.verify.tier_counts import password_of
+from compiler.deploy.probe.services import ask_etcd, ask_nats, ask_redis, password_of
 from compiler.errors import ProbeError
 from compiler.plan import Plan, Service
 from compiler.process import Process, Tier, TierServer

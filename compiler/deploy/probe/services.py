@@ -10,16 +10,32 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 from compiler.addresses import http_url
 from compiler.deploy.probe.http_client import get_json
 from compiler.errors import ProbeError
+from compiler.process import Process, TierServer
 
 _WITHIN_S = 5
 _MOST = 65536
 _NOT_YOU = ("-WRONGPASS", "-NOAUTH", "-ERR AUTH", "-ERR invalid password", "-ERR Client sent AUTH")
 """How Redis 5 to 7 refuse a password, a missing one, and one where none is set."""
+
+
+def password_of(process: Process, server: TierServer) -> str:
+    """Read the password of a tier's server, from where its process reads it.
+
+    Errors: ProbeError.
+    """
+    file = process.secrets.get(server.secret, "") if server.secret else ""
+    try:
+        return Path(file).read_text("utf-8").strip() if file else ""
+    except OSError as error:
+        raise ProbeError(
+            f"its password is in {file}: {error.strerror}", is_password=True
+        ) from error
 
 
 def ask_redis(host: str, port: int, password: str, user: str = "") -> str:

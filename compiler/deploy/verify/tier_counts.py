@@ -14,10 +14,10 @@ from typing import Any
 
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.probe.counters import read_counters
-from compiler.deploy.probe.services import redis_keys
+from compiler.deploy.probe.services import password_of, redis_keys
 from compiler.errors import ProbeError
 from compiler.plan import Plan
-from compiler.process import Kind, Process, ProcessName, Tier, TierServer
+from compiler.process import Kind, Process, ProcessName, Tier
 from compiler.stacks.tier_specs import TierSpecs
 
 Measure = Callable[[Process, Tier], int]
@@ -49,20 +49,6 @@ def _keys(process: Process, tier: Tier) -> int:
         raise ProbeError("it has no server")
     password = password_of(process, server)
     return redis_keys(server.host, server.port, password, server.username)
-
-
-def password_of(process: Process, server: TierServer) -> str:
-    """Read the password of a tier's server, from where its process reads it.
-
-    Errors: ProbeError.
-    """
-    file = process.secrets.get(server.secret, "") if server.secret else ""
-    try:
-        return Path(file).read_text("utf-8").strip() if file else ""
-    except OSError as error:
-        raise ProbeError(
-            f"its password is in {file}: {error.strerror}", is_password=True
-        ) from error
 
 
 def _stores(process: Process, _tier: Tier) -> int:
