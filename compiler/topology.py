@@ -83,6 +83,7 @@ class Frontend:
     routing: str | None
     api_key_file: str | None
     allow_unauthenticated: bool
+    secret_env: Mapping[str, str]
     origin: Origin
 
 
@@ -120,6 +121,7 @@ class LMCache:
     mode: CacheMode
     chunk_size: int
     cpu_cache_gb: float
+    secret_env: Mapping[str, str]
     tiers: tuple[TierChoice, ...]
     origin: Origin
 
@@ -136,6 +138,7 @@ class WorkerGroup:
     lmcache: bool | None
     engine_args: Mapping[str, Json]
     env: Mapping[str, str]
+    secret_env: Mapping[str, str]
     origin: Origin
 
 
@@ -153,7 +156,7 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """A whole profile."""
+    """A whole profile; secret_env, here and below: variables to the files with their values."""
 
     name: str
     stack: str
@@ -164,6 +167,7 @@ class Topology:
     discovery: Discovery
     lmcache: LMCache
     workers: tuple[WorkerGroup, ...]
+    secret_env: Mapping[str, str]
     deploy: Deploy
     origin: Origin
 

@@ -24,6 +24,7 @@ from compiler.resolve.allocation import Allocation, CacheSlot, Port, WorkerSlot
 from compiler.resolve.conditions import DEFAULT_ROUTING, settings
 from compiler.resolve.discovery import discovery_env, discovery_values
 from compiler.resolve.redis_store import store_process
+from compiler.resolve.secret_env import of_caches, of_frontend, of_workers, with_secrets
 from compiler.resolve.tiers import ProcessTiers, process_tiers
 from compiler.resolve.workers import WorkerBuilder, process_env
 from compiler.stacks.placeholders import fill, fill_argv
@@ -76,9 +77,19 @@ class ProcessBuilder:
     def processes(self) -> tuple[Process, ...]:
         """Return all processes in a start order: store, cache servers, workers, frontend."""
         stores = (store_process(self.store),) if self.store else ()
-        caches = tuple(self._cache(slot) for slot in self.allocation.caches)
-        workers = self._workers()
-        return (*stores, *caches, *workers, *self._frontend(workers))
+        topology, alone = self.topology, self.allocation.frontend_ports is None
+        of_cache = of_caches(topology)
+        caches = (self._cache(slot) for slot in self.allocation.caches)
+        workers = tuple(
+            with_secrets(worker, of_workers(topology, slot.group, serves_clients=alone))
+            for worker, slot in zip(self._workers(), self.allocation.workers, strict=True)
+        )
+        return (
+            *stores,
+            *(with_secrets(cache, of_cache) for cache in caches),
+            *workers,
+            *(with_secrets(item, of_frontend(topology)) for item in self._frontend(workers)),
+        )
 
     def _cache(self, slot: CacheSlot) -> Process:
         start, tiers = self.stack.starts["cache_server"], self.tiers[slot.name]
