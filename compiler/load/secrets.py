@@ -15,7 +15,8 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[-. ]+")
 # A file below one of these folders is the place of a secret; keys in base64 may begin with a slash.
 _NO_VALUE = re.compile(
-    r"(?:~|null|true|false|[|>][-+0-9]*|[*&!].*|[\"']?/(?:etc|run|home|root|srv|opt)/[\w./ -]*[\"']?|)\Z",
+    r"(?:~|null|true|false|[|>][-+0-9]*|[*&!].*"
+    r"|[\"']?/(?:etc|run|home|root|srv|opt)/[\w./ -]*[\"']?|)\Z",
     re.IGNORECASE,
 )
 _RUN = re.compile(r"[^\s\"'<>{}]+")

@@ -69,9 +69,7 @@ def _check_one(
 ) -> Iterator[Diagnostic]:
     span = place.origin.key(KEY, name)
     if name in stack.owned_env:
-        yield RULE.at(
-            span, f"{name} is set by dync itself", fix=f"remove it; {_way(name, stack)}"
-        )
+        yield RULE.at(span, f"{name} is set by dync itself", fix=f"remove it; {_way(name, stack)}")
     elif _SHELLS_OWN.match(name):
         yield RULE.at(
             span,
@@ -86,7 +84,7 @@ def _check_one(
             span,
             f"{name} is a setting and no secret",
             fix=f"remove it, and {where}",
-            why="what an engine is started with stands in the plan, where rules and dync diff see it",
+            why="what an engine starts with stands in the plan, where rules and dync diff see it",
         )
     elif name.startswith("VLLM_") and name not in stack.environment_names:
         yield _unread(span, name, f"vLLM {stack.versions['vllm']}", None)
@@ -122,7 +120,7 @@ def _twice(place: SecretFiles, name: str, reaching: Places) -> Iterator[Diagnost
         yield RULE.at(
             place.origin.key("env", name),
             f"{name} is set here and read from a file too",
-            fix=f"remove one of them; secret_env (line {span.line}) keeps the value out of the bundle",
+            fix=f"remove one; secret_env (line {span.line}) keeps the value out of the bundle",
             label="would win",
             related=(Label(span=span, text="read from a file"),),
         )

@@ -18,8 +18,8 @@ Reported:
     model: {id: Qwen/Qwen3-0.6B}
     workers: [{role: aggregated, gpus: [0], env: {HF_TOKEN: hf_abc}}]
 
-Source: this compiler's own choice: a bundle holds no secret (docs/design/plan.md); Dynamo 1.6.1, the
-variables NATS_AUTH_* and ETCD_AUTH_* of its runtime (dynamo/_core.abi3.so).
+Source: this compiler's own choice: a bundle holds no secret (docs/design/plan.md); Dynamo 1.6.1,
+the variables NATS_AUTH_* and ETCD_AUTH_* of its runtime (dynamo/_core.abi3.so).
 """
 
 from __future__ import annotations
