@@ -187,7 +187,8 @@ class Stack:
 
     starts: by kind of process. discovery: by role (backend, events) the environment of each way,
     the default first. tiers: the name of a data file; empty where that release was not looked at.
-    catalogue_text: by the catalogue's name, as JSON.
+    catalogue_text: by the catalogue's name, as JSON. lock_text: by accelerator and machine; empty
+    where there is none (compiler/stacks/lock.py reads it).
     """
 
     name: str
@@ -219,6 +220,7 @@ class Stack:
     status_metrics: Mapping[str, str] = field(default_factory=dict)
     tiers: str = ""
     catalogue_text: Callable[[str], str]
+    lock_text: Callable[[str, str], str]
     load_relations: Callable[[], tuple[Relation, ...]]
     load_tiers: Callable[[str], Mapping[str, TierKind]]
 
@@ -248,6 +250,7 @@ class Stack:
 def parse_stack(
     text: str,
     catalogue_text: Callable[[str], str],
+    lock_text: Callable[[str, str], str],
     load_relations: Callable[[], tuple[Relation, ...]],
     load_tiers: Callable[[str], Mapping[str, TierKind]],
 ) -> Stack:
@@ -271,6 +274,7 @@ def parse_stack(
             "connectors": _connectors(data["connectors"]),
             "cases": tuple(_case(item) for item in data["cases"]),
             "catalogue_text": catalogue_text,
+            "lock_text": lock_text,
             "load_relations": load_relations,
             "load_tiers": load_tiers,
         }

@@ -20,7 +20,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from compiler.cli.main import dync
-from compiler.deploy.stack_environment import LOCK, StackFailed, check, folder_of, install
+from compiler.deploy.stack_check import StackFailed, check, folder_of
+from compiler.deploy.stack_environment import install
+from compiler.deploy.stack_record import RECORD
 from compiler.library import load_stack
 from compiler.report.stack_install import shown_steps
 from compiler.stacks.stack import Stack
