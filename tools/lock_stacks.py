@@ -7,7 +7,8 @@ For each accelerator of a stack and each machine that it has packages for, what 
 `requirements`) asks for is resolved for each of its Pythons, by uv and from wheels alone, and written
 to schemas/stacks/<stack>/<accelerator>-<machine>.lock.txt. A version that is locked already stays while
 it fits: --upgrade takes the newest of all. --like FILE prefers the versions of a `pip freeze`, such as
-those of an environment that was tried.
+those of an environment that was tried. A package that has no wheel at all stands in `sdists` of the
+stack, with the reason.
 
 Packages come from the indexes that uv is set up with, which the lock does not name. PyTorch's CPU build
 is not on PyPI: UV_INDEX=https://download.pytorch.org/whl/cpu, or UV_FIND_LINKS=FOLDER with its wheels. A
@@ -91,7 +92,9 @@ def _lock(
             print(f"{title}: not locked for Python {python}\n{error}", file=sys.stderr)
             continue
         earlier |= {name: item.version for name, item in found[python].items()}
-    if set(before.pythons if before else ()) - set(found) or not found:
+    if not found and before is None:
+        return 0
+    if set(before.pythons if before else ()) - set(found):
         print(f"{title}: left as it is", file=sys.stderr)
         return 1
     text = written(merged(found), f"Made by tools/lock_stacks.py: stack {title}")
@@ -115,14 +118,21 @@ def resolve(
     found: Resolved = {}
     for step in form.install or (form.requirements,):
         known = {**prefer, **{name: item.version for name, item in found.items()}}
-        found |= {item.name: item for item in _step(step, machine, python, known)}
+        for entry in _step(step, machine, python, known, wheels_alone=not form.sdists):
+            found |= {item.name: item for item in _package(entry, machine, python, form.sdists)}
     without = set(map(canonicalize_name, form.without))
     return {name: item for name, item in found.items() if name not in without}
 
 
 def _step(
-    step: Sequence[str], machine: str, python: str, prefer: Mapping[str, str]
-) -> list[LockedPackage]:
+    step: Sequence[str],
+    machine: str,
+    python: str,
+    prefer: Mapping[str, str],
+    *,
+    wheels_alone: bool,
+) -> list[dict[str, Any]]:
+    """Return what uv finds for one step, as entries of a pylock.toml."""
     import tomllib  # noqa: PLC0415 -- Python 3.11
 
     with TemporaryDirectory() as folder:
@@ -133,7 +143,8 @@ def _step(
         options = [word for word in step if word.startswith("-")]
         done = subprocess.run(
             [
-                *(_uv(), "pip", "compile", "--no-config", "--quiet", "--only-binary=:all:"),
+                *(_uv(), "pip", "compile", "--no-config", "--quiet"),
+                *(("--only-binary=:all:",) if wheels_alone else ()),
                 *("--python-version", python, "--python-platform", f"{machine}-{GLIBC}"),
                 *("--format=pylock.toml", "--output-file", str(lock), *options, str(wanted)),
             ],
@@ -143,8 +154,8 @@ def _step(
         )
         if done.returncode:
             raise Unresolved(done.stderr.strip())
-        packages = tomllib.loads(lock.read_text("utf-8")).get("packages", [])
-    return [item for entry in packages for item in _package(entry, machine, python)]
+        found: list[dict[str, Any]] = tomllib.loads(lock.read_text("utf-8")).get("packages", [])
+    return found
 
 
 def _uv() -> str:
@@ -161,16 +172,24 @@ def _preferred(versions: Mapping[str, str]) -> str:
     return 'lock-version = "1.0"\ncreated-by = "dync"\n' + "".join(entries)
 
 
-def _package(entry: Mapping[str, Any], machine: str, python: str) -> Iterator[LockedPackage]:
-    """Return an entry of uv's, unless its marker holds for no release of this Python."""
-    marker = entry.get("marker", "")
+def _package(
+    entry: Mapping[str, Any], machine: str, python: str, sdists: Mapping[str, str]
+) -> Iterator[LockedPackage]:
+    """Return an entry of uv's, unless its marker holds for no release of this Python.
+
+    Errors: Unresolved where it has no wheel, and is none of those that the stack has as sources.
+    """
+    name, marker = canonicalize_name(entry["name"]), entry.get("marker", "")
     holds = [_holds(marker, machine, f"{python}.{patch}") for patch in (0, 99)]
+    files = [entry["sdist"]] if name in sdists else entry.get("wheels", ())
+    if not files:
+        raise Unresolved(f"{name} {entry['version']} has no wheel, and `sdists` has no such package")
     if any(holds):
         yield LockedPackage(
-            name=canonicalize_name(entry["name"]),
+            name=name,
             version=entry["version"],
             marker="" if all(holds) else str(Marker(marker)),
-            hashes=tuple(wheel["hashes"]["sha256"] for wheel in entry["wheels"]),
+            hashes=tuple(file["hashes"]["sha256"] for file in files),
         )
 
 

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from compiler.deploy.stack_check import StackFailed, check, folder_of, form_of, lock_of
 from compiler.deploy.stack_record import MadeBy, Record, pinned, read_record, write_record
-from compiler.stacks.lock import Lock, short
+from compiler.stacks.lock import Lock, parse_lock, short, written
 from compiler.stacks.stack import Platform, Stack
 
 _SHOWN_LINES = 15
@@ -102,7 +102,7 @@ def _fill(wanted: _Wanted, tell: Tell) -> None:
     _follow([wanted.python, "-m", "venv", str(folder)], "make a virtual environment", tell)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     if wanted.lock:
-        _install_lock(pip, wanted.lock, tell)
+        _install_lock(pip, wanted.lock, wanted.form, tell)
     else:
         _install_pins(pip, wanted.form, tell)
     tell("import every part", "")
@@ -117,14 +117,28 @@ def _fill(wanted: _Wanted, tell: Tell) -> None:
     write_record(folder, wanted.record(versions, whole=True))
 
 
-def _install_lock(pip: list[str], lock: str, tell: Tell) -> None:
-    """Install what a lock has and nothing else: no file of another hash, none that runs a build."""
-    with NamedTemporaryFile("w", prefix="dync-", suffix=".lock.txt", encoding="utf-8") as file:
-        file.write(lock)
-        file.flush()
-        strict = ("--require-hashes", "--only-binary=:all:", "--no-deps", "-r", file.name)
-        command = [*pip, "--no-input", "install", "--progress-bar=off", *strict]
-        _follow(command, "install the locked packages", tell)
+def _install_lock(pip: list[str], text: str, form: Platform, tell: Tell) -> None:
+    """Install what a lock has and nothing else: no file of another hash, no build but of `sdists`.
+
+    Those are built last, by tools that the lock has too: pip would fetch others for a build of its
+    own, by no hash.
+    """
+    lock = parse_lock(text)
+    wheels = [item for item in lock.packages if item.name not in form.sdists]
+    sources = [item for item in lock.packages if item.name in form.sdists]
+    for packages, how, what in (
+        (wheels, ("--only-binary=:all:",), "install the locked packages"),
+        (sources, ("--no-binary=:all:", "--no-build-isolation"), "build what has no wheel"),
+    ):
+        if not packages:
+            continue
+        part = replace(lock, packages=tuple(packages))
+        with NamedTemporaryFile("w", prefix="dync-", suffix=".lock.txt", encoding="utf-8") as file:
+            file.write(written(part, "A part of a stack's lock"))
+            file.flush()
+            strict = ("--require-hashes", "--no-deps", *how, "-r", file.name)
+            command = [*pip, "--no-input", "install", "--progress-bar=off", *strict]
+            _follow(command, what, tell)
 
 
 def _install_pins(pip: list[str], form: Platform, tell: Tell) -> None:

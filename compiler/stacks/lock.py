@@ -6,6 +6,7 @@ second line names the Pythons that it was made for; tools/lock_stacks.py makes i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from packaging.version import InvalidVersion, Version
 
 PYTHONS = "# Python: "
 _HASH = "--hash=sha256:"
+_EXACT = re.compile(r"==([^,*]+)")
+_HEX = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +88,15 @@ def _lines(text: str) -> Iterator[str]:
 def _package(line: str) -> LockedPackage:
     asked, *hashes = line.split(_HASH)
     wanted = Requirement(asked.strip())
-    exact = [(item.operator, item.version) for item in wanted.specifier]
-    if wanted.url or wanted.extras or len(exact) != 1 or exact[0][0] != "==" or not hashes:
+    version = _EXACT.fullmatch(str(wanted.specifier))
+    hashes = [item.strip() for item in hashes]
+    if wanted.url or wanted.extras or not version or not hashes or not all(map(_HEX.fullmatch, hashes)):
         raise ValueError(f"no requirement of one version with hashes: {line!r}")
     return LockedPackage(
         name=canonicalize_name(wanted.name),
-        version=exact[0][1],
+        version=version[1],
         marker=str(wanted.marker or ""),
-        hashes=tuple(sorted(item.strip() for item in hashes)),
+        hashes=tuple(sorted(hashes)),
     )
 
 

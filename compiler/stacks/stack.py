@@ -144,13 +144,14 @@ class Platform:
     """What differs between accelerators: packages, the engine's defaults, how things start.
 
     requirements: what an environment is checked against; install: what pip is asked for, step by
-    step, or nothing where the requirements do.
+    step, or nothing where the requirements do; sdists: packages without a wheel, and the reason.
     """
 
     runs: tuple[Run, ...] = ()
     read: str = ""
     requirements: tuple[str, ...]
     install: tuple[tuple[str, ...], ...] = ()
+    sdists: Mapping[str, str] = field(default_factory=dict)
     without: tuple[str, ...]
     imports: tuple[str, ...]
     extensions: tuple[str, ...] = ()
