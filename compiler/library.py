@@ -86,6 +86,7 @@ def load_stack(name: str) -> Stack:
     parse = partial(
         parse_stack,
         catalogue_text=partial(shipped_files.catalogue_text, name),
+        lock_text=partial(shipped_files.lock_text, name),
         load_relations=load_relations,
         load_tiers=load_tiers,
     )
