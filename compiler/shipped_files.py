@@ -76,5 +76,5 @@ def template_text(name: str) -> str:
 
 
 def models_text() -> str:
-    """Read the dimensions of widely served models."""
-    return data_text("models.yaml")
+    """Read what is known of widely served models."""
+    return data_text("models.json")

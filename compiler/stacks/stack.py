@@ -156,6 +156,7 @@ class Platform:
     imports: tuple[str, ...]
     extensions: tuple[str, ...] = ()
     block_size: int
+    latent_block: int = 0
     gpu_memory_utilization: float
     env: Mapping[str, str]
     transfer_env: Mapping[str, str] = field(default_factory=dict)
