@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,13 @@ def ends(name: str) -> dict[str, list[str]]:
 
 def _kind(kit: Kit, bundle: Launched, book: Book) -> dict[str, Any]:
     try:
-        rows = _asked(kit, bundle)
+        rows = []
+        for row in _asked(kit, bundle):
+            book.note("asked", bundle.name, **row)
+            rows.append(row)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         book.note("failed", bundle.name, error=repr(error), ends=ends(bundle.name))
         return {"error": repr(error)}
-    for row in rows:
-        book.note("asked", bundle.name, **row)
     said = dync(kit, "verify", bundle.name)
     wrong = [
         f"{item['verdict']} {item['subject']}: {item['message']}"
@@ -103,9 +104,8 @@ def _kind(kit: Kit, bundle: Launched, book: Book) -> dict[str, Any]:
     return {**summary, "rows": rows}
 
 
-def _asked(kit: Kit, bundle: Launched) -> list[dict[str, Any]]:
+def _asked(kit: Kit, bundle: Launched) -> Iterator[dict[str, Any]]:
     """Ask each length; with adapters, the second one after the first has left its KV."""
-    rows = []
     for length in LENGTHS if kit.on_gpu else ON_CPU_LENGTHS:
         tag = f"{bundle.name}-{length}"
         prompt, other = text(length, tag), text(length // 2, f"{tag}-other")
@@ -115,27 +115,24 @@ def _asked(kit: Kit, bundle: Launched) -> list[dict[str, Any]]:
         moved = _first(kit, bundle, name, other, salt=f"{tag}-moved")
         cold, _ = _counted(kit, bundle, name, prompt)
         warm, hits = _counted(kit, bundle, name, prompt)
-        rows.append(
-            {
-                "length": length,
-                "hits": hits,
-                "noise": compare(length, 0, alone, cold).difference,
-                "warm": compare(length, 0, cold, warm).difference,
-                "moves": compare(length, 0, alone, moved).difference,
-            }
-        )
+        yield {
+            "length": length,
+            "hits": hits,
+            "noise": compare(length, 0, alone, cold).difference,
+            "warm": compare(length, 0, cold, warm).difference,
+            "moves": compare(length, 0, alone, moved).difference,
+        }
         if "adapters" in bundle.name:
-            rows += _adapters(kit, bundle, f"{tag}-adapters", length)
-    return rows
+            yield _adapters(kit, bundle, f"{tag}-adapters", length)
 
 
-def _adapters(kit: Kit, bundle: Launched, tag: str, length: int) -> list[dict[str, Any]]:
+def _adapters(kit: Kit, bundle: Launched, tag: str, length: int) -> dict[str, Any]:
     """Ask adapter b what adapter a was asked before: by itself, and with what a has left."""
     prompt = text(length, tag)
     alone = {name: _first(kit, bundle, name, prompt, salt=f"{tag}-{name}") for name in "ab"}
     _counted(kit, bundle, "a", prompt)
     after, hits = _counted(kit, bundle, "b", prompt)
-    row = {
+    return {
         "length": length,
         "hits": hits,
         "asked": "adapter b after adapter a",
@@ -143,7 +140,6 @@ def _adapters(kit: Kit, bundle: Launched, tag: str, length: int) -> list[dict[st
         "warm": compare(length, 0, alone["b"], after).difference,
         "moves": compare(length, 0, alone["a"], alone["b"]).difference,
     }
-    return [row]
 
 
 def _counted(kit: Kit, bundle: Launched, model: str, prompt: str) -> tuple[dict[str, float], int]:

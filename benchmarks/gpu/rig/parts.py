@@ -72,6 +72,7 @@ def _cached(worker: str) -> tuple[Mark, ...]:
             _some,
         ),
         Mark("until the server begins it", server, RETRIEVE, begin=True),
+        Mark("until its stream is there", server, ("mp.retrieve.start",)),
         Mark("issued, while the first pieces are copied", server, RETRIEVE),
         Mark("copied", server, COPIED),
         Mark("until the engine sees it", worker, FINISHED, _some),

@@ -183,9 +183,21 @@ def _heard(event: Any) -> None:
     if samples is None:
         _rows.append((event.event_type.value, at, at, event.metadata.get("total_bytes")))
     for phase, direction, _device, elapsed_ms, count, _key, began_s, ended_s in samples or ():
-        said = {"ms": round(elapsed_ms, 3), "bytes": count}
-        name = f"phase {phase} {direction}"
-        _rows.append((name, int(began_s * 1e9), int(ended_s * 1e9), said))
+        if began_s and ended_s:  # without an anchor on the wall clock they are 0
+            name = (
+                f"phase {_names('TransferPhase', phase)} {_names('TransferDirection', direction)}"
+            )
+            said = {"ms": round(elapsed_ms, 3), "bytes": count}
+            _rows.append((name, int(began_s * 1e9), int(ended_s * 1e9), said))
+
+
+def _names(kind: str, value: Any) -> str:
+    from lmcache import lmcache_native
+    from lmcache.v1.platform import ops_types
+
+    held = getattr(lmcache_native, kind, None) or getattr(ops_types, kind)
+    found = (name for name, member in held.__members__.items() if int(member) == int(value))
+    return next(found, str(value))
 
 
 def _write() -> None:
