@@ -129,7 +129,7 @@ KINDS: Mapping[str, Kind] = {
     "kind-replicas": Kind(config=QWEN3, profile="agg-shared-cache", gpus="[0, 1]"),
 }
 """One for each; what only a GPU with Hopper's kernels runs is among them."""
-ON_CPU = ("kind-latent", "kind-experts", "kind-adapters", "kind-windows")
+ON_CPU = ("kind-latent", "kind-experts", "kind-adapters")
 SIZES: Given = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
 ENV = {"VLLM_SERVER_DEV_MODE": "1"}
 """For /reset_prefix_cache: a hybrid model is cached by LMCache only where its engine caches too."""

@@ -10,6 +10,7 @@ nothing. Every row is a line of OUT/models.jsonl at once.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -30,7 +31,8 @@ from demo.client import first_logprobs, metric
 
 LENGTHS = (600, 1100, 3000, 6000)
 ON_CPU_LENGTHS = (600, 1100)
-TAIL_LINES = 12
+TAIL_LINES = 8
+CAUSE = re.compile(r"\w+(?:Error|Exception): .+")
 STORED_S = 1.0
 """Storing goes on after the answer."""
 
@@ -68,8 +70,8 @@ def ends(name: str) -> dict[str, list[str]]:
     found = {}
     for log in sorted((KIT / "bundles" / name / "logs").glob("*.log")):
         lines = log.read_text(errors="replace").splitlines()
-        errors = [line for line in lines if "Error" in line or "rror:" in line]
-        found[log.stem] = [line[-300:] for line in (*errors[-4:], *lines[-TAIL_LINES:])]
+        causes = list(dict.fromkeys(CAUSE.findall("\n".join(lines))))
+        found[log.stem] = [line[:400] for line in (*causes[:6], *lines[-TAIL_LINES:])]
     return found
 
 
