@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -56,13 +57,19 @@ def run(kit: Kit, logs: Path) -> dict[str, Any]:
 
 
 def _make(kit: Kit, name: str, book: Book) -> bool:
-    """Make the model of a kind; one that cannot be made is told."""
+    """Make the model of a kind with the stack's Python, or this one; one that fails is told."""
     script = KIT / "benchmarks/gpu/rig/make_kind.py"
-    words = [kit.python, str(script), f"{kit.kinds_folder}/{name}", kit.models["tiny"]]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
-        book.note("failed", name, error="no model", ends=done.stderr.splitlines()[-TAIL_LINES:])
-    return done.returncode == 0
+    words = [str(script), f"{kit.kinds_folder}/{name}", kit.models["tiny"]]
+    said = []
+    for python in (kit.python, sys.executable):
+        done = subprocess.run(
+            [python, *words], capture_output=True, text=True, check=False, timeout=120
+        )
+        if done.returncode == 0:
+            return True
+        said += done.stderr.splitlines()[-TAIL_LINES:]
+    book.note("failed", name, error="no model", ends=said)
+    return False
 
 
 def ends(name: str) -> dict[str, list[str]]:
