@@ -62,12 +62,15 @@ def _make(kit: Kit, name: str, book: Book) -> bool:
     words = [str(script), f"{kit.kinds_folder}/{name}", kit.models["tiny"]]
     said = []
     for python in (kit.python, sys.executable):
-        done = subprocess.run(
-            [python, *words], capture_output=True, text=True, check=False, timeout=120
-        )
-        if done.returncode == 0:
+        try:
+            subprocess.run(
+                [python, *words], capture_output=True, text=True, check=True, timeout=120
+            )
             return True
-        said += done.stderr.splitlines()[-TAIL_LINES:]
+        except subprocess.TimeoutExpired as error:
+            said.append(str(error))
+        except subprocess.CalledProcessError as error:
+            said += error.stderr.splitlines()[-TAIL_LINES:]
     book.note("failed", name, error="no model", ends=said)
     return False
 
@@ -84,13 +87,18 @@ def ends(name: str) -> dict[str, list[str]]:
 
 def _kind(kit: Kit, bundle: Launched, book: Book) -> dict[str, Any]:
     try:
-        rows = []
-        for row in _asked(kit, bundle):
-            book.note("asked", bundle.name, **row)
-            rows.append(row)
+        return _told(kit, bundle, book)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         book.note("failed", bundle.name, error=repr(error), ends=ends(bundle.name))
         return {"error": repr(error)}
+
+
+def _told(kit: Kit, bundle: Launched, book: Book) -> dict[str, Any]:
+    """Ask, each answer told at once, then `dync verify`; return what came of the kind."""
+    rows = []
+    for row in _asked(kit, bundle):
+        book.note("asked", bundle.name, **row)
+        rows.append(row)
     said = dync(kit, "verify", bundle.name)
     wrong = [
         f"{item['verdict']} {item['subject']}: {item['message']}"
