@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -56,13 +57,22 @@ def run(kit: Kit, logs: Path) -> dict[str, Any]:
 
 
 def _make(kit: Kit, name: str, book: Book) -> bool:
-    """Make the model of a kind; one that cannot be made is told."""
+    """Make the model of a kind with the stack's Python, or this one; one that fails is told."""
     script = KIT / "benchmarks/gpu/rig/make_kind.py"
-    words = [kit.python, str(script), f"{kit.kinds_folder}/{name}", kit.models["tiny"]]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
-        book.note("failed", name, error="no model", ends=done.stderr.splitlines()[-TAIL_LINES:])
-    return done.returncode == 0
+    words = [str(script), f"{kit.kinds_folder}/{name}", kit.models["tiny"]]
+    said = []
+    for python in (kit.python, sys.executable):
+        try:
+            subprocess.run(
+                [python, *words], capture_output=True, text=True, check=True, timeout=120
+            )
+            return True
+        except subprocess.TimeoutExpired as error:
+            said.append(str(error))
+        except subprocess.CalledProcessError as error:
+            said += error.stderr.splitlines()[-TAIL_LINES:]
+    book.note("failed", name, error="no model", ends=said)
+    return False
 
 
 def ends(name: str) -> dict[str, list[str]]:
@@ -77,13 +87,18 @@ def ends(name: str) -> dict[str, list[str]]:
 
 def _kind(kit: Kit, bundle: Launched, book: Book) -> dict[str, Any]:
     try:
-        rows = []
-        for row in _asked(kit, bundle):
-            book.note("asked", bundle.name, **row)
-            rows.append(row)
+        return _told(kit, bundle, book)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         book.note("failed", bundle.name, error=repr(error), ends=ends(bundle.name))
         return {"error": repr(error)}
+
+
+def _told(kit: Kit, bundle: Launched, book: Book) -> dict[str, Any]:
+    """Ask, each answer told at once, then `dync verify`; return what came of the kind."""
+    rows = []
+    for row in _asked(kit, bundle):
+        book.note("asked", bundle.name, **row)
+        rows.append(row)
     said = dync(kit, "verify", bundle.name)
     wrong = [
         f"{item['verdict']} {item['subject']}: {item['message']}"
