@@ -230,7 +230,7 @@ def _enclosed(brackets: str, line: str, texts: Iterable[str]) -> str:
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
     """Return the fields of a part of a plan, a process's with those of its launch among them."""
-    for name in _names(type(value)):  # type: ignore[arg-type] -- mypy 1: a type is hashable
+    for name in _names(type(value)):  # type: ignore[arg-type]
         item = getattr(value, name)
         if name == "launch" and isinstance(value, Process):
             yield from _pairs(item)
