@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 MOST_SHOWN = 50
 """How many findings a person is shown at once."""
-MOST_FOUND = 10_000
+MOST_FOUND = 2_000
 """After how many findings reading, and then the schema's check, end: what is no profile at all."""
 
 

@@ -70,11 +70,12 @@ def diff_command(
 
     coming = _read(new, overrides)
     if old is not None:
-        present: Bundle | None = _read(old, ())
+        present: Bundle | None = _read(old, (), coming)
     else:
         installation = Installation(host=host_of(root, for_user), name=coming.plan.name)
         number = installation.current
-        present = None if number is None else read_bundle(installation.folder(number))
+        folder = installation.folder(number or 0)
+        present = None if number is None else _shared(read_bundle(folder), coming)
     for line in plan_differences(present.plan, coming.plan) if present else ():
         click.echo(line)
     found = changes(present, coming)
@@ -95,20 +96,40 @@ def diff_command(
     sys.exit(0 if is_same else CHANGED)
 
 
-def _read(named: str, overrides: tuple[str, ...]) -> Bundle:
-    """Read a bundle, or build a profile's in memory; a profile with errors ends the command."""
+def _read(named: str, overrides: tuple[str, ...], other: Bundle | None = None) -> Bundle:
+    """Read a bundle, or build a profile's in memory; a profile with errors ends the command.
+
+    other: the side that is there already, with which equal texts are shared.
+    """
     from compiler.deploy.install.generations import read_bundle
     from compiler.diff.restarts import Bundle
-    from compiler.emit.bundle import emit_beside_plan
+    from compiler.emit.bundle import emit_compared
     from compiler.library import templates
 
     if Path(named).is_dir():
         if overrides:
             raise click.UsageError(f"--set is for a profile: {named} is built already")
-        return read_bundle(Path(named))
+        return _shared(read_bundle(Path(named)), other)
     plan = planned(named, overrides)
-    files = emit_beside_plan(plan, templates())
-    return Bundle(plan=plan, texts={item.path: item.text for item in files})
+    if other is not None and plan == other.plan:
+        return other
+    files = emit_compared(plan, templates())
+    known = other.texts if other else {}
+    return Bundle(plan=plan, texts={item.path: _one(item.text, item.path, known) for item in files})
+
+
+def _shared(bundle: Bundle, other: Bundle | None) -> Bundle:
+    """Return a bundle that keeps a text which the other has too only once."""
+    from compiler.diff.restarts import Bundle
+
+    known = other.texts if other else {}
+    texts = {path: _one(text, path, known) for path, text in bundle.texts.items()}
+    return Bundle(plan=bundle.plan, texts=texts)
+
+
+def _one(text: str, path: str, known: Mapping[str, str]) -> str:
+    there = known.get(path)
+    return there if there is not None and there == text else text
 
 
 def _lines(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from compiler.bundle_paths import LIBRARY, PLAN, REDIS_SCRIPT, SERVICE_SCRIPT
 from compiler.emit.artifact import Artifact
@@ -14,7 +14,7 @@ from compiler.emit.picture.svg import emit_picture
 from compiler.emit.process_script import emit_process_scripts
 from compiler.emit.readme import emit_readme
 from compiler.emit.render import Renderer
-from compiler.emit.systemd.units import emit_systemd
+from compiler.emit.systemd.units import emit_system_units, emit_systemd
 from compiler.emit.tiers import emit_tier_library
 from compiler.plan import Plan
 
@@ -35,7 +35,8 @@ TEMPLATES = (
     "lib/dync_valkey.py",
     "lib/start/sitecustomize.py",
 )
-_EMITTERS = (
+Emitter = Callable[[Plan, Renderer], Iterator[Artifact]]
+_EMITTERS: tuple[Emitter, ...] = (
     emit_launch,
     emit_process_scripts,
     emit_engine_files,
@@ -53,12 +54,22 @@ def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
 
     Errors: none; a plan that cannot be emitted is a bug.
     """
-    artifacts = [Artifact(path=PLAN, text=plan.to_json()), *emit_beside_plan(plan, templates)]
+    artifacts = [Artifact(path=PLAN, text=plan.to_json()), *_emitted(plan, templates, _EMITTERS)]
     return tuple(sorted(artifacts, key=lambda artifact: artifact.path))
 
 
-def emit_beside_plan(plan: Plan, templates: Mapping[str, str]) -> Iterator[Artifact]:
-    """Return every file of the bundle but plan.json."""
+def emit_compared(plan: Plan, templates: Mapping[str, str]) -> Iterator[Artifact]:
+    """Return the files by which deployments differ: plan.json and a user's units say nothing more.
+
+    A user's units are made of the same facts as the system's.
+    """
+    emitters = (emit_system_units if one is emit_systemd else one for one in _EMITTERS)
+    yield from _emitted(plan, templates, emitters)
+
+
+def _emitted(
+    plan: Plan, templates: Mapping[str, str], emitters: Iterable[Emitter]
+) -> Iterator[Artifact]:
     renderer = Renderer(templates)
-    for emitter in _EMITTERS:
+    for emitter in emitters:
         yield from emitter(plan, renderer)

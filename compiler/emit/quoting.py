@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from compiler.document import Json
 
@@ -20,9 +21,12 @@ _UNIT_ESCAPED = re.compile(r'["\\\x00-\x1f\x7f]|[^\x00-\x7f]')
 _UNIT_PROGRAM = re.compile(r"/[A-Za-z0-9_@+=:,./ -]*\Z")
 # What XML 1.0 cannot carry at all (section 2.2, Char).
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Workers are much alike: most of their words are quoted thousands of times.
+_remembered = lru_cache(maxsize=20_000)
 _C_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
+@_remembered
 def shell_word(text: str) -> str:
     """Quote one word for bash; also a comma, which reads like a mistake between array words."""
     quoted = shlex.quote(text)
@@ -43,10 +47,17 @@ def _code(char: str) -> str:
 
 def yaml_scalar(value: Json) -> str:
     """Write a scalar as YAML that YAML 1.1 and 1.2 read alike; text is always double-quoted."""
+    if isinstance(value, str):
+        return _yaml_text(value)
     text = _encode(value)
     if isinstance(value, float) and "e" in text and "." not in text:
         text = text.replace("e", ".0e")
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+@_remembered
+def _yaml_text(text: str) -> str:
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", _encode(text))
 
 
 def yaml_lines(mapping: Mapping[str, Json], indent: int = 0) -> Iterator[str]:
@@ -88,6 +99,7 @@ def _flow(value: Json) -> str:
     return yaml_scalar(value)
 
 
+@_remembered
 def unit_word(text: str) -> str:
     """Quote one word of ExecStart=: C escapes, and neither specifiers nor variables expand.
 
@@ -96,6 +108,7 @@ def unit_word(text: str) -> str:
     return text if _UNIT_PLAIN.match(text) else f'"{_c_escaped(text).replace("$", "$$")}"'
 
 
+@_remembered
 def unit_assignment(name: str, value: str) -> str:
     """Quote one entry of Environment=, in which specifiers expand and variables do not."""
     return f'"{name}={_c_escaped(value)}"'

@@ -16,13 +16,16 @@ class Renderer:
         self._templates = templates
         self._environment = environment(templates)
         self._compiled: dict[str, Template] = {}
+        self._names: dict[type, tuple[str, ...]] = {}
 
     def render(self, template: str, view: Any) -> str:
         """Render one template with a view's fields."""
         if template not in self._compiled:
             self._compiled[template] = self._environment.get_template(template)
-        values = {item.name: getattr(view, item.name) for item in fields(view)}
-        return self._compiled[template].render(values)
+        names = self._names.get(type(view))
+        if names is None:
+            names = self._names[type(view)] = tuple(item.name for item in fields(view))
+        return self._compiled[template].render({name: getattr(view, name) for name in names})
 
     def static(self, name: str) -> str:
         """Return a file that goes into every bundle as it is."""

@@ -101,14 +101,33 @@ def _source(name: str, text: str) -> tuple[str, set[str]]:
         return f"{key}={stars(value)}", {value.strip()} - {""}
     is_yaml = _walk(value, found)
     lines = lines_of(value)
-    for start, column, end, end_column in found.stretches:
-        for number in range(start, min(end, len(lines) - 1) + 1):
-            line = lines[number]
-            first = column if number == start else 0
-            last = end_column if number == end else len(line)
-            lines[number] = line[:first] + _starred(line[first:last]) + line[last:]
+    for number, parts in _by_line(found.stretches, lines).items():
+        lines[number] = _without_parts(lines[number], parts)
     hide = masked if is_yaml else _broken_line
     return f"{key}{equals}" + "\n".join(map(hide, lines)), found.values
+
+
+def _by_line(
+    stretches: list[tuple[int, int, int, int]], lines: list[str]
+) -> dict[int, list[tuple[int, int]]]:
+    parts: dict[int, list[tuple[int, int]]] = {}
+    for start, column, end, end_column in stretches:
+        for number in range(start, min(end, len(lines) - 1) + 1):
+            first = column if number == start else 0
+            last = end_column if number == end else len(lines[number])
+            parts.setdefault(number, []).append((first, last))
+    return parts
+
+
+def _without_parts(line: str, parts: list[tuple[int, int]]) -> str:
+    """Hide parts of a line in one pass: a line may be a whole profile, with thousands of them."""
+    kept, done = [], 0
+    for first, last in sorted(parts):
+        if last > done:
+            begin = max(first, done)
+            kept += [line[done:begin], _starred(line[begin:last])]
+            done = last
+    return "".join((*kept, line[done:]))
 
 
 def _broken_line(line: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from compiler.addresses import LOOPBACK
 from compiler.bundle_paths import engine_file, lmcache_file
-from compiler.document import Json
+from compiler.document import Json, Path
 from compiler.process import KvSource, Launch, ProcessName
 from compiler.resolve.allocation import WorkerSlot
 from compiler.resolve.conditions import case_env, settings
@@ -40,6 +40,7 @@ class WorkerBuilder:
         self.values = values
         self.cache_ports = cache_ports
         self.tiers = tiers
+        self._given: dict[Path, dict[str, Json]] = {}
 
     def launch(self, slot: WorkerSlot, *, uses_lmcache: bool) -> Launch:
         """Return one form of a worker."""
@@ -120,8 +121,13 @@ class WorkerBuilder:
         return arguments
 
     def _given_engine_args(self, group: WorkerGroup) -> dict[str, Json]:
-        """Return the profile's engine_args in the form that the engine's file can hold."""
-        given: dict[str, Json] = {}
+        """Return the profile's engine_args in the form that the engine's file can hold.
+
+        Replicas share it: written for each anew, a long value would be thousands.
+        """
+        if group.origin.path in self._given:
+            return self._given[group.origin.path]
+        given = self._given[group.origin.path] = {}
         for name, value in group.engine_args.items():
             option = self.stack.engine_options[name]
             is_text = isinstance(value, dict) and not self.stack.nested_engine_file

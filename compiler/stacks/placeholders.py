@@ -86,7 +86,7 @@ def fill(item: Json, values: Mapping[str, Json]) -> Json:
         return {key: fill(value, values) for key, value in item.items()}
     if isinstance(item, list):
         return [fill(value, values) for value in item]
-    if not isinstance(item, str):
+    if not isinstance(item, str) or "{" not in item:
         return item
     whole = WORD.fullmatch(item)
     if whole:

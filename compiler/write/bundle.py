@@ -25,6 +25,8 @@ MANIFEST = ".dync.json"
 BYTECODE = "__pycache__"
 """What Python keeps beside modules of lib/ that an engine has loaded; the next build drops it."""
 
+_THREADS = 16
+"""Each waits for the disk most of the time."""
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -152,22 +154,26 @@ def _is_as_written(place: Path, path: str, digests: dict[str, str]) -> bool:
 
 
 def _fill(folder: Path, artifacts: list[Artifact]) -> None:
-    below = {parent for artifact in artifacts for parent in Path(artifact.path).parents}
+    holding = {os.path.dirname(artifact.path) for artifact in artifacts}
+    below = {parent for name in holding for parent in (Path(name), *Path(name).parents)}
     folders = [folder / relative for relative in sorted(below)]
     for made in folders:
         made.mkdir(exist_ok=True)
         os.chmod(made, 0o755)
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(partial(_put, folder), artifacts))
+    with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+        shares = (artifacts[number::_THREADS] for number in range(_THREADS))
+        list(pool.map(partial(_put, folder), shares))
         list(pool.map(sync_folder, folders))
 
 
-def _put(folder: Path, artifact: Artifact) -> None:
-    with open(folder / artifact.path, "xb") as file:
-        file.write(artifact.text.encode())
-        file.flush()
-        os.fchmod(file.fileno(), 0o755 if artifact.executable else 0o644)
-        os.fsync(file.fileno())
+def _put(folder: Path, artifacts: list[Artifact]) -> None:
+    for artifact in artifacts:
+        with open(f"{folder}/{artifact.path}", "xb", buffering=0) as file:
+            left = memoryview(artifact.text.encode())
+            while left:
+                left = left[file.write(left) :]
+            os.fchmod(file.fileno(), 0o755 if artifact.executable else 0o644)
+            os.fsync(file.fileno())
 
 
 def _carry_state(place: Path, fresh: Path) -> None:

@@ -46,6 +46,8 @@ TEXTS = {
     "addresses": f"{AGG}deploy: {{user: '{many('://a:b')}'}}\n",
     "names": f"{AGG}deploy: {{user: '{many('password: ')}'}}\n",
     "pairs": f"{AGG}deploy: {{user: '{many('password=')}'}}\n",
+    "secrets-on-one-line": f"{GROUP}    engine_args: {{x: {{{many('api_keyN: abcdef, ')}",
+    "replicas": f"{GROUP}    replicas: 10000\n    env:\n" + many("      A_N: 1\n"),
     "tokens": f"{GROUP}    env:\n" + many("      A_N_TOKEN: xyz_N\n"),
 }
 PROGRAM = """

@@ -22,14 +22,23 @@ _ADVANCES = {
     788: "UNHDG&OQ",
     863: "w#+<=>^~M→",
 }
-_ADVANCE = {ord(char): width for width, chars in _ADVANCES.items() for char in chars}
 _OTHERWISE = 1000
+
+
+class _Advance(dict[str, int]):
+    """The advance of every character; what a picture of thousands of boxes asks most."""
+
+    def __missing__(self, char: str) -> int:
+        return _OTHERWISE
+
+
+_advance = _Advance({char: width for width, chars in _ADVANCES.items() for char in chars})
 BOLD = 1.16
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Return an upper estimate of a line's width, in the unit of size."""
-    units = sum(_ADVANCE.get(ord(char), _OTHERWISE) for char in text)
+    units = sum(map(_advance.__getitem__, text))
     return units / 1000 * size * (BOLD if bold else 1)
 
 

@@ -49,11 +49,28 @@ _SHELL = "/bin/bash"
 
 def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     """Emit the units for the system's manager, and beside them those for a user's own."""
-    for manager in MANAGERS:
-        for process in plan.processes:
-            text = renderer.render("service.j2", _service(plan, process, manager))
-            unit = process_unit(plan.name, process.name)
+    yield from _units_for(plan, renderer, MANAGERS)
+    yield Artifact(path=SERVICE_SCRIPT, text=renderer.static(SERVICE_SCRIPT))
+
+
+def emit_system_units(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
+    """Emit what the system's manager reads alone."""
+    managers = tuple(manager for manager in MANAGERS if manager.is_system)
+    yield from _units_for(plan, renderer, managers)
+    yield Artifact(path=SERVICE_SCRIPT, text=renderer.static(SERVICE_SCRIPT))
+
+
+def _units_for(
+    plan: Plan, renderer: Renderer, managers: tuple[UnitManager, ...]
+) -> Iterator[Artifact]:
+    lines = header(plan)
+    for process in plan.processes:
+        unit, command = process_unit(plan.name, process.name), _command(process)
+        for manager in managers:
+            view = _service(plan, process, manager, lines, command)
+            text = renderer.render("service.j2", view)
             yield Artifact(path=f"{manager.folder}/{unit}", text=text)
+    for manager in managers:
         if plan.registrations:
             text = renderer.render("registrations.service.j2", _registrations(plan, manager))
             yield Artifact(path=f"{manager.folder}/{registrations_unit(plan.name)}", text=text)
@@ -61,10 +78,11 @@ def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         yield Artifact(path=f"{manager.folder}/{serving_unit(plan.name)}", text=text)
         text = renderer.render("target.j2", _target(plan, manager))
         yield Artifact(path=f"{manager.folder}/{target_unit(plan.name)}", text=text)
-    yield Artifact(path=SERVICE_SCRIPT, text=renderer.static(SERVICE_SCRIPT))
 
 
-def _service(plan: Plan, process: Process, manager: UnitManager) -> ServiceView:
+def _service(
+    plan: Plan, process: Process, manager: UnitManager, lines: tuple[str, ...], command: str
+) -> ServiceView:
     role = process.role.value if process.role else process.kind.value.replace("_", " ")
     restart_s = RESTART_S[process.kind]
     ready = process.ready
@@ -72,7 +90,7 @@ def _service(plan: Plan, process: Process, manager: UnitManager) -> ServiceView:
     probe = (ready.path, ready.body, key_file)
     words = ("ready", str(ready.timeout_s), ready.host, str(ready.port), *probe)
     return ServiceView(
-        header=header(plan),
+        header=lines,
         description=f"dync {plan.name}: {process.name} ({role})",
         readme=f"{_home(plan)}/current/README.md",
         target=target_unit(plan.name),
@@ -88,7 +106,7 @@ def _service(plan: Plan, process: Process, manager: UnitManager) -> ServiceView:
         environment_file=f"{_home(plan)}/environment",
         credentials=_credentials(process),
         before=_before(plan, process, manager),
-        command=_command(process),
+        command=command,
         ready=_as_root(manager, bool(key_file)) + _library(*words),
         afterwards=() if process.kind is Kind.FRONTEND else (_library("sweep"),),
         start_timeout_s=ready.timeout_s + START_MARGIN_S,
