@@ -183,7 +183,9 @@ def _package(
     holds = [_holds(marker, machine, f"{python}.{patch}") for patch in (0, 99)]
     files = [entry["sdist"]] if name in sdists else entry.get("wheels", ())
     if not files:
-        raise Unresolved(f"{name} {entry['version']} has no wheel, and `sdists` has no such package")
+        raise Unresolved(
+            f"{name} {entry['version']} has no wheel, and `sdists` has no such package"
+        )
     if any(holds):
         yield LockedPackage(
             name=name,
@@ -200,7 +202,9 @@ def _holds(marker: str, machine: str, python: str) -> bool:
 
 def merged(found: Mapping[str, Resolved]) -> Lock:
     """Put the sets of several Pythons together; what not all have alike gets a marker."""
-    versions = sorted({(item.name, item.version) for each in found.values() for item in each.values()})
+    versions = sorted(
+        {(item.name, item.version) for each in found.values() for item in each.values()}
+    )
     return Lock(
         pythons=tuple(found),
         packages=tuple(_merged(name, version, found) for name, version in versions),

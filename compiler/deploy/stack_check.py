@@ -13,7 +13,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from compiler.deploy.stack_record import MadeBy, Record, read_record
+from compiler.deploy.stack_record import MadeBy, StackRecord, read_record
 from compiler.stacks.lock import Lock, differences, parse_lock, short
 from compiler.stacks.stack import Platform, Stack
 
@@ -158,7 +158,7 @@ def _parts(
             yield _loaded(f"load {extension}", error)
 
 
-def _kept(record: Record, seen: Mapping[str, str | None]) -> Iterator[PinCheck]:
+def _kept(record: StackRecord, seen: Mapping[str, str | None]) -> Iterator[PinCheck]:
     """Compare the packages with those that were installed; what came in addition does no harm."""
     changed = list(differences(seen, record.versions))
     wanted = "as installed"
@@ -169,7 +169,7 @@ def _kept(record: Record, seen: Mapping[str, str | None]) -> Iterator[PinCheck]:
 
 
 def _locked(
-    record: Record, lock: Lock | None, python: str, seen: Mapping[str, str | None]
+    record: StackRecord, lock: Lock | None, python: str, seen: Mapping[str, str | None]
 ) -> PinCheck:
     """Say how what was installed stands to this release's lock; either way it may work."""
     if record.made_by is MadeBy.NOBODY:

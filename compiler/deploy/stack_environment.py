@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from compiler.deploy.stack_check import StackFailed, check, folder_of, form_of, lock_of
-from compiler.deploy.stack_record import MadeBy, Record, pinned, read_record, write_record
+from compiler.deploy.stack_record import MadeBy, StackRecord, pinned, read_record, write_record
 from compiler.stacks.lock import Lock, parse_lock, short, written
 from compiler.stacks.stack import Platform, Stack
 
@@ -42,8 +42,8 @@ class _Wanted:
     def folder(self) -> Path:
         return folder_of(self.stack, self.prefix)
 
-    def record(self, versions: Mapping[str, str], *, whole: bool) -> Record:
-        return Record(
+    def record(self, versions: Mapping[str, str], *, whole: bool) -> StackRecord:
+        return StackRecord(
             stack=self.stack.name,
             accelerator=self.accelerator,
             made_by=MadeBy.LOCK if self.lock else MadeBy.PINS,

@@ -346,7 +346,9 @@ def test_commands_list_show_install_check(python: Path, tmp_path: Path) -> None:
     assert "lock: every file by its hash (ok)" in whole.output
     changed = {**locked_of(load_stack("vllm-0.32")), "a": "1", "b": "2", "numpy": "1.0"}
     (python.parent / "versions").write_text(json.dumps(changed))
-    anew = run(dync, ["stack", "install", "vllm-0.32", *options, "--python", str(python), "--unlocked"])
+    anew = run(
+        dync, ["stack", "install", "vllm-0.32", *options, "--python", str(python), "--unlocked"]
+    )
     assert "lock: not used (--unlocked): numpy is 1.0, not " in anew.output
     noted = run(dync, ["stack", "check", "vllm-0.32", "--prefix", str(tmp_path)])
     assert noted.exit_code == 0
