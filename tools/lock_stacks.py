@@ -3,16 +3,17 @@
 python tools/lock_stacks.py [STACK...]           # default: all
 python tools/lock_stacks.py --check [STACK...]   # says what would change, writes nothing; 1 if so
 
-For each accelerator of a stack and each machine that it has packages for, what its `install` (or its
-`requirements`) asks for is resolved for each of its Pythons, by uv and from wheels alone, and written
-to schemas/stacks/<stack>/<accelerator>-<machine>.lock.txt. A version that is locked already stays while
-it fits: --upgrade takes the newest of all. --like FILE prefers the versions of a `pip freeze`, such as
-those of an environment that was tried. A package that has no wheel at all stands in `sdists` of the
-stack, with the reason.
+For each accelerator of a stack and each machine that it has packages for, what its `install` (or
+its `requirements`) asks for is resolved for each of its Pythons, by uv and from wheels alone, and
+written to schemas/stacks/<stack>/<accelerator>-<machine>.lock.txt. A version that is locked already
+stays while it fits: --upgrade takes the newest of all. --like FILE prefers the versions of a `pip
+freeze`, such as those of an environment that was tried. A package that has no wheel at all stands
+in `sdists` of the stack, with the reason.
 
-Packages come from the indexes that uv is set up with, which the lock does not name. PyTorch's CPU build
-is not on PyPI: UV_INDEX=https://download.pytorch.org/whl/cpu, or UV_FIND_LINKS=FOLDER with its wheels. A
-Python for which a wheel is missing is not locked; the tool says so, and fails if it was before.
+Packages come from the indexes that uv is set up with, which the lock does not name. PyTorch's CPU
+build is not on PyPI: UV_INDEX=https://download.pytorch.org/whl/cpu, or UV_FIND_LINKS=FOLDER with
+its wheels. A Python for which a wheel is missing is not locked; the tool says so, and fails if it
+was before.
 """
 
 from __future__ import annotations

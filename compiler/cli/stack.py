@@ -94,8 +94,8 @@ def stack_show(name: str, options: bool) -> None:
 def stack_install(name: str, accelerator: str, prefix: str, python: str, unlocked: bool) -> None:
     """Install a stack by its lock and load every part.
 
-    A lock names every package, its version and the hash of its files. They go into an environment of
-    their own, DIR/stacks/STACK. It takes minutes and some GB.
+    A lock names every package, its version and the hash of its files. They go into an environment
+    of their own, DIR/stacks/STACK. It takes minutes and some GB.
     """
     from rich.console import Console
 

@@ -135,7 +135,9 @@ def check(
         yield PinCheck("python", short(seen["python"]), " or ".join(stack.python))
     for pin in pins:
         yield _version(pin, seen["versions"].get(pin.name))
-    versions = {canonicalize_name(name): item for name, item in seen["versions"].items()}
+    versions: dict[str, str | None] = {
+        canonicalize_name(name): item for name, item in seen["versions"].items()
+    }
     yield from _kept(record, versions)
     yield _locked(record, lock, seen["python"], versions)
     yield from _parts(imports, extensions, seen)
@@ -176,14 +178,14 @@ def _locked(
         return PinCheck("lock", "not made by `dync stack install`", "", holds=True)
     if lock is None or short(python) not in lock.pythons:
         others: list[str] = []
-        state = "none for this machine and its Python"
+        state = "there is none for this machine and its Python"
     else:
         others = list(differences({**seen, **record.versions}, lock.versions(python)))
         state = _some(others) or "the same versions"
     text, noted = {
         MadeBy.LOCK: (f"another than this release's: {state}", bool(others)),
         MadeBy.PINS: (f"not used (--unlocked): {state}", True),
-        MadeBy.OLDER: (f"installed before there were locks: {state}", bool(others) or lock is None),
+        MadeBy.OLDER: (f"installed before there were locks: {state}", bool(others)),
     }[record.made_by]
     if record.made_by is MadeBy.LOCK and not others:
         text = "every file by its hash"

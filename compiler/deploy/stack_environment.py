@@ -52,7 +52,7 @@ class _Wanted:
         )
 
 
-def install(
+def install(  # noqa: PLR0913 -- the options of the command
     stack: Stack,
     accelerator: str,
     prefix: Path,
@@ -61,7 +61,7 @@ def install(
     *,
     unlocked: bool = False,
 ) -> Path:
-    """Make a stack's environment out of its lock, each file by its hash, and write down what is in it.
+    """Make a stack's environment of its lock, each file by its hash, and write down what is in it.
 
     unlocked: resolve its pins anew instead. An environment that is already whole, and has the
     versions of the lock, is left as it is. One that cannot be finished is removed.

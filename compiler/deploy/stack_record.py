@@ -1,4 +1,4 @@
-"""What an environment's folder says of itself: which stack it is, how it was made, what is in it."""
+"""What an environment says of itself: which stack it is, how it was made, what is in it."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_a_source_is_built_only_where_the_stack_says_why(index: Path, tmp_path: 
     tool = wheel(index, "tool", "1.4", {"tool.py": ""})
     wheel(index, "tool", "1.5", {"tool.py": "raise SystemExit(1)"})
     stack = stack_of(engine=source(index, trap), tool=tool)
-    with pytest.raises(StackFailed, match="No matching distribution found for engine==1.4"):
+    with pytest.raises(StackFailed, match=r"No matching distribution found for engine==1\.4"):
         install(stack, "cpu", tmp_path, sys.executable)
     assert not trap.exists()
     assert not folder_of(stack, tmp_path).exists()

@@ -14,7 +14,7 @@ from compiler.library import load_stack
 from compiler.stacks.lock import parse_lock
 from compiler.stacks.stack import Stack
 from tests.made_packages import source, wheel
-from tools import lock_stacks
+from tests.tool_modules import lock_stacks
 
 pytestmark = pytest.mark.skipif(
     shutil.which("uv") is None and not (Path(sys.executable).parent / "uv").exists(),
