@@ -3,16 +3,17 @@
 python tools/lock_stacks.py [STACK...]           # default: all
 python tools/lock_stacks.py --check [STACK...]   # says what would change, writes nothing; 1 if so
 
-For each accelerator of a stack and each machine that it has packages for, what its `install` (or its
-`requirements`) asks for is resolved for each of its Pythons, by uv and from wheels alone, and written
-to schemas/stacks/<stack>/<accelerator>-<machine>.lock.txt. A version that is locked already stays while
-it fits: --upgrade takes the newest of all. --like FILE prefers the versions of a `pip freeze`, such as
-those of an environment that was tried. A package that has no wheel at all stands in `sdists` of the
-stack, with the reason.
+For each accelerator of a stack and each machine that it has packages for, what its `install` (or
+its `requirements`) asks for is resolved for each of its Pythons, by uv and from wheels alone, and
+written to schemas/stacks/<stack>/<accelerator>-<machine>.lock.txt. A version that is locked already
+stays while it fits: --upgrade takes the newest of all. --like FILE prefers the versions of a `pip
+freeze`, such as those of an environment that was tried. A package that has no wheel at all stands
+in `sdists` of the stack, with the reason.
 
-Packages come from the indexes that uv is set up with, which the lock does not name. PyTorch's CPU build
-is not on PyPI: UV_INDEX=https://download.pytorch.org/whl/cpu, or UV_FIND_LINKS=FOLDER with its wheels. A
-Python for which a wheel is missing is not locked; the tool says so, and fails if it was before.
+Packages come from the indexes that uv is set up with, which the lock does not name. PyTorch's CPU
+build is not on PyPI: UV_INDEX=https://download.pytorch.org/whl/cpu, or UV_FIND_LINKS=FOLDER with
+its wheels. A Python for which a wheel is missing is not locked; the tool says so, and fails if it
+was before.
 """
 
 from __future__ import annotations
@@ -183,7 +184,9 @@ def _package(
     holds = [_holds(marker, machine, f"{python}.{patch}") for patch in (0, 99)]
     files = [entry["sdist"]] if name in sdists else entry.get("wheels", ())
     if not files:
-        raise Unresolved(f"{name} {entry['version']} has no wheel, and `sdists` has no such package")
+        raise Unresolved(
+            f"{name} {entry['version']} has no wheel, and `sdists` has no such package"
+        )
     if any(holds):
         yield LockedPackage(
             name=name,
@@ -200,7 +203,9 @@ def _holds(marker: str, machine: str, python: str) -> bool:
 
 def merged(found: Mapping[str, Resolved]) -> Lock:
     """Put the sets of several Pythons together; what not all have alike gets a marker."""
-    versions = sorted({(item.name, item.version) for each in found.values() for item in each.values()})
+    versions = sorted(
+        {(item.name, item.version) for each in found.values() for item in each.values()}
+    )
     return Lock(
         pythons=tuple(found),
         packages=tuple(_merged(name, version, found) for name, version in versions),

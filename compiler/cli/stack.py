@@ -43,6 +43,7 @@ def stack_list() -> None:
 def stack_show(name: str, options: bool) -> None:
     """Show a stack's versions, what was run, and known issues."""
     from compiler.stacks.combinations import all_known
+    from compiler.stacks.lock import parse_lock
     from compiler.topology import Accelerator
 
     shipped = _stack(name)
@@ -51,6 +52,11 @@ def stack_show(name: str, options: bool) -> None:
         click.echo(f"  {part} {version}")
     for accelerator, form in shipped.platforms.items():
         click.echo(f"{accelerator}: {' '.join(form.requirements)}")
+        for machine in shipped.architectures:
+            text = shipped.lock_text(accelerator, machine)
+            pythons = ", ".join(parse_lock(text).pythons) if text else ""
+            says = f"locked for Python {pythons}" if pythons else "no lock"
+            click.echo(f"  {machine}: {says}")
         for item in all_known(shipped, Accelerator(accelerator)):
             click.echo(f"  {item.combination}: {item.text}")
         if form.read:
@@ -88,8 +94,8 @@ def stack_show(name: str, options: bool) -> None:
 def stack_install(name: str, accelerator: str, prefix: str, python: str, unlocked: bool) -> None:
     """Install a stack by its lock and load every part.
 
-    A lock names every package, its version and the hash of its files. They go into an environment of
-    their own, DIR/stacks/STACK. It takes minutes and some GB.
+    A lock names every package, its version and the hash of its files. They go into an environment
+    of their own, DIR/stacks/STACK. It takes minutes and some GB.
     """
     from rich.console import Console
 

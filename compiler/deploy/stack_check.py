@@ -13,7 +13,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from compiler.deploy.stack_record import MadeBy, Record, read_record
+from compiler.deploy.stack_record import MadeBy, StackRecord, read_record
 from compiler.stacks.lock import Lock, differences, parse_lock, short
 from compiler.stacks.stack import Platform, Stack
 
@@ -135,7 +135,9 @@ def check(
         yield PinCheck("python", short(seen["python"]), " or ".join(stack.python))
     for pin in pins:
         yield _version(pin, seen["versions"].get(pin.name))
-    versions = {canonicalize_name(name): item for name, item in seen["versions"].items()}
+    versions: dict[str, str | None] = {
+        canonicalize_name(name): item for name, item in seen["versions"].items()
+    }
     yield from _kept(record, versions)
     yield _locked(record, lock, seen["python"], versions)
     yield from _parts(imports, extensions, seen)
@@ -158,7 +160,7 @@ def _parts(
             yield _loaded(f"load {extension}", error)
 
 
-def _kept(record: Record, seen: Mapping[str, str | None]) -> Iterator[PinCheck]:
+def _kept(record: StackRecord, seen: Mapping[str, str | None]) -> Iterator[PinCheck]:
     """Compare the packages with those that were installed; what came in addition does no harm."""
     changed = list(differences(seen, record.versions))
     wanted = "as installed"
@@ -169,21 +171,21 @@ def _kept(record: Record, seen: Mapping[str, str | None]) -> Iterator[PinCheck]:
 
 
 def _locked(
-    record: Record, lock: Lock | None, python: str, seen: Mapping[str, str | None]
+    record: StackRecord, lock: Lock | None, python: str, seen: Mapping[str, str | None]
 ) -> PinCheck:
     """Say how what was installed stands to this release's lock; either way it may work."""
     if record.made_by is MadeBy.NOBODY:
         return PinCheck("lock", "not made by `dync stack install`", "", holds=True)
     if lock is None or short(python) not in lock.pythons:
         others: list[str] = []
-        state = "none for this machine and its Python"
+        state = "there is none for this machine and its Python"
     else:
         others = list(differences({**seen, **record.versions}, lock.versions(python)))
         state = _some(others) or "the same versions"
     text, noted = {
         MadeBy.LOCK: (f"another than this release's: {state}", bool(others)),
         MadeBy.PINS: (f"not used (--unlocked): {state}", True),
-        MadeBy.OLDER: (f"installed before there were locks: {state}", bool(others) or lock is None),
+        MadeBy.OLDER: (f"installed before there were locks: {state}", bool(others)),
     }[record.made_by]
     if record.made_by is MadeBy.LOCK and not others:
         text = "every file by its hash"

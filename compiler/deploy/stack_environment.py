@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from compiler.deploy.stack_check import StackFailed, check, folder_of, form_of, lock_of
-from compiler.deploy.stack_record import MadeBy, Record, pinned, read_record, write_record
+from compiler.deploy.stack_record import MadeBy, StackRecord, pinned, read_record, write_record
 from compiler.stacks.lock import Lock, parse_lock, short, written
 from compiler.stacks.stack import Platform, Stack
 
@@ -42,8 +42,8 @@ class _Wanted:
     def folder(self) -> Path:
         return folder_of(self.stack, self.prefix)
 
-    def record(self, versions: Mapping[str, str], *, whole: bool) -> Record:
-        return Record(
+    def record(self, versions: Mapping[str, str], *, whole: bool) -> StackRecord:
+        return StackRecord(
             stack=self.stack.name,
             accelerator=self.accelerator,
             made_by=MadeBy.LOCK if self.lock else MadeBy.PINS,
@@ -52,7 +52,7 @@ class _Wanted:
         )
 
 
-def install(
+def install(  # noqa: PLR0913 -- the options of the command
     stack: Stack,
     accelerator: str,
     prefix: Path,
@@ -61,7 +61,7 @@ def install(
     *,
     unlocked: bool = False,
 ) -> Path:
-    """Make a stack's environment out of its lock, each file by its hash, and write down what is in it.
+    """Make a stack's environment of its lock, each file by its hash, and write down what is in it.
 
     unlocked: resolve its pins anew instead. An environment that is already whole, and has the
     versions of the lock, is left as it is. One that cannot be finished is removed.

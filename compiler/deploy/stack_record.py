@@ -1,4 +1,4 @@
-"""What an environment's folder says of itself: which stack it is, how it was made, what is in it."""
+"""What an environment says of itself: which stack it is, how it was made, what is in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MadeBy(str, Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class StackRecord:
     """How an environment was made; versions: of its packages, as they were at that time."""
 
     stack: str = ""
@@ -33,11 +33,11 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> StackRecord:
     """Read what an environment's folder says; a record that cannot be read is none."""
     try:
         data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Record(
+        return StackRecord(
             stack=str(data["stack"]),
             accelerator=str(data.get("accelerator", "")),
             made_by=MadeBy(data.get("made_by", "")),
@@ -45,7 +45,7 @@ def read_record(folder: Path) -> Record:
             versions=pinned(map(str, data.get("packages", ()))),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return Record(made_by=MadeBy.NOBODY)
+        return StackRecord(made_by=MadeBy.NOBODY)
 
 
 def pinned(lines: Iterable[str]) -> dict[str, str]:
@@ -54,7 +54,7 @@ def pinned(lines: Iterable[str]) -> dict[str, str]:
     return {canonicalize_name(name.strip()): version.strip() for name, version in pairs}
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_record(folder: Path, record: StackRecord) -> None:
     """Write the record of an environment."""
     data = {
         "stack": record.stack,

@@ -90,7 +90,13 @@ def _package(line: str) -> LockedPackage:
     wanted = Requirement(asked.strip())
     version = _EXACT.fullmatch(str(wanted.specifier))
     hashes = [item.strip() for item in hashes]
-    if wanted.url or wanted.extras or not version or not hashes or not all(map(_HEX.fullmatch, hashes)):
+    if (
+        wanted.url
+        or wanted.extras
+        or not version
+        or not hashes
+        or not all(map(_HEX.fullmatch, hashes))
+    ):
         raise ValueError(f"no requirement of one version with hashes: {line!r}")
     return LockedPackage(
         name=canonicalize_name(wanted.name),

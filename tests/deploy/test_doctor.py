@@ -41,6 +41,7 @@ from compiler.deploy.doctor.already import subject_of_launch
 from compiler.deploy.doctor.examine import examine
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, Verdict
+from compiler.deploy.stack_record import MadeBy, StackRecord, write_record
 from compiler.deploy.status.status import _is_ready
 from compiler.library import library
 from compiler.plan import Plan, Service
@@ -151,6 +152,28 @@ def test_a_whole_stack_passes(fake_stack: Callable[[dict[str, str]], Subject]) -
     [finding] = list(stack_check.check_parts(fake_stack(PINS)))
     assert finding.verdict is Verdict.PASS
     assert "lmcache 0.5.6" in finding.message
+
+
+def test_a_stack_without_its_lock_is_warned_of(
+    fake_stack: Callable[[dict[str, str]], Subject],
+) -> None:
+    made = fake_stack(PINS)
+    assert made.stack is not None
+    record = StackRecord(
+        stack=made.stack.name,
+        accelerator="cpu",
+        made_by=MadeBy.PINS,
+        whole=True,
+        versions={"lmcache": "0.5.6"},
+    )
+    write_record(made.stack_folder, record)
+    found = list(stack_check.check_parts(made))
+    assert [item.verdict for item in found] == [Verdict.WARN, Verdict.PASS]
+    assert found[0].message.startswith("not used (--unlocked): agent-detector is missing, not ")
+    assert found[0].fix.startswith("dync stack install vllm-0.32 --accelerator cpu --prefix ")
+    write_record(made.stack_folder, replace(record, versions={"lmcache": "0.5.6", "numpy": "2"}))
+    [finding] = failures(stack_check.check_parts(made))
+    assert finding.message == "numpy is missing, not 2, wanted as installed"
 
 
 def test_a_missing_stack_and_a_missing_form(cuda: Subject) -> None:

@@ -55,7 +55,8 @@ else:
     if "probe" in fails:
         sys.exit(3)
     print("noise")
-    print(json.dumps({{"python": "3.11.9", "versions": versions, "broken": broken, "driver": False}}))
+    seen = {{"python": "3.11.9", "versions": versions, "broken": broken, "driver": False}}
+    print(json.dumps(seen))
 """
 
 
@@ -238,9 +239,16 @@ def test_a_python_or_a_machine_without_a_lock_is_refused_with_the_way_out(
         "3.11: use --python; or --unlocked, which resolves its pins anew, without hashes"
     )
     without = replace(stack, lock_text=lambda _accelerator, _machine: "")
-    with pytest.raises(StackFailed, match="has no lock for cpu on .*: --unlocked resolves"):
+    with pytest.raises(StackFailed, match=r"has no lock for cpu on .*: --unlocked resolves"):
         install(without, "cpu", tmp_path, str(python))
     assert not folder_of(stack, tmp_path).exists()
+    (python.parent / "version").unlink()
+    folder = install(stack, "cpu", tmp_path, str(python))
+    as_before_locks(folder)
+    (python.parent / "calls").unlink()
+    assert install(without, "cpu", tmp_path, str(python)) == folder, "what is there already works"
+    assert "-m pip" not in (python.parent / "calls").read_text()
+    assert lock_line(without, tmp_path)[0].endswith("there is none for this machine and its Python")
 
 
 def test_a_whole_environment_is_left_as_it_is(stack: Stack, python: Path, tmp_path: Path) -> None:
@@ -346,7 +354,9 @@ def test_commands_list_show_install_check(python: Path, tmp_path: Path) -> None:
     assert "lock: every file by its hash (ok)" in whole.output
     changed = {**locked_of(load_stack("vllm-0.32")), "a": "1", "b": "2", "numpy": "1.0"}
     (python.parent / "versions").write_text(json.dumps(changed))
-    anew = run(dync, ["stack", "install", "vllm-0.32", *options, "--python", str(python), "--unlocked"])
+    anew = run(
+        dync, ["stack", "install", "vllm-0.32", *options, "--python", str(python), "--unlocked"]
+    )
     assert "lock: not used (--unlocked): numpy is 1.0, not " in anew.output
     noted = run(dync, ["stack", "check", "vllm-0.32", "--prefix", str(tmp_path)])
     assert noted.exit_code == 0

@@ -1,4 +1,4 @@
-"""Every stack's lock: what it covers, its hashes, its form; and how locks are read and put together."""
+"""Every stack's lock: what it covers, its hashes, its form; how locks are read and merged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compiler.shipped_files import lock_text, stack_names
 from compiler.stacks.lock import Lock, LockedPackage, differences, parse_lock, written
 from compiler.stacks.stack import Platform, Stack
 from tests.support import ROOT
-from tools.lock_stacks import lock_path, merged
+from tests.tool_modules import lock_stacks
 
 FILES = sorted((ROOT / "schemas" / "stacks").rglob("*.lock.txt"))
 _ENTRY = re.compile(
@@ -58,7 +58,10 @@ def test_every_stack_is_locked_for_its_machines_and_pythons() -> None:
 
 
 def test_every_lock_is_of_a_stack() -> None:
-    known = {lock_path(stack.name, accelerator, machine) for stack, accelerator, machine in locks()}
+    known = {
+        lock_stacks.lock_path(stack.name, accelerator, machine)
+        for stack, accelerator, machine in locks()
+    }
     assert set(FILES) <= known
     assert len(FILES) == len(LOCKS)
 
@@ -114,7 +117,7 @@ def test_locks_are_small() -> None:
     ],
 )
 def test_what_is_no_version_with_hashes_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match="no requirement of one version|xpected"):
+    with pytest.raises(ValueError, match=r"no requirement of one version|xpected"):
         parse_lock(f"# title\n# Python: 3.11\n{line}\n")
 
 
@@ -150,7 +153,7 @@ def test_the_sets_of_several_pythons_become_one() -> None:
         "3.11": {"x": newer, "all": package("all", "1", "11"), "t": short},
         "3.12": {"x": newer, "all": package("all", "1", "11")},
     }
-    lock = merged(found)
+    lock = lock_stacks.merged(found)
     assert parse_lock(written(lock, "title")) == lock
     for python, each in found.items():
         assert lock.versions(f"{python}.2") == {name: item.version for name, item in each.items()}
