@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +96,15 @@ def write_bundle(folder: Path, plan: Plan) -> Path:
     return folder
 
 
-def start(bundle: Path, log: Path) -> subprocess.Popen[bytes]:
+def start(
+    bundle: Path, log: Path, *words: str, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a bundle's proxy; words: what starts it instead of bash and its script."""
     with log.open("wb") as out:
         return subprocess.Popen(
-            ["/bin/bash", str(bundle / "bin/proxy.sh")],
+            words or ["/bin/bash", str(bundle / "bin/proxy.sh")],
+            cwd=bundle,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -116,9 +121,6 @@ def until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> 
         except OSError:
             time.sleep(0.02)
     raise AssertionError(log.read_text())
-
-
-Fronts = Callable[..., "Iterator[Front]"]
 
 
 @contextmanager
