@@ -8,17 +8,22 @@ from pathlib import Path
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
+from compiler.process import API_KEY, TLS_CERTIFICATE, TLS_KEY
+
+
+_IS = {
+    API_KEY: ("key", "frontend.api_key_file"),
+    TLS_CERTIFICATE: ("certificate", "frontend.tls.certificate"),
+    TLS_KEY: ("certificate's key", "frontend.tls.key"),
+}
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Look for every file; units have theirs read by their manager, launch.sh by you."""
     plan, host = subject.plan, subject.host
-    for file in dict.fromkeys(
-        file for process in plan.processes for file in process.secrets.values()
-    ):
-        is_key = file == plan.api_key_file
-        what = "frontend.api_key_file" if is_key else "password_file of a tier"
-        word = "key" if is_key else "password"
+    named = {file: name for item in plan.processes for name, file in item.secrets.items()}
+    for file, name in named.items():
+        word, what = _IS.get(name, ("password", "password_file of a tier"))
         place = host.at(Path(file))
         if not os.path.isfile(place):
             yield failed(

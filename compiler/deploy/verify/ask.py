@@ -26,10 +26,17 @@ class Answer:
     logprobs: Mapping[str, float]
 
 
-def ask(url: str, model: str, prompt: Sequence[int] | str, key: str, timeout_s: float) -> Answer:
+def ask(
+    url: str,
+    model: str,
+    prompt: Sequence[int] | str,
+    key: str,
+    timeout_s: float,
+    certificate: str = "",
+) -> Answer:
     """Ask an OpenAI API for one token, greedily, streamed.
 
-    url: the API's base, with /v1.
+    url: the API's base, with /v1. certificate: the file of the one that it must show.
     Errors: NotAnswered.
     """
     body = {
@@ -43,7 +50,7 @@ def ask(url: str, model: str, prompt: Sequence[int] | str, key: str, timeout_s: 
     begun, first_token_s = time.monotonic(), 0.0
     logprobs: dict[str, float] = {}
     try:
-        with posted(f"{url}/completions", body, key, timeout_s) as lines:
+        with posted(f"{url}/completions", body, key, timeout_s, certificate) as lines:
             for line in lines:
                 choice = _choice(line)
                 if choice is not None:

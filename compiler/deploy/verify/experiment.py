@@ -28,15 +28,17 @@ from compiler.process import Kind, Process
 from compiler.topology import Role
 
 _EXTRA_ROUNDS = 2
+_COUNT_NOTHING = (Kind.FRONTEND, Kind.PROXY)
 _STILL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A base URL that answers completions, and what to call it."""
+    """A base URL that answers completions, what to call it, and the file of its certificate."""
 
     name: str
     url: str
+    certificate: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +73,9 @@ class Experiment:
         Errors: NotAnswered, with the way.
         """
         try:
-            return ask(way.url, self.plan.served_name, prompt, self.key, self.timeout_s)
+            return ask(
+                way.url, self.plan.served_name, prompt, self.key, self.timeout_s, way.certificate
+            )
         except NotAnswered as error:
             raise NotAnswered(f"{way.name} at {way.url}: {error}") from error
 
@@ -93,7 +97,7 @@ class Experiment:
     def _prove_way(self, way: Endpoint, caches: Sequence[Process]) -> None:
         """Prove the way through the frontend, what NIXL does on it, and these workers' caches."""
         prompt = unique_prompt(self.probe.tokens)
-        watched = [item for item in self.plan.processes if item.kind is not Kind.FRONTEND]
+        watched = [item for item in self.plan.processes if item.kind not in _COUNT_NOTHING]
         receivers = [item for item in watched if item.role is Role.DECODE and item.has_nixl]
         start = snapshot(watched)
         cold, stored = self._store(
@@ -205,7 +209,7 @@ class Experiment:
 
 def frontend_endpoint(plan: Plan) -> Endpoint:
     """Return what clients reach."""
-    return Endpoint(name=plan.entry.name, url=plan.url)
+    return Endpoint(name=plan.entry.name, url=plan.url, certificate=plan.certificate_file)
 
 
 def _direct(worker: Process) -> Endpoint | None:
