@@ -44,7 +44,7 @@ def emit_proxy(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
 
 def check_command(process: Process) -> tuple[str, ...]:
     """Return the words that find out, before anything starts, whether a proxy can."""
-    return ("bash", PROXY_SCRIPT, "--check", str(process.listens[0].port))
+    return ("/bin/bash", PROXY_SCRIPT, "--check", str(process.listens[0].port))
 
 
 def _view(plan: Plan, proxy: Process) -> NginxView:

@@ -128,7 +128,7 @@ class FrontendSpec:
 
     name: str
     for_one_worker: bool
-    passes_key: tuple[str, ...]
+    passes_key: tuple[str, ...] = ()
     argv: Mapping[str, tuple[Any, ...]]
 
 
@@ -311,7 +311,7 @@ def _connectors(data: dict[str, Any]) -> Connectors:
 
 def _frontend(data: dict[str, Any]) -> FrontendSpec:
     argv = {key: tuple(item) for key, item in data["argv"].items()}
-    return FrontendSpec(**{**data, "argv": argv, "passes_key": tuple(data["passes_key"])})
+    return FrontendSpec(**{**data, "argv": argv, "passes_key": tuple(data.get("passes_key", ()))})
 
 
 def _setting(data: dict[str, Any]) -> Setting:

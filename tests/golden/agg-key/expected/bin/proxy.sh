@@ -20,7 +20,7 @@ argv=(
     proxy/nginx.conf
 )
 dync_secret VLLM_API_KEY '/etc/dync/api key'
-bash lib/proxy.sh --check 9000 || exit
+/bin/bash lib/proxy.sh --check 9000 || exit
 dync_pass HOME
 dync_pass HF_HOME
 dync_pass HF_TOKEN

@@ -37,7 +37,8 @@ proxy_check_port() { # PORT
 proxy_give() { # DESCRIPTOR TEXT: in a file that has lost its name
     local file
     file=$(mktemp -- "$folder/secret.XXXXXX") || proxy_fail "$folder cannot be written"
-    printf '%s\n' "$2" >"$file" && eval "exec $1<\"\$file\"" && rm -f -- "$file" || proxy_fail "$file cannot be written"
+    { printf '%s\n' "$2" >"$file" && eval "exec $1<\"\$file\"" && rm -f -- "$file"; } ||
+        proxy_fail "$file cannot be written"
 }
 
 proxy_start() { # CONFIGURATION

@@ -22,7 +22,7 @@ argv=(
 dync_secret VLLM_API_KEY /etc/dync/api-key
 dync_secret PROXY_TLS_CERTIFICATE /etc/letsencrypt/live/gpu01.example/fullchain.pem
 dync_secret PROXY_TLS_KEY '/etc/dync/100% key.pem'
-bash lib/proxy.sh --check 443 || exit
+/bin/bash lib/proxy.sh --check 443 || exit
 dync_pass HOME
 dync_pass HF_HOME
 dync_pass HF_TOKEN
