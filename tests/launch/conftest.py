@@ -140,7 +140,8 @@ class Bundle:
             "only_with_lmcache": False,
             "has_lmcache_off_form": "argv_off" in words,
         }
-        lists = ("argv_switches", "env_switches", "secrets", "folders", "servers", "passthrough")
+        lists = ("argv_switches", "env_switches", "secrets", "folders", "servers", "checks")
+        lists = (*lists, "passthrough")
         defaults |= dict.fromkeys(lists, ())
         text = render(
             "process.sh.j2",
