@@ -71,7 +71,9 @@ def _facts(process: Process) -> Facts:
     facts |= {f"address {listen.purpose}": listen.host for listen in process.listens}
     facts |= _launch_facts(process.launch, "nginx" if process.kind is Kind.PROXY else "engine")
     if isinstance(process.without_lmcache, Launch):
-        facts |= _prefixed("without LMCache, ", _launch_facts(process.without_lmcache, "engine"), facts)
+        facts |= _prefixed(
+            "without LMCache, ", _launch_facts(process.without_lmcache, "engine"), facts
+        )
     facts |= {f"secret {name} from": file for name, file in process.secrets.items()}
     facts |= {
         f"tier {number}": f"{tier.kind} {tier.place}"

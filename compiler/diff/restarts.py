@@ -50,7 +50,12 @@ def own_texts(bundle: Bundle, process: ProcessName) -> dict[str, str]:
 
 def _own_paths(bundle: Bundle, process: ProcessName) -> tuple[str, ...]:
     unit = process_unit(bundle.plan.name, process)
-    return f"{UNITS_FOLDER}/{unit}", engine_file(process), lmcache_file(process), nginx_file(process)
+    return (
+        f"{UNITS_FOLDER}/{unit}",
+        engine_file(process),
+        lmcache_file(process),
+        nginx_file(process),
+    )
 
 
 def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:

@@ -47,9 +47,7 @@ def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Sour
         accelerator=topology.accelerator,
         model=topology.model.id,
         served_name=topology.model.served_name or topology.model.id,
-        url=http_url(
-            reachable(frontend.host), frontend.port, "/v1", tls=frontend.tls is not None
-        ),
+        url=http_url(reachable(frontend.host), frontend.port, "/v1", tls=frontend.tls is not None),
         user=topology.deploy.user,
         lmcache=CacheChoice(
             enabled=cache.enabled,

@@ -18,8 +18,8 @@ Rejected:
     frontend: {host: 0.0.0.0}
     workers: [{role: aggregated, gpus: [0]}]
 
-Source: vLLM 0.32.0 vllm/entrypoints/openai/cli_args.py, api_key: none by default; vllm-router 0.1.17
-and Dynamo's frontends ask for none before prefill and decode workers (docs/design/front.md).
+Source: vLLM 0.32.0 vllm/entrypoints/openai/cli_args.py, api_key: none by default; vllm-router
+0.1.17 and Dynamo's frontends ask for none before prefill and decode workers (docs/design/front.md).
 """
 
 from __future__ import annotations

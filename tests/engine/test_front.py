@@ -23,9 +23,11 @@ from tests.proxy.conftest import make_certificate
 pytestmark = pytest.mark.engine
 KEY = "Engine-Key_1"
 VLLM = """
-    /invocations /tokenize /detokenize /metrics /ping /version /load /docs /redoc /openapi.json /health
+    /invocations /tokenize /detokenize /metrics /ping /version /load /docs /redoc /openapi.json
+    /health
     /v1/models /v1/completions /v1/chat/completions /v1/messages /v1/responses /v1/embeddings
-    /inference/v1/generate /generative_scoring /pooling /classify /score /rerank /v1/rerank /v2/rerank
+    /inference/v1/generate /generative_scoring /pooling /classify /score /rerank /v1/rerank
+    /v2/rerank
     /v1/load_lora_adapter /v1/unload_lora_adapter /is_sleeping /sleep /wake_up /collective_rpc
     /reset_prefix_cache /reset_mm_cache /server_info /start_profile /stop_profile /scale_elastic_ep
     /pause /resume /is_paused /abort_requests /v1/realtime /v1/audio/transcriptions /cohere/v2/chat

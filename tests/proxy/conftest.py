@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from compiler.process import Process
 from tests.proxy.upstream import Upstream, upstream
 from tests.support import AGG, DISAGG, free_ports, plan_of
 
-KEY = 'Sk-"a$b\\c(.*)+? z{}|^\'~'
+KEY = "Sk-\"a$b\\c(.*)+? z{}|^'~"
 HAS_NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is not None
 needs_nginx = pytest.mark.skipif(not HAS_NGINX, reason="needs nginx")
 
@@ -165,10 +165,8 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait(20)
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def _stretch(first: int) -> int:
@@ -183,13 +181,17 @@ def _stretch(first: int) -> int:
         return first
 
 
-def make_certificate(folder: Path, name: str = "front.example", days: int = 30) -> tuple[Path, Path]:
+def make_certificate(
+    folder: Path, name: str = "front.example", days: int = 30
+) -> tuple[Path, Path]:
     """Make a certificate that signs itself, and its key."""
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        + ["-nodes", "-keyout", str(key), "-out", str(certificate), "-days", str(days)]
-        + ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"],
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", str(days)),
+            *("-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(key), "-out", str(certificate)),
+            *("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"),
+        ],
         check=True,
         capture_output=True,
     )

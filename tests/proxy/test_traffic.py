@@ -1,4 +1,4 @@
-"""What goes through the proxy goes as it came: streams, large bodies, upgrades; and it ends well."""
+"""What goes through the proxy goes as it came: streams, large bodies, upgrades."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import socket
 import ssl
 import threading
 import time
+import urllib.error
 import warnings
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from compiler.deploy.probe.http_client import NO_ANSWER, posted, said
 from tests.proxy.conftest import (
     KEY,
     Front,
@@ -37,7 +41,7 @@ def request(target: str, *headers: str, method: str = "POST") -> bytes:
 
 
 def test_events_come_one_by_one(running: Front) -> None:
-    begun, at = time.monotonic(), []
+    begun, at = time.monotonic(), list[float]()
     with running.connect() as connection:
         connection.sendall(request("/v1/stream", method="GET"))
         text = b""
@@ -47,7 +51,7 @@ def test_events_come_one_by_one(running: Front) -> None:
                 at.append(time.monotonic() - begun)
     assert len(at) == 4
     assert at[0] < BETWEEN_S
-    assert all(later - earlier > BETWEEN_S / 2 for earlier, later in zip(at, at[1:], strict=False))
+    assert all(later - earlier > BETWEEN_S / 2 for earlier, later in pairwise(at))
 
 
 def test_who_takes_long_to_begin_is_waited_for(running: Front) -> None:
@@ -81,10 +85,8 @@ def test_a_body_is_bounded_however_it_is_sent(
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
-    try:
+    with suppress(OSError):  # refused before its end
         connection.sendall(data)
-    except OSError:
-        pass  # refused before its end
 
 
 def test_a_websocket_is_passed_with_the_key_alone(running: Front) -> None:
@@ -152,9 +154,9 @@ def test_tls_shows_the_certificate_and_speaks_nothing_old(tmp_path: Path) -> Non
             warnings.simplefilter("ignore", DeprecationWarning)
             old.minimum_version = ssl.TLSVersion.TLSv1
             old.maximum_version = ssl.TLSVersion.TLSv1_1
-        with socket.create_connection(("127.0.0.1", found.port)) as plain:
-            with pytest.raises((ssl.SSLError, ConnectionResetError)):
-                old.wrap_socket(plain)
+        refused = pytest.raises((ssl.SSLError, ConnectionResetError))
+        with socket.create_connection(("127.0.0.1", found.port)) as plain, refused:
+            old.wrap_socket(plain)
         with socket.create_connection(("127.0.0.1", found.port)) as plain:
             plain.sendall(request("/v1/models", method="GET"))
             assert status_of(everything(plain)) == 400
@@ -182,7 +184,7 @@ def test_stopping_finishes_what_runs_and_takes_nothing_new(tmp_path: Path) -> No
             text = connection.recv(65536)
             found.process.terminate()
             time.sleep(BETWEEN_S)
-            with pytest.raises(OSError):
+            with pytest.raises(ConnectionRefusedError):
                 found.connect()
             text += everything(connection)
         assert text.count(b"data: ") == 4
@@ -205,3 +207,34 @@ def test_who_never_ends_the_headers_is_let_go(running: Front) -> None:
         connection.sendall(b"GET / HTTP/1.1\r\n")
         assert status_of(everything(connection) or b"HTTP/1.1 408") == 408
     assert 15 < time.monotonic() - begun < 50
+
+
+def told(found: Front, certificate: Path) -> bytes:
+    body = {"prompt": "x"}
+    with posted(f"{found.plan.url}/completions", body, KEY, 30, str(certificate)) as lines:
+        return b"".join(lines)
+
+
+def test_dync_asks_whom_it_knows_by_the_certificate_alone(tmp_path: Path) -> None:
+    """The address is not in it, and who shows another one is sent no key."""
+    certificate, tls_key = make_certificate(tmp_path)
+    authority, _ = make_certificate(tmp_path, "authority.example")
+    other, _ = make_certificate(tmp_path, "other.example")
+    leaf = certificate.read_text()
+    certificate.write_text(leaf + authority.read_text())  # as a chain lies in its file
+    options = (f"frontend.tls.certificate={certificate}", f"frontend.tls.key={tls_key}")
+    with front(tmp_path, *options) as found:
+        assert b'"path": "/v1/completions"' in told(found, certificate)
+        count = len(found.behind.asked)
+        with pytest.raises(urllib.error.URLError) as refused:
+            told(found, other)
+        assert "it does not show the certificate of frontend.tls" in said(refused.value)
+        other.write_text(other.read_text() + leaf)  # only the first is the server's own
+        with pytest.raises(urllib.error.URLError):
+            told(found, other)
+        assert len(found.behind.asked) == count
+        with pytest.raises(NO_ANSWER):
+            told(found, tmp_path / "nowhere")
+        other.write_text("nonsense")
+        with pytest.raises(NO_ANSWER):
+            told(found, other)

@@ -1,4 +1,4 @@
-"""A small server to stand behind the proxy: it tells what it was asked, streams, waits, upgrades."""
+"""A small server to stand behind the proxy: it tells what it was asked, streams, upgrades."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         while data := self.connection.recv(1024):
             self.connection.sendall(data[::-1])
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         pass
 
 

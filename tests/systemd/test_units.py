@@ -26,8 +26,8 @@ from compiler.library import templates
 from compiler.plan import Plan
 from compiler.process import Kind, Process
 from compiler.write.bundle import write
-from tests.proxy.conftest import make_certificate
 from tests.hostile.test_round_trip import HOSTILE, as_yaml, built, profile_with
+from tests.proxy.conftest import make_certificate
 from tests.support import PROFILES, ROOT, compile_file, compile_text, plan_in
 from tests.systemd.machine import Machine
 
@@ -195,7 +195,11 @@ def test_a_secret_reaches_the_process_and_nothing_else(machine: Machine, shared:
     # nginx runs in its sandbox, as the deployment's account, and asks for the key.
     base = plan.url.removesuffix("/v1")
     given = {"Authorization": f"Bearer {key}"}
-    assert [asked(f"{base}/health"), asked(f"{base}/x"), asked(f"{base}/x", given)] == [200, 401, 200]
+    assert [asked(f"{base}/health"), asked(f"{base}/x"), asked(f"{base}/x", given)] == [
+        200,
+        401,
+        200,
+    ]
     main = machine.run("systemctl", "show", "-P", "User", f"dync-{plan.name}-proxy.service")
     assert main.strip() == plan.user
     machine.run("systemctl", "stop", f"dync-{plan.name}.target", *processes_of(plan))

@@ -80,9 +80,10 @@ def _certificate(subject: Subject, certificate: Path, key: Path, host: str) -> I
         )  # fmt: skip
         return
     yield _age(server, files[0], certificate)
-    if _NAME.match(host) and ":" not in host and (error := _greet(server, files[0], host)[1]):
+    refusal = _greet(server, files[0], host)[1] if _NAME.match(host) and ":" not in host else ""
+    if refusal:
         yield warned(
-            "proxy", str(certificate), f"clients of {host} refuse it: {error}",
+            "proxy", str(certificate), f"clients of {host} refuse it: {refusal}",
             "give frontend.tls a certificate with that name",
         )  # fmt: skip
 
@@ -90,9 +91,7 @@ def _certificate(subject: Subject, certificate: Path, key: Path, host: str) -> I
 def _age(server: ssl.SSLContext, file: Path, certificate: Path) -> Finding:
     shown, error = _greet(server, file)
     if error:
-        return failed(
-            "proxy", str(certificate), f"clients refuse it: {error}", "renew it"
-        )
+        return failed("proxy", str(certificate), f"clients refuse it: {error}", "renew it")
     left_s = ssl.cert_time_to_seconds(shown["notAfter"]) - time.time()
     until = f"it is good until {shown['notAfter']}"
     if left_s < SOON_S:

@@ -10,7 +10,6 @@ from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
 from compiler.process import API_KEY, TLS_CERTIFICATE, TLS_KEY
 
-
 _IS = {
     API_KEY: ("key", "frontend.api_key_file"),
     TLS_CERTIFICATE: ("certificate", "frontend.tls.certificate"),

@@ -10,7 +10,7 @@ from functools import partial
 from compiler.deploy.finding import Finding
 from compiler.deploy.probe.cache_server import server_status
 from compiler.deploy.probe.http_client import get_json, process_url
-from compiler.deploy.verify.ask import Answer, NotAnswered, ask
+from compiler.deploy.verify.ask import Answer, Endpoint, NotAnswered, ask
 from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_transfer
 from compiler.deploy.verify.prompt import unique_prompt
 from compiler.deploy.verify.proof import Timing, Transfer
@@ -30,15 +30,6 @@ from compiler.topology import Role
 _EXTRA_ROUNDS = 2
 _COUNT_NOTHING = (Kind.FRONTEND, Kind.PROXY)
 _STILL_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """A base URL that answers completions, what to call it, and the file of its certificate."""
-
-    name: str
-    url: str
-    certificate: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,9 +64,7 @@ class Experiment:
         Errors: NotAnswered, with the way.
         """
         try:
-            return ask(
-                way.url, self.plan.served_name, prompt, self.key, self.timeout_s, way.certificate
-            )
+            return ask(way, self.plan.served_name, prompt, self.key, self.timeout_s)
         except NotAnswered as error:
             raise NotAnswered(f"{way.name} at {way.url}: {error}") from error
 
