@@ -127,7 +127,7 @@ def until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> 
 def front(
     folder: Path, *overrides: str, topology: str = "disagg", key: str = KEY
 ) -> Iterator[Front]:
-    """Run the proxy of a bundle before a small server; key: what the key's file holds."""
+    """Run the proxy of a bundle before a small server; key: what its file holds, "" for none."""
     folder.mkdir(exist_ok=True)
     file = folder / "key"
     file.write_text(f"{key}\n", "utf-8")
@@ -136,7 +136,7 @@ def front(
     # The ports are handed out upwards from one: a stretch that is free is looked for.
     plan = plan_of(
         DISAGG if topology == "disagg" else AGG,
-        f"frontend.api_key_file={file}",
+        *((f"frontend.api_key_file={file}",) if key else ()),
         f"frontend.port={port}",
         f"deploy.first_port={_stretch(inside[0])}",
         *overrides,

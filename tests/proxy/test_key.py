@@ -35,6 +35,7 @@ TARGETS = (
     "/health%00",
     "/health%20",
     "/health#x",
+    "/dync-health",
     "/invocations/health",
     "http://front.example/v1/models",
     "http://front.example/health/../invocations",
@@ -69,9 +70,12 @@ def test_no_other_method_gets_round_the_key(running: Front, method: str, target:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_health_answers_without_the_key(running: Front, method: str) -> None:
     before = len(running.behind.health)
-    assert running.status("/health", method=method) == 200
+    answer = running.ask("/health", method=method)
+    assert status_of(answer) == 200
+    body = b"healthy\n" if method == "GET" else b""
+    assert answer.endswith(b"\r\n\r\n" + body)  # nothing of what the server says of itself
     (asked,) = running.behind.health[before:]
-    assert asked.line == f"{method} /health HTTP/1.1"
+    assert asked.line == "GET /health HTTP/1.1"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,10 @@ def test_a_second_request_in_a_body_is_not_passed_on(running: Front, framing: by
         b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + framing + b"\r\n" + inner
     )
     assert len(running.behind.asked) == before
+
+
+def test_with_the_key_too_nobody_asks_past_the_proxys_own_paths(running: Front) -> None:
+    assert running.status("/dync-health", GOOD) == 404
 
 
 def test_the_key_opens_every_path(running: Front) -> None:

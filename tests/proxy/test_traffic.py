@@ -162,6 +162,25 @@ def test_tls_shows_the_certificate_and_speaks_nothing_old(tmp_path: Path) -> Non
             assert status_of(everything(plain)) == 400
 
 
+def test_who_is_not_healthy_is_said_so_in_three_words(running: Front) -> None:
+    running.behind.is_healthy = False
+    answer = running.ask("/health")
+    running.behind.is_healthy = True
+    assert status_of(answer) == 503
+    assert b"instances" not in answer
+    assert running.status("/health") == 200
+
+
+def test_without_a_key_on_the_network_requests_are_bounded(tmp_path: Path) -> None:
+    options = ("frontend.host=0.0.0.0", "frontend.allow_unauthenticated=true")
+    with front(tmp_path, *options, "frontend.max_request_mb=1", key="") as found:
+        assert found.plan.api_key_file == ""
+        assert found.status("/v1/models") == found.status("/health") == 200
+        assert found.behind.asked[-1].values("host") == ["front.example"]
+        head = request("/v1/completions", f"Content-Length: {2 * MIB}")
+        assert status_of(found.send(head)) == 413
+
+
 def test_nothing_behind_is_said_so(tmp_path: Path) -> None:
     with front(tmp_path) as found:
         pass
@@ -172,7 +191,9 @@ def test_nothing_behind_is_said_so(tmp_path: Path) -> None:
         answer = found.ask("/v1/models", GOOD)
         assert status_of(answer) == 502
         assert b'"code": "no_answer"' in answer
-        assert status_of(found.ask("/health")) == 502
+        answer = found.ask("/health")
+        assert status_of(answer) == 503
+        assert answer.endswith(b"not healthy\n")
     finally:
         stop(process)
 

@@ -33,6 +33,7 @@ class Upstream:
     port: int
     asked: list[Asked] = field(default_factory=list)
     health: list[Asked] = field(default_factory=list)
+    is_healthy: bool = True
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -52,6 +53,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._upgrade()
             return
         asked.body = self._body()
+        if self.path == "/health" and not self.seen.is_healthy:
+            self.send_error(503, "instances: 10.0.0.1")
+            return
         if self.path == "/v1/stream":
             self._stream()
             return
