@@ -59,7 +59,7 @@ def _view(plan: Plan, proxy: Process) -> NginxView:
         upstream=nginx_word(host_port(behind.host, behind.port)),
         authorization="$http_authorization" if plan.api_asks_key else '""',
         max_body=nginx_word(f"{options['max_request_mb']}m"),
-        drain=nginx_word(f"{options['drain_s']}s"),
+        drain=nginx_word(f"{options['drain_s'] or 1}s"),  # 0 would be without end
         asks_key=API_KEY in proxy.secrets,
         tls=TLS_KEY in proxy.secrets,
     )

@@ -212,8 +212,12 @@ def test_stopping_finishes_what_runs_and_takes_nothing_new(tmp_path: Path) -> No
         assert found.process.wait(20) == 0
 
 
-def test_a_request_without_end_is_closed_when_the_time_is_over(tmp_path: Path) -> None:
-    with front(tmp_path, "deploy.drain_s=1") as found, found.connect() as connection:
+@pytest.mark.parametrize("drain_s", [0, 1])
+def test_a_request_without_end_is_closed_when_the_time_is_over(
+    drain_s: int, tmp_path: Path
+) -> None:
+    options = f"deploy.drain_s={drain_s}"
+    with front(tmp_path, options) as found, found.connect() as connection:
         connection.sendall(request("/v1/realtime", "Upgrade: websocket", method="GET"))
         assert connection.recv(65536)
         begun = time.monotonic()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from compiler.addresses import is_loopback
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.process import TLS_KEY, Process
@@ -80,7 +81,8 @@ def _certificate(subject: Subject, certificate: Path, key: Path, host: str) -> I
         )  # fmt: skip
         return
     yield _age(server, files[0], certificate)
-    refusal = _greet(server, files[0], host)[1] if _NAME.match(host) and ":" not in host else ""
+    is_name = _NAME.match(host) and ":" not in host and not is_loopback(host)
+    refusal = _greet(server, files[0], host)[1] if is_name else ""
     if refusal:
         yield warned(
             "proxy", str(certificate), f"clients of {host} refuse it: {refusal}",
