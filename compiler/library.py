@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 from compiler import shipped_files
 from compiler.document import Json
 from compiler.errors import DataError
-from compiler.load.yaml_tree import parse_data
-from compiler.model.config import ModelConfig, model_config
-from compiler.model.kv_shape import KvShape, Unknown, kv_shape
+from compiler.model.asked import AskedModel
+from compiler.model.config import FoundModel, found_model
+from compiler.model.config_json import overridden
+from compiler.model.kv_shape import KvShape, kv_shape
+from compiler.model.layers import Unknown
 from compiler.plan import Plan
 from compiler.stacks.lint.references import Shipped
 from compiler.stacks.lint.shape import RELATIONS, STACK, TIERS, FileKind, check_shape
@@ -54,26 +56,29 @@ def file_content(path: str | Path) -> bytes:
 class Library:
     """What the program brings along: the profile's schema, its stacks, and what it knows of models.
 
-    load_model: by id or local folder; None where there is no config.json to read.
+    load_model: from a local folder, a cache of Hugging Face's, or the table that ships.
     """
 
     schema: Mapping[str, Any]
     stack_names: tuple[str, ...]
     load_stack: Callable[[str], Stack]
-    load_model: Callable[[str], ModelConfig | None]
+    load_model: Callable[[AskedModel], FoundModel]
 
     def stacks(self) -> Iterator[Stack]:
         """Return every stack, by name."""
         return map(self.load_stack, self.stack_names)
 
 
-def library() -> Library:
-    """Return the schema, the stacks and the models that ship with the program."""
+def library(hub_caches: tuple[str, ...] = ()) -> Library:
+    """Return the schema, the stacks and the models that ship with the program.
+
+    hub_caches: folders in which Hugging Face's library keeps models, the first that has one first.
+    """
     return Library(
         schema=shipped_files.profile_schema(),
         stack_names=tuple(shipped_files.stack_names()),
         load_stack=load_stack,
-        load_model=load_model,
+        load_model=partial(load_model, hub_caches=hub_caches),
     )
 
 
@@ -86,6 +91,7 @@ def load_stack(name: str) -> Stack:
     parse = partial(
         parse_stack,
         catalogue_text=partial(shipped_files.catalogue_text, name),
+        lock_text=partial(shipped_files.lock_text, name),
         load_relations=load_relations,
         load_tiers=load_tiers,
     )
@@ -143,41 +149,91 @@ def tier_specs(plan: Plan) -> TierSpecs:
     return specs_in(stack.tier_kinds, plan.lmcache.mode.value) if stack else {}
 
 
-def load_model(model: str) -> ModelConfig | None:
-    """Read what rules depend on of a model; None where nothing says it."""
+def load_model(asked: AskedModel, hub_caches: tuple[str, ...] = ()) -> FoundModel:
+    """Read what rules depend on of a model."""
     try:
-        return model_config(_config(model))
-    except Unknown:
-        return None
+        return found_model(load_config(asked, hub_caches))
+    except Unknown as reason:
+        return FoundModel(config=None, reason=str(reason))
 
 
-def load_shape(model: str) -> KvShape:
-    """Read the size of a model's KV.
+def load_shape(asked: AskedModel, hub_caches: tuple[str, ...] = ()) -> KvShape:
+    """Read what the layers of a model keep.
 
     Errors: Unknown where it cannot be told; the text says why.
     """
-    return kv_shape(_config(model))
+    return kv_shape(load_config(asked, hub_caches))
 
 
-def _config(model: str) -> dict[str, Json]:
-    """Read the config.json of a local folder, or an entry of schemas/models.yaml.
+def load_config(asked: AskedModel, hub_caches: tuple[str, ...] = ()) -> dict[str, Json]:
+    """Read a model's config.json as the engines see it.
 
-    Errors: Unknown where neither has it.
+    Errors: Unknown where there is none, or where it is not what the engines serve.
     """
-    if not model.startswith("/"):
-        text = shipped_files.models_text()
-        if f"\n{model}:" not in text:  # most models: no need to read it all
-            raise Unknown("schemas/models.yaml does not have it; a local folder is read itself")
-        known: dict[str, dict[str, Json]] = parse_data(text)
-        return known[model]
+    if asked.unread:
+        raise Unknown(asked.unread)
+    return overridden(_config(asked, hub_caches), asked.overrides)
+
+
+def _config(asked: AskedModel, hub_caches: tuple[str, ...]) -> dict[str, Json]:
+    folder = model_folder(asked, hub_caches)
+    if folder is not None:
+        return _with_quantization(folder)
+    known = known_models().get(asked.place)
+    if known is None:
+        raise Unknown("no config.json of it is here")
+    return dict(known)
+
+
+def model_folder(asked: AskedModel, hub_caches: tuple[str, ...]) -> Path | None:
+    """Return where a model's files are on this machine; None where they are not."""
+    if asked.place.startswith("/"):
+        return Path(asked.place)
+    found = (_snapshot(Path(cache), asked.place, asked.revision) for cache in hub_caches)
+    return next((folder for folder in found if folder is not None), None)
+
+
+def _snapshot(cache: Path, model: str, revision: str) -> Path | None:
+    """Return the folder in which Hugging Face's library keeps a revision; None where it has none.
+
+    Source: huggingface_hub 2.4.0 file_download.py, repo_folder_name and try_to_load_from_cache.
+    """
+    place = cache / f"models--{model.replace('/', '--')}"
     try:
-        found = json.loads(file_content(Path(model) / "config.json").decode())
+        commit = file_content(place / "refs" / revision).decode().strip()
+    except (OSError, ValueError):
+        commit = revision
+    folder = place / "snapshots" / commit
+    return folder if (folder / "config.json").is_file() else None
+
+
+@lru_cache(maxsize=1)
+def known_models() -> dict[str, dict[str, Json]]:
+    """Return the models of schemas/models.json: their config.json, as far as it is used."""
+    table = json.loads(shipped_files.models_text())
+    return {name: entry["config"] for name, entry in table["models"].items()}
+
+
+def _with_quantization(folder: Path) -> dict[str, Json]:
+    """Read a folder's config.json, and the file in which ModelOpt kept its own before 0.31.
+
+    Source: vLLM 0.32.0 transformers_utils/config.py, hf_quant_config.json.
+    """
+    found = _json_file(folder / "config.json")
+    if found.get("quantization_config") is None and (folder / "hf_quant_config.json").is_file():
+        found["quantization_config"] = _json_file(folder / "hf_quant_config.json")
+    return found
+
+
+def _json_file(path: Path) -> dict[str, Json]:
+    try:
+        found = json.loads(file_content(path).decode())
     except OSError as error:
-        raise Unknown(f"its config.json cannot be read ({error.strerror})") from error
+        raise Unknown(f"its {path.name} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise Unknown("its config.json is not JSON") from error
+        raise Unknown(f"its {path.name} is not JSON") from error
     if not isinstance(found, dict):
-        raise Unknown("its config.json is not a mapping")
+        raise Unknown(f"its {path.name} is not a mapping")
     return found
 
 

@@ -11,6 +11,7 @@ from compiler.diagnostic import Diagnostic, Rule, Severity, Span, has_errors, su
 from compiler.document import Document
 from compiler.library import Library
 from compiler.load.compose import Reader, compose
+from compiler.model.asked import asked_model
 from compiler.plan import Source, SourceFile
 from compiler.resolve.plan_of import Resolved, resolve
 from compiler.rules.explain import pages
@@ -75,7 +76,9 @@ def _resolved(
     stack = _stack(topology.stack, topology.origin.of("stack"), library, found)
     if stack is None or has_errors(found):
         return None
-    found.extend(check_stack(topology, stack, library.load_model(topology.model.id)))
+    args = [group.engine_args for group in topology.workers]
+    model = library.load_model(asked_model(topology.model.id, args))
+    found.extend(check_stack(topology, stack, model))
     if has_errors(found):
         return None
     resolved = resolve(topology, stack, source)

@@ -54,6 +54,12 @@ def catalogue_text(stack: str, catalogue: str) -> str:
     return data_text(f"stacks/{stack}/{catalogue}.json")
 
 
+def lock_text(stack: str, accelerator: str, machine: str) -> str:
+    """Read a stack's lock for an accelerator and a machine; empty where it has none."""
+    file = root() / "schemas" / "stacks" / stack / f"{accelerator}-{machine}.lock.txt"
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
 def tier_names() -> list[str]:
     """List the files of tiers, one for each LMCache release that was looked at."""
     return sorted(path.stem for path in (root() / "schemas" / "tiers").glob("*.yaml"))
@@ -70,5 +76,5 @@ def template_text(name: str) -> str:
 
 
 def models_text() -> str:
-    """Read the dimensions of widely served models."""
-    return data_text("models.yaml")
+    """Read what is known of widely served models."""
+    return data_text("models.json")

@@ -93,6 +93,7 @@ class Frontend:
     allow_unauthenticated: bool
     tls: Tls | None
     max_request_mb: int
+    secret_env: Mapping[str, str]
     origin: Origin
 
 
@@ -130,6 +131,7 @@ class LMCache:
     mode: CacheMode
     chunk_size: int
     cpu_cache_gb: float
+    secret_env: Mapping[str, str]
     tiers: tuple[TierChoice, ...]
     origin: Origin
 
@@ -146,6 +148,7 @@ class WorkerGroup:
     lmcache: bool | None
     engine_args: Mapping[str, Json]
     env: Mapping[str, str]
+    secret_env: Mapping[str, str]
     origin: Origin
 
 
@@ -163,7 +166,7 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """A whole profile."""
+    """A whole profile; secret_env, here and below: variables to the files with their values."""
 
     name: str
     stack: str
@@ -174,6 +177,7 @@ class Topology:
     discovery: Discovery
     lmcache: LMCache
     workers: tuple[WorkerGroup, ...]
+    secret_env: Mapping[str, str]
     deploy: Deploy
     origin: Origin
 

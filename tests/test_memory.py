@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from compiler import shipped_files
 from compiler.byte_units import GIB
 from compiler.cli.main import dync
 from compiler.document import Json
-from compiler.load.yaml_tree import parse_data
-from compiler.model.config import model_config
-from compiler.model.kv_shape import Unknown, kv_shape, value_bytes
+from compiler.library import known_models, load_stack
+from compiler.model.block_size import WorkerShape
+from compiler.model.cache_dtype import value_bytes
+from compiler.model.kv_shape import kv_shape, shape_text
+from compiler.model.layers import Unknown
 from compiler.model.memory_budget import (
     cache_budgets,
     host_claims,
@@ -35,7 +36,9 @@ TINY: dict[str, Json] = {
     "layer_types": ["full_attention", "full_attention", "full_attention", "full_attention"],
     "sliding_window": None,
 }
-MODELS: dict[str, dict[str, Json]] = parse_data(shipped_files.models_text())
+MODELS = known_models()
+CUDA = load_stack("vllm-0.32").platforms["cuda"]
+CPU = load_stack("vllm-0.32").platforms["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -70,15 +73,17 @@ def test_a_latent_vector_is_on_every_rank_and_once_for_keys_and_values() -> None
 def test_text_model_of_a_larger_one_and_heads_from_the_hidden_size() -> None:
     text: Json = {"num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4}
     shape = kv_shape({"text_config": text, "vision_config": {}})
-    assert (shape.layers, shape.heads, shape.head_size, shape.max_len) == (2, 4, 64, None)
+    (layers,) = shape.layers
+    assert (layers.count, layers.heads, layers.size, shape.max_len) == (2, 4, 2 * 64, None)
 
 
 @pytest.mark.parametrize(
     "extra",
     [
         {"layer_types": ["full_attention", "sliding_attention"]},
-        {"sliding_window": 4096},
-        {"ssm_cfg": {}},
+        {"layer_types": ["full_attention", "of_another_kind"] * 14},
+        {"ssm_cfg": {"layer": "Mamba2"}},
+        {"compress_ratios": [0, 4]},
         {"num_hidden_layers": None},
         {"num_key_value_heads": None},
         {"head_dim": True},
@@ -90,8 +95,84 @@ def test_no_figure_where_it_would_be_wrong(extra: dict[str, Any]) -> None:
         kv_shape({**QWEN, **extra})
 
 
+def test_layers_with_a_window_take_no_more_for_a_longer_request() -> None:
+    """A cache keeps them whole all the same: LMCache stores a chunk of all layers as one object."""
+    kinds: Json = ["full_attention", *["sliding_attention"] * 3] * 7
+    shape = kv_shape({**QWEN, "sliding_window": 128, "layer_types": kinds})
+    assert shape.rank_bytes(1, 2) == 7 * 4096
+    assert (
+        WorkerShape(shape=shape, ranks=1, engine_args={}, default_block=16).stored_bytes
+        == 28 * 4096
+    )
+    assert (
+        shape_text(shape)
+        == "7 layers, 8 KV heads of 128; 21 layers with a window, 8 KV heads of 128"
+    )
+    windows = kv_shape({**QWEN, "sliding_window": 128})
+    assert (windows.rank_bytes(1, 2), windows.grows) == (28 * 4096, False)
+
+
+def test_keys_and_values_of_their_own_size_and_layers_that_share() -> None:
+    mimo: Json = {
+        "model_type": "mimo_v2_flash", "num_hidden_layers": 3, "num_attention_heads": 64,
+        "num_key_value_heads": 4, "head_dim": 192, "v_head_dim": 128, "sliding_window": 128,
+        "hybrid_layer_pattern": [0, 1, 1], "swa_num_key_value_heads": 8, "swa_head_dim": 192,
+        "swa_v_head_dim": 128,
+    }  # fmt: skip
+    assert isinstance(mimo, dict)
+    full, window = kv_shape(mimo).layers
+    assert (full.count, full.rank_bytes(1, 2)) == (1, 4 * 320 * 2)
+    assert (window.count, window.rank_bytes(1, 2)) == (2, 2 * 8 * 320 * 2)
+    (alone,) = kv_shape({**QWEN, "num_kv_shared_layers": 20}).layers
+    assert alone.count == 8
+
+
+def test_an_index_is_a_second_cache_of_bytes_in_the_layers_that_have_one() -> None:
+    """DeepSeek-V3.2 has one in each layer, GLM-5.2 in each fourth after the first ones."""
+    each = kv_shape(MODELS["deepseek-ai/DeepSeek-V3.2"])
+    assert each.rank_bytes(8, 2) == 61 * (576 * 2 + 132)
+    fourth = kv_shape(MODELS["zai-org/GLM-5.2"])
+    assert fourth.layers[1].count == 21
+    patterned = kv_shape({**LATENT, "index_topk": 2048, "index_head_dim": 128,
+                          "index_topk_pattern": "FS"})  # fmt: skip
+    assert patterned.layers[1].count == 60
+
+
 def test_sliding_window_that_is_off_changes_nothing() -> None:
     assert kv_shape({**QWEN, "sliding_window": 4096, "use_sliding_window": False}) == kv_shape(QWEN)
+
+
+@pytest.mark.parametrize(
+    ("said", "own"),
+    [
+        ({"quant_method": "fp8"}, "auto"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "auto"),
+        ({"quant_method": "modelopt", "kv_cache_quant_algo": "FP8"}, "fp8"),
+        ({"producer": {"name": "modelopt"}, "quantization": {"kv_cache_quant_algo": "FP8"}}, "fp8"),
+        (
+            {
+                "quant_method": "modelopt",
+                "kv_cache_scheme": {"num_bits": 8, "type": "float", "dynamic": False},
+            },
+            "fp8",
+        ),
+        (
+            {"quant_method": "modelopt", "kv_cache_scheme": {"num_bits": 4, "type": "float"}},
+            "nvfp4",
+        ),
+        ({"quant_method": "compressed-tensors", "kv_cache_scheme": None}, "auto"),
+        ({"quant_method": "compressed-tensors", "kv_cache_scheme": {"num_bits": 8}}, "fp8"),
+    ],
+)
+def test_weights_may_say_how_wide_the_cache_is(said: Json, own: str) -> None:
+    shape = kv_shape({**QWEN, "quantization_config": said})
+    assert shape.cache_dtype == own
+    if own == "nvfp4":
+        with pytest.raises(Unknown):
+            shape.value_bytes({})
+    else:
+        assert shape.value_bytes({}) == (1 if own == "fp8" else 2)
+    assert shape.value_bytes({"kv_cache_dtype": "bfloat16"}) == 2
 
 
 def test_values_are_as_large_as_their_dtype() -> None:
@@ -104,19 +185,19 @@ def test_values_are_as_large_as_their_dtype() -> None:
 
 def test_server_keeps_the_parts_of_all_ranks_and_a_rank_its_own() -> None:
     two = ("workers[0].gpus=[0,1]", "workers[0].tensor_parallel_size=2", "lmcache.cpu_cache_gb=2")
-    (server,) = cache_budgets(plan_of(AGG, *two), kv_shape(QWEN))
+    (server,) = cache_budgets(plan_of(AGG, *two), kv_shape(QWEN), CUDA)
     assert (server.name, server.workers, server.token_bytes) == (
         "lmcache",
         ("aggregated-0",),
         114688,
     )
     inside = plan_of(AGG, *two, *IN_PROCESS)
-    (worker,) = cache_budgets(inside, kv_shape(QWEN))
+    (worker,) = cache_budgets(inside, kv_shape(QWEN), CUDA)
     assert (worker.name, worker.token_bytes) == ("aggregated-0", 57344)
     assert worker.tokens == 2 * GIB // (57344 * 256) * 256
     assert inside.host_bytes == 4 * GIB
-    assert cache_budgets(plan_of(AGG, "lmcache.enabled=false"), kv_shape(QWEN)) == ()
-    (latent,) = cache_budgets(plan_of(AGG, *two), kv_shape(LATENT))
+    assert cache_budgets(plan_of(AGG, "lmcache.enabled=false"), kv_shape(QWEN), CUDA) == ()
+    (latent,) = cache_budgets(plan_of(AGG, *two), kv_shape(LATENT), CUDA)
     assert latent.token_bytes == 61 * 576 * 2
 
 
@@ -129,14 +210,14 @@ def test_ranks_have_memory_of_their_own_on_the_host() -> None:
     assert list(host_claims(plan)) == [("lmcache", 1, 20 * GIB), ("aggregated-0", 2, 6 * GIB)]
     assert plan.host_bytes == 26 * GIB
     assert plan.shared_bytes == 20 * GIB
-    (worker,) = worker_budgets(plan, kv_shape(QWEN), 1000, 128)
+    (worker,) = worker_budgets(plan, kv_shape(QWEN), 1000, CPU)
     assert (worker.ranks, worker.weights_bytes, worker.kv_bytes) == (2, 500, 3 * GIB)
     assert worker.tokens(3 * GIB) == 3 * GIB // (57344 * 128) * 128
 
 
 def test_a_gpu_leaves_what_is_not_weights() -> None:
     plan = plan_of(AGG, "workers[0].engine_args.block_size=32")
-    (worker,) = worker_budgets(plan, kv_shape(QWEN), 2 * GIB, 16)
+    (worker,) = worker_budgets(plan, kv_shape(QWEN), 2 * GIB, CUDA)
     assert (worker.gpus, worker.gpu_fraction, worker.block_tokens) == (("0",), 0.92, 32)
     assert worker.kv_bytes is None
     assert worker.room_on(10 * GIB) == int(9.2 * GIB) - 2 * GIB
@@ -144,7 +225,7 @@ def test_a_gpu_leaves_what_is_not_weights() -> None:
     given = plan_of(
         AGG, "workers[0].engine_args.kv_cache_memory_bytes=1000000000", "model.max_len=8192"
     )
-    assert worker_budgets(given, kv_shape(QWEN), None, 16)[0].kv_bytes == 1_000_000_000
+    assert worker_budgets(given, kv_shape(QWEN), None, CUDA)[0].kv_bytes == 1_000_000_000
 
 
 def test_claims_on_one_gpu_are_told_apart() -> None:
@@ -236,18 +317,8 @@ def test_local_folder_is_read(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_a_model_or_profile_that_is_not_known(tmp_path: Path) -> None:
-    assert "schemas/models.yaml does not have it" in said(tmp_path, model="who/knows")
+    assert "no config.json of it is here" in said(tmp_path, model="who/knows")
     assert said(tmp_path, "--set", "lmcache.chunk_size=200") == ""
     off = said(tmp_path, "--set", "lmcache.enabled=false")
     assert "  no LMCache\n\n  worker" in off
     assert "\n\n  host memory for KV in all: 0 B\n" in off
-
-
-@pytest.mark.parametrize("model", sorted(MODELS))
-def test_every_listed_model_has_a_size(model: str) -> None:
-    config = model_config(MODELS[model])
-    assert config.attention_heads
-    assert config.shape is not None or config.keeps_state or config.has_windows
-    if config.shape is not None:
-        assert config.shape.rank_bytes(1, 2) > 0
-        assert config.max_len or config.is_latent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from compiler.library import library, load_shape
+from compiler.library import library, load_shape, load_stack
+from compiler.model.asked import asked_model
 from compiler.pipeline import compile_profile
 from compiler.report.diagnostics import in_order
 from compiler.report.memory import memory_text
@@ -36,7 +37,8 @@ def test_the_error_is_what_dync_says() -> None:
 
 def test_the_table_of_caches_is_what_dync_says() -> None:
     plan = plan_in(compile_file(PROFILES / "agg.yaml"))
-    assert memory_text(plan, load_shape(plan.model), None, None, 16).startswith(MEMORY)
+    asked, platform = asked_model(plan.model, [{}]), load_stack(plan.stack).platforms["cuda"]
+    assert memory_text(plan, load_shape(asked), None, None, platform).startswith(MEMORY)
 
 
 def test_the_two_sides_are_what_dync_says() -> None:

@@ -11,7 +11,7 @@ import pytest
 from compiler.emit.bundle import emit
 from compiler.library import library, load_stack, templates
 from compiler.load.yaml_tree import parse_data
-from compiler.model.kv_shape import KvShape
+from compiler.model.kv_shape import kv_shape
 from compiler.model.memory_budget import cache_budgets
 from compiler.model.tier_budget import tier_budgets, unknown_tiers
 from compiler.plan import Plan
@@ -145,9 +145,9 @@ def test_every_kind_of_the_schema_has_a_form_and_every_option_is_used() -> None:
 
 
 def test_what_tiers_hold() -> None:
-    shape = KvShape(layers=2, heads=2, head_size=64, is_latent=False, max_len=1000)
+    shape = kv_shape({"num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 64})
     plan = plan_of(AGG, "lmcache.cpu_cache_gb=1", DISK)
-    (memory,) = budgets = cache_budgets(plan, shape)
+    (memory,) = budgets = cache_budgets(plan, shape, load_stack(plan.stack).platforms["cuda"])
     (disk,) = tier_budgets(plan, budgets)
     assert disk.name == "lmcache disk"
     assert disk.tokens == pytest.approx(100 * memory.tokens, rel=0.01)

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.fault_injection import rewritten
-from benchmarks.gpu import beat
+from benchmarks.gpu import beat, kinds, tcp, trace
 from benchmarks.gpu.faults import ON_CPU, ON_CUDA, WRONG_ANSWERS, Fault
 from benchmarks.gpu.rig.exact import BY_ID
 from benchmarks.gpu.rig.nixl_pair import UCX_SAYS
@@ -54,6 +55,8 @@ PAGE_STACK = "vllm-0.25"
 VLLM_SERVER = ["-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
 Here = Mapping[Combination, Known]
 """How the stack's combinations stand on the kit's accelerator."""
+OTHERS = ("timed-", "fault-", "tier-", "four-", "beat-", "trace-", "kind-", "tcp-")
+"""How bundles begin that are not launched by the suite prove."""
 WRONG = "in-process-wrong-kv"
 """A case whose combinations are built all the same, to see that it is true."""
 
@@ -115,6 +118,7 @@ def prepare(kit: Path, machine: Machine) -> None:
         shutil.copy(HERE / script, kit / script)
     on_cpu = accelerator == "cpu"
     models = {name: f"{prefix}/models/{name}" for name in ("tiny", "8b")}
+    kinds_folder = kinds.write(prefix / "models")
     is_dynamo = bool(stack.discovery)
     here = {known.combination: known for known in all_known(stack, Accelerator(accelerator))}
     forms = {f"dynamo-{name}" if is_dynamo else name: form for name, form in FORMS.items()}
@@ -126,7 +130,7 @@ def prepare(kit: Path, machine: Machine) -> None:
         bundles = rehearsed(models, profiles, is_dynamo=is_dynamo)
         if not is_dynamo:
             bundles = {**bundles, **tiered(machine, for_cpu(models), "agg-cpu")}
-            bundles |= beat.rehearsed(models)
+            bundles |= of_suites(models, kinds_folder, on_cpu=True)
     else:
         able = {n: f for n, f in forms.items() if n in refused or here[f.combination].case is None}
         one = proved(models, able, COMPLETES if is_dynamo else {})
@@ -138,7 +142,7 @@ def prepare(kit: Path, machine: Machine) -> None:
         if not is_dynamo:
             bundles = {**bundles, **two_gpus(models, here), **four_gpus(models, here)}
             if here[FORMS["disagg"].combination].case is None:
-                bundles |= beat.bundles(models)
+                bundles |= of_suites(models, kinds_folder, on_cpu=False)
     shutil.rmtree(kit / "bundles", ignore_errors=True)
     for number, (name, (profile, given)) in enumerate(bundles.items()):
         first_port = machine.first_port + 100 * number
@@ -154,10 +158,12 @@ def prepare(kit: Path, machine: Machine) -> None:
     for name, fault in faults.items():
         fault.plant(kit / "bundles" / name)
     beat.rewrite(kit / "bundles", on_cpu=on_cpu)
+    tcp.rewrite(kit / "bundles")
     for threads in (count for count in SERVER_THREADS if four_agg(count) in bundles):
         last = r"(--worker-registration-grace-seconds\n +\d+\n)"
         longer = rf"\g<1>    --max-workers\n    {threads}\n"
         rewritten(kit / "bundles" / four_agg(threads) / "bin/lmcache.sh", last, longer)
+    named = partial(_named, bundles)
     content = {
         "stack": stack_name,
         "accelerator": accelerator,
@@ -173,19 +179,37 @@ def prepare(kit: Path, machine: Machine) -> None:
         "proved": [
             name
             for name in bundles
-            if not name.startswith(("timed-", "fault-", "tier-", "four-", "beat-"))
+            if not name.startswith(
+                ("timed-", "fault-", "tier-", "four-", "beat-", "trace-", "kind-")
+            )
             and name not in refused
         ],
         "proved_beat": [name for name in bundles if name.startswith("beat-right-")],
         "proved_on_four": [name for name in bundles if name.startswith("four-")],
         "refused": refused if not on_cpu else [],
-        "tiers": [name for name in bundles if name.startswith("tier-")],
+        "kinds": named("kind-"),
+        "kinds_folder": kinds_folder,
+        "tcp": named("tcp-"),
+        "tiers": named("tier-"),
         "faults": {
             **{name: fault.says for name, fault in faults.items()},
             **({} if on_cpu else dict.fromkeys(refused, WRONG_ANSWERS)),
         },
     }
     (kit / "kit.json").write_text(json.dumps(content, indent=1))
+
+
+def _named(bundles: Bundles, start: str) -> list[str]:
+    return [name for name in bundles if name.startswith(start)]
+
+
+def of_suites(models: Mapping[str, str], kinds_folder: str, *, on_cpu: bool) -> Bundles:
+    """Return the bundles of suites with a module of their own."""
+    if on_cpu:
+        found = {**beat.rehearsed(models), **trace.rehearsed(models), **tcp.rehearsed(models)}
+        return {**found, **kinds.rehearsed(kinds_folder)}
+    found = {**beat.bundles(models), **trace.bundles(models), **tcp.bundles(models)}
+    return {**found, **kinds.bundles(kinds_folder)}
 
 
 def proved(models: Mapping[str, str], forms: Mapping[str, Form], env: Env) -> dict[str, Bundle]:

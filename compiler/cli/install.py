@@ -61,6 +61,7 @@ def install_command(
     from compiler.deploy.install.install import Choices, install
     from compiler.deploy.install.switch import WentBack
     from compiler.deploy.installation import read_plan
+    from compiler.errors import HostError
     from compiler.library import known_stack
 
     host = host_of(root, for_user)
@@ -68,6 +69,10 @@ def install_command(
     choices = Choices(
         start=not no_start, verify=not no_verify, overwrite=overwrite, create_user=create_user
     )
+    for name in passed:
+        files = {process.secrets[name] for process in plan.processes if name in process.secrets}
+        if files:
+            raise HostError(f"{name} comes from {', '.join(sorted(files))}: leave --pass out")
     if passed:
         write_environment(host, plan.name, {name: os.environ.get(name, "") for name in passed})
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
-from compiler.library import load_shape, load_stack
-from compiler.model.kv_shape import Unknown
+from compiler.cli.profiles import hub_caches
+from compiler.library import load_shape, load_stack, model_folder
+from compiler.model.asked import asked_model
+from compiler.model.layers import Unknown
 from compiler.pipeline import Compiled
 from compiler.plan import Plan
 from compiler.report.memory import memory_text
@@ -18,20 +21,21 @@ def print_memory(compiled: Compiled) -> None:
     if compiled.resolved is None:
         return
     plan = compiled.resolved.plan
-    block_size = load_stack(plan.stack).platforms[plan.accelerator.value].block_size
+    platform = load_stack(plan.stack).platforms[plan.accelerator.value]
+    asked = asked_model(plan.model, [worker.launch.engine_args for worker in plan.workers])
+    caches = hub_caches(os.environ)
     try:
-        text = memory_text(
-            plan, load_shape(plan.model), _max_len(plan), _weights_bytes(plan.model), block_size
-        )
+        shape, weights = load_shape(asked, caches), _weights_bytes(model_folder(asked, caches))
+        text = memory_text(plan, shape, _max_len(plan), weights, platform)
         click.echo(text, nl=False)
     except Unknown as reason:
         click.echo(f"{plan.name}: nothing to say about the memory of {plan.model}: {reason}")
 
 
-def _weights_bytes(model: str) -> int | None:
-    """Add up the weights in a local folder."""
-    files = [path.stat().st_size for path in Path(model).glob("*.safetensors")]
-    return sum(files) if model.startswith("/") and files else None
+def _weights_bytes(folder: Path | None) -> int | None:
+    """Add up the weights in a model's folder."""
+    files = [path.stat().st_size for path in folder.glob("*.safetensors")] if folder else []
+    return sum(files) or None
 
 
 def _max_len(plan: Plan) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -41,7 +42,7 @@ def compile_named(name: str, overrides: Sequence[str]) -> Compiled:
     Errors: UsageError where the file cannot be read; else Diagnostics.
     """
     try:
-        return compile_profile(name, _read, overrides, library())
+        return compile_profile(name, _read, overrides, library(hub_caches(os.environ)))
     except Unreadable as error:
         raise click.UsageError(f"cannot read {comment(name)}: {error}") from error
 
@@ -52,6 +53,17 @@ def planned(name: str, overrides: Sequence[str]) -> Plan:
     if print_findings([compiled], (), strict=False, style="text") or compiled.resolved is None:
         sys.exit(FAILED)
     return compiled.resolved.plan
+
+
+def hub_caches(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the folders in which Hugging Face's library keeps the models of whoever asks.
+
+    Source: huggingface_hub 2.4.0 constants.py, HF_HUB_CACHE.
+    """
+    caches = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    home = environment.get("HF_HOME") or os.path.join(caches, "huggingface")
+    named = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
+    return (os.path.expandvars(os.path.expanduser(named or os.path.join(home, "hub"))),)
 
 
 def _read(name: str) -> str:

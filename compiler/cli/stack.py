@@ -80,24 +80,35 @@ def stack_show(name: str, options: bool) -> None:
     default=sys.executable,
     help="The Python that makes the environment. Default: dync's own.",
 )
-def stack_install(name: str, accelerator: str, prefix: str, python: str) -> None:
-    """Install a stack's exact versions and load every part.
+@click.option(
+    "--unlocked",
+    is_flag=True,
+    help="Resolve the stack's pins anew and check no hashes, where no lock fits.",
+)
+def stack_install(name: str, accelerator: str, prefix: str, python: str, unlocked: bool) -> None:
+    """Install a stack by its lock and load every part.
 
-    They go into an environment of their own, DIR/stacks/STACK, with a lock file. It takes minutes
-    and some GB.
+    A lock names every package, its version and the hash of its files. They go into an environment of
+    their own, DIR/stacks/STACK. It takes minutes and some GB.
     """
     from rich.console import Console
 
-    from compiler.deploy.stack_environment import StackFailed, install
+    from compiler.deploy.stack_check import StackFailed, check
+    from compiler.deploy.stack_environment import install
     from compiler.report.stack_install import shown_steps
 
     click.echo(f"installing {name} for {accelerator} into {prefix}: minutes, and some GB", err=True)
+    shipped, place = _stack(name), Path(prefix).absolute()
     try:
         with shown_steps(Console(stderr=True)) as tell:
-            folder = install(_stack(name), accelerator, Path(prefix).absolute(), python, tell)
+            folder = install(shipped, accelerator, place, python, tell, unlocked=unlocked)
+        found = list(check(shipped, accelerator, place, loads=False))
     except StackFailed as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{folder}: whole")
+    for item in found:
+        if item.subject == "lock":
+            click.echo(f"lock: {item.found}")
 
 
 @stack_command.command("check")
@@ -105,18 +116,19 @@ def stack_install(name: str, accelerator: str, prefix: str, python: str) -> None
 @click.option("--accelerator", type=click.Choice(["cuda", "cpu"]), help="Default: as installed.")
 @_prefix
 def stack_check(name: str, accelerator: str | None, prefix: str) -> None:
-    """Check an installed stack: versions, every part loaded.
+    """Check an installed stack: versions, its lock, every part loaded.
 
     Ends with 0 if it is whole, 1 if not.
     """
-    from compiler.deploy.stack_environment import StackFailed, accelerator_of, check
+    from compiler.deploy.stack_check import StackFailed, accelerator_of, check
 
     shipped, place = _stack(name), Path(prefix).absolute()
     failed = False
     try:
         for item in check(shipped, accelerator or accelerator_of(shipped, place), place):
             failed = failed or not item.holds
-            verdict = "ok" if item.holds else f"wrong, wanted {item.wanted}"
+            works = "works, to be noted" if item.noted else "ok"
+            verdict = works if item.holds else f"wrong, wanted {item.wanted}"
             click.echo(f"{item.subject}: {item.found} ({verdict})")
     except StackFailed as error:
         raise click.ClickException(str(error)) from error

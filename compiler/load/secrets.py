@@ -7,13 +7,18 @@ import re
 # The last words of a name that holds a secret itself, such as HF_TOKEN, secretKey and api-key;
 # max_tokens, tokenizer and password_file hold none.
 _SECRET_NAME = re.compile(
-    r"(?:\A|_)(?:pass(?:word|wd|phrase|code)?|[a-z0-9]+_pwd|secrets?|token|credential"
+    r"(?:\A|_)(?:pass(?:word|wd|phrase|code)?|[a-z0-9]+_pwd|secrets?|token|nkey|credential"
     r"|(?:api|access|secret|private|account|encryption|signing|auth|license)_?key"
     r"|connection_string)(?:_(?:value|base|text|json|base64))?_?[0-9]*\Z"
 )
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[-. ]+")
-_NO_VALUE = re.compile(r"(?:~|null|true|false|[|>][-+0-9]*|[*&!].*|)\Z", re.IGNORECASE)
+# A file below one of these folders is the place of a secret; keys in base64 may begin with a slash.
+_NO_VALUE = re.compile(
+    r"(?:~|null|true|false|[|>][-+0-9]*|[*&!].*"
+    r"|[\"']?/(?:etc|run|home|root|srv|opt)/[\w./ -]*[\"']?|)\Z",
+    re.IGNORECASE,
+)
 _RUN = re.compile(r"[^\s\"'<>{}]+")
 _NAME = re.compile(r"(?<![\w.-])([A-Za-z_][\w.-]{0,99})[\"']?(?:[ \t]{0,9}:[ \t]+|=)")
 _ENTRY_VALUE = re.compile(
@@ -31,7 +36,7 @@ def is_secret(name: str) -> bool:
 
 
 def is_hidden(value: str) -> bool:
-    """Return whether a value under a secret's name can be one: no truth value, nothing empty."""
+    """Return whether a value under a secret's name can be one: no truth value, no file of one."""
     return _NO_VALUE.match(value) is None
 
 

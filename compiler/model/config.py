@@ -6,21 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compiler.document import Json
-from compiler.model.kv_shape import KvShape, Unknown, kv_shape, text_part, whole
+from compiler.model.config_json import text_part, whole
+from compiler.model.kv_shape import KvShape, kv_heads, kv_shape, latent_size
+from compiler.model.layers import Keeps, Unknown, has_state_keys, layer_kinds
 
-# Kinds of layers in transformers' layer_types and vLLM's layers_block_type that keep a state
-# instead of every token's KV, and keys of models that have such layers where these do not say:
-# granite-4.0-micro has the keys and no such layer (vLLM 0.32.0 config/model.py, is_hybrid).
-_STATE_LAYERS = {"linear_attention", "mamba", "mamba2", "recurrent", "conv", "short_conv", "kda"}
-_STATE_KEYS = (
-    "ssm_cfg",
-    "mamba_d_state",
-    "mamba_d_conv",
-    "ssm_state_size",
-    "hybrid_override_pattern",
-    "linear_num_key_heads",
-    "linear_attn_config",
-)
 # Where a length is written; the least counts. vLLM 0.32.0
 # transformers_utils/model_arch_config_convertor.py, derive_max_model_len_and_key.
 _LENGTHS = (
@@ -43,47 +32,62 @@ class ModelConfig:
 
     max_len: the longest request that vLLM lets it serve, in tokens. keeps_state: some layers have a
     state (Mamba, linear attention). has_windows: some layers look back a fixed number of tokens,
-    and others at all.
-    shape: the size of a token's KV; None where not every layer keeps all of it.
+    and others at all. has_index: layers have a second cache, by which DSA chooses tokens.
+    shape: what its layers keep of a token, and their states.
     """
 
     attention_heads: int | None
     kv_heads: int | None
     max_len: int | None
     is_latent: bool
+    is_encoder_decoder: bool
     keeps_state: bool
     has_windows: bool
+    has_index: bool
     shape: KvShape | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundModel:
+    """What is known of the model that a profile asks for; reason: why nothing, or not all."""
+
+    config: ModelConfig | None
+    reason: str = ""
 
 
 def model_config(config: Mapping[str, Json]) -> ModelConfig:
     """Read a model's config.json."""
     text = text_part(config)
-    heads = whole(text, "num_attention_heads")
-    kinds = _kinds(text)
-    slides = text.get("sliding_window") is not None and text.get("use_sliding_window", True)
+    try:
+        kinds = set(layer_kinds(config))
+        keeps_state = bool(kinds & {Keeps.STATE, Keeps.BOTH})
+    except Unknown:
+        kinds, keeps_state = set(), has_state_keys(text)
     try:
         shape = kv_shape(config)
     except Unknown:
         shape = None
     return ModelConfig(
-        attention_heads=heads,
-        kv_heads=whole(text, "num_key_value_heads") or heads,
+        attention_heads=whole(text, "num_attention_heads"),
+        kv_heads=kv_heads(text),
         max_len=_max_len(text),
-        is_latent=whole(text, "kv_lora_rank") is not None,
-        keeps_state=bool(kinds & _STATE_LAYERS) if kinds else any(map(text.get, _STATE_KEYS)),
-        has_windows={"sliding_attention", "full_attention"} <= kinds and bool(slides),
+        is_latent=latent_size(text) is not None,
+        is_encoder_decoder=config.get("is_encoder_decoder") is True,
+        keeps_state=keeps_state,
+        has_windows={Keeps.WINDOW, Keeps.ALL} <= kinds,
+        has_index=whole(text, "index_topk") is not None,
         shape=shape,
     )
 
 
-def _kinds(text: Mapping[str, Json]) -> set[str]:
-    found: set[str] = set()
-    for key in ("layer_types", "layers_block_type"):
-        kinds = text.get(key)
-        if isinstance(kinds, list):
-            found.update(map(str, kinds))
-    return found
+def found_model(config: Mapping[str, Json]) -> FoundModel:
+    """Read a model's config.json, and say what it leaves open."""
+    try:
+        kv_shape(config)
+        reason = ""
+    except Unknown as unknown:
+        reason = str(unknown)
+    return FoundModel(config=model_config(config), reason=reason)
 
 
 def _max_len(text: Mapping[str, Json]) -> int | None:
@@ -93,8 +97,14 @@ def _max_len(text: Mapping[str, Json]) -> int | None:
     if given is not None or not lengths:
         return given
     rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    if not isinstance(rope, dict) or any(isinstance(part, dict) for part in rope.values()):
+    if not isinstance(rope, dict):
         return None
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    is_scaled = kind in {"default", *_SCALED} or "gemma3" in str(text.get("model_type", ""))
+    nested = [part for part in rope.values() if isinstance(part, dict)]  # by kinds of layers
+    is_scaled = "gemma3" in str(text.get("model_type", "")) or all(map(_leaves, nested or [rope]))
     return min(lengths) if is_scaled else None
+
+
+def _leaves(rope: Mapping[str, Json]) -> bool:
+    """Return whether a RoPE scaling leaves the length as config.json has it."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    return kind in _SCALED or rope.get("factor") is None

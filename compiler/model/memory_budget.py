@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.byte_units import GIB
-from compiler.model.kv_shape import KvShape, cached_bytes, fixed_room, value_bytes
+from compiler.model.block_size import WorkerShape
+from compiler.model.kv_shape import KvShape, fixed_room
 from compiler.plan import Plan
+from compiler.process import Process
+from compiler.stacks.stack import Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class WorkerBudget:
         return int(gpu_bytes * self.gpu_fraction) - (self.weights_bytes or 0)
 
 
-def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
+def cache_budgets(plan: Plan, shape: KvShape, platform: Platform) -> tuple[CacheBudget, ...]:
     """Return every cache of a plan: its cache servers, or its workers with a cache inside.
 
     Shape:  in process each rank keeps its own part in memory of its own, so that one rank's share
@@ -73,10 +76,7 @@ def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
             workers=tuple(str(worker.name) for worker in served),
             total_bytes=total,
             token_bytes=max(
-                cached_bytes(
-                    shape, worker.ranks, value_bytes(worker.launch.engine_args), cache.mode
-                )
-                for worker in served
+                _split(shape, worker, platform).cached_bytes(cache.mode) for worker in served
             ),
             chunk_tokens=cache.chunk_size,
         )
@@ -85,15 +85,15 @@ def cache_budgets(plan: Plan, shape: KvShape) -> tuple[CacheBudget, ...]:
 
 
 def worker_budgets(
-    plan: Plan, shape: KvShape, weights_bytes: int | None, block_size: int
+    plan: Plan, shape: KvShape, weights_bytes: int | None, platform: Platform
 ) -> tuple[WorkerBudget, ...]:
-    """Return every worker of a plan; block_size: the engine's default, in tokens.
+    """Return every worker of a plan.
 
     Errors: Unknown where a worker's KV has a size that is not known.
     """
     found = []
     for worker in plan.workers:
-        ranks, block = worker.ranks, worker.launch.engine_args.get("block_size")
+        ranks, args = worker.ranks, worker.launch.engine_args
         found.append(
             WorkerBudget(
                 name=str(worker.name),
@@ -101,12 +101,22 @@ def worker_budgets(
                 gpu_fraction=worker.memory.gpu_fraction,
                 ranks=ranks,
                 weights_bytes=None if weights_bytes is None else weights_bytes // ranks,
-                token_bytes=shape.rank_bytes(ranks, value_bytes(worker.launch.engine_args)),
-                block_tokens=block if isinstance(block, int) else block_size,
-                kv_bytes=fixed_room(plan.accelerator, worker.env, worker.launch.engine_args),
+                token_bytes=shape.rank_bytes(ranks, shape.value_bytes(args)),
+                block_tokens=_split(shape, worker, platform).block_tokens,
+                kv_bytes=fixed_room(plan.accelerator, worker.env, args),
             )
         )
     return tuple(found)
+
+
+def _split(shape: KvShape, worker: Process, platform: Platform) -> WorkerShape:
+    return WorkerShape(
+        shape=shape,
+        ranks=worker.ranks,
+        engine_args=worker.launch.engine_args,
+        default_block=platform.block_size,
+        latent_block=platform.latent_block,
+    )
 
 
 def host_claims(plan: Plan) -> Iterator[tuple[str, int, int]]:

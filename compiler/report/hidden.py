@@ -18,6 +18,8 @@ _NO_COLON = re.compile(r"([ \t]*(?:- )?[\"']?([A-Za-z_][\w.-]{0,99})[\"']?[ \t]+
 _MOST_VALUES = 200
 _SURE = 20
 """So many first characters of a secret give it away in a text that was cut."""
+_FILES = "secret_env"
+"""The key below which files are named; who misreads it writes the secrets themselves there."""
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ def _source(name: str, text: str) -> tuple[str, set[str]]:
         return text, set()
     key, equals, value = text.partition("=") if name.startswith("--set ") else ("", "", text)
     found = _Hidden()
-    if equals and is_secret(key.rpartition(".")[2].partition("[")[0]):
+    if equals and (is_secret(key.rpartition(".")[2].partition("[")[0]) or _FILES in key):
         return f"{key}={stars(value)}", {value.strip()} - {""}
     is_yaml = _walk(value, found)
     lines = lines_of(value)
@@ -141,7 +143,9 @@ def _take(event: Any, levels: list[_Level], anchors: dict[str, Any], found: _Hid
     if not isinstance(event, yaml.NodeEvent):
         return
     is_key = level.is_mapping and level.key is None
-    under_secret = level.is_secret or (level.key is not None and is_secret(level.key))
+    under_secret = level.is_secret or (
+        level.key is not None and (level.key == _FILES or is_secret(level.key))
+    )
     level.key = getattr(event, "value", "") if is_key else None
     if isinstance(event, yaml.CollectionStartEvent):
         is_mapping = isinstance(event, yaml.MappingStartEvent)

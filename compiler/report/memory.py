@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.byte_units import GIB, byte_text
-from compiler.model.kv_shape import KvShape
+from compiler.model.kv_shape import KvShape, shape_text
 from compiler.model.memory_budget import (
     CacheBudget,
     WorkerBudget,
@@ -15,6 +15,7 @@ from compiler.model.memory_budget import (
 )
 from compiler.model.tier_budget import tier_budgets, unknown_tiers
 from compiler.plan import Plan
+from compiler.stacks.stack import Platform
 
 _CACHE_HEAD = ("cache", "for", "size", "KV a token", "a chunk", "tokens", "full prompts")
 _GPUS_GIB = (24, 48, 80, 141)
@@ -27,18 +28,18 @@ def memory_text(
     shape: KvShape,
     max_len: int | None,
     weights_bytes: int | None,
-    block_size: int,
+    platform: Platform,
 ) -> str:
     """Return the tables of one plan.
 
     max_len: the longest prompt plus answer, in tokens. weights_bytes: the model's files; None where
-    they are not here. block_size: the engine's default, in tokens.
+    they are not here.
     Errors: Unknown, where the size of the KV cannot be told.
     """
     longest = max_len or shape.max_len
-    budgets = cache_budgets(plan, shape)
-    workers = worker_budgets(plan, shape, weights_bytes, block_size)
-    lines = [f"{plan.name}: {plan.model}, {_shape_text(shape)}"]
+    budgets = cache_budgets(plan, shape, platform)
+    workers = worker_budgets(plan, shape, weights_bytes, platform)
+    lines = [f"{plan.name}: {plan.model}, {shape_text(shape)}"]
     if budgets:
         rows = (*budgets, *tier_budgets(plan, budgets))
         lines += _aligned([_CACHE_HEAD, *(_cache_row(budget, longest) for budget in rows)], 2)
@@ -49,11 +50,6 @@ def memory_text(
     lines += [*_remarks(workers), "", *_totals(plan)]
     lines += _chunks(plan, budgets, longest)
     return "".join(f"{line.rstrip()}\n" for line in lines)
-
-
-def _shape_text(shape: KvShape) -> str:
-    kept = f"{shape.heads} KV heads of {shape.head_size}"
-    return f"{shape.layers} layers, {f'a latent of {shape.head_size}' if shape.is_latent else kept}"
 
 
 def _cache_row(budget: CacheBudget, longest: int | None) -> tuple[str, ...]:

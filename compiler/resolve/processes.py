@@ -25,6 +25,7 @@ from compiler.resolve.conditions import DEFAULT_ROUTING, settings
 from compiler.resolve.discovery import discovery_env, discovery_values
 from compiler.resolve.proxy import proxy_process
 from compiler.resolve.redis_store import store_process
+from compiler.resolve.secret_env import of_caches, of_frontend, of_workers, with_secrets
 from compiler.resolve.tiers import ProcessTiers, process_tiers
 from compiler.resolve.workers import WorkerBuilder, process_env
 from compiler.stacks.placeholders import fill, fill_argv
@@ -77,15 +78,24 @@ class ProcessBuilder:
     def processes(self) -> tuple[Process, ...]:
         """Return all processes in a start order: store, cache servers, workers, what is before."""
         stores = (store_process(self.store),) if self.store else ()
-        caches = tuple(self._cache(slot) for slot in self.allocation.caches)
-        workers = self._workers()
-        frontend = self._frontend(workers)
-        api = (*workers, *frontend)[-1]
-        return (*stores, *caches, *workers, *frontend, *self._proxy(api))
-
-    def _proxy(self, api: Process) -> tuple[Process, ...]:
+        topology = self.topology
+        alone = self.allocation.frontend is None
+        of_cache = of_caches(topology)
+        caches = (self._cache(slot) for slot in self.allocation.caches)
+        workers = tuple(
+            with_secrets(worker, of_workers(topology, slot.group, serves_clients=alone))
+            for worker, slot in zip(self._workers(), self.allocation.workers, strict=True)
+        )
+        front = tuple(with_secrets(it, of_frontend(topology)) for it in self._frontend(workers))
         port = self.allocation.proxy_port
-        return () if port is None else (proxy_process(self.topology, api.name, port),)
+        api = (*workers, *front)[-1]
+        return (
+            *stores,
+            *(with_secrets(cache, of_cache) for cache in caches),
+            *workers,
+            *front,
+            *(() if port is None else (proxy_process(topology, api.name, port),)),
+        )
 
     def _cache(self, slot: CacheSlot) -> Process:
         start, tiers = self.stack.starts["cache_server"], self.tiers[slot.name]

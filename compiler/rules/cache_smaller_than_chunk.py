@@ -19,7 +19,7 @@ Rejected:
     workers: [{role: aggregated, gpus: [0, 1, 2, 3], tensor_parallel_size: 4}]
 
 Source: lmcache 0.5.6 v1/storage_backend/local_cpu_backend.py, allocation in whole chunks;
-compiler/model/kv_shape.py for a chunk's bytes.
+compiler/model/block_size.py for a chunk's bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from collections.abc import Iterator
 from compiler.byte_units import GIB, byte_text
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.model.kv_shape import Unknown, cached_bytes, value_bytes
+from compiler.model.layers import Unknown
+from compiler.resolve.blocks import split_of
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
@@ -41,20 +42,20 @@ RULE = Rule(
 )
 
 
-def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:  # noqa: ARG001
+def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
     """Report a cache of some group that cannot hold one chunk."""
     cache, total = topology.lmcache, int(topology.lmcache.cpu_cache_gb * GIB)
-    if model is None or model.shape is None:
+    platform = stack.platforms.get(topology.accelerator.value)
+    if model is None or model.shape is None or platform is None:
         return
     for group in topology.workers:
         if not topology.uses_lmcache(group):
             continue
         try:
-            value = value_bytes(group.engine_args)
+            split = split_of(group, model.shape, platform)
+            needed = split.cached_bytes(cache.mode) * cache.chunk_size
         except Unknown:
             continue
-        token = cached_bytes(model.shape, group.tensor_parallel_size, value, cache.mode)
-        needed = token * cache.chunk_size
         if needed > total:
             chunk = Label(span=cache.origin.of("chunk_size"), text=f"{byte_text(needed)} a chunk")
             yield RULE.at(

@@ -30,9 +30,10 @@ from collections.abc import Iterator
 from compiler.byte_units import byte_text
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.model.kv_shape import Unknown, cached_bytes, value_bytes
+from compiler.model.layers import Unknown
+from compiler.resolve.blocks import split_of
 from compiler.resolve.connectors import chunk_multiple
-from compiler.stacks.stack import Stack
+from compiler.stacks.stack import Platform, Stack
 from compiler.topology import Topology
 
 RULE = Rule(
@@ -56,7 +57,9 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         return  # it has to change anyway: chunk-size-alignment
     is_small = cache.chunk_size < LEAST
     costs = "many look-ups a prompt" if is_small else "much of a prompt's end is computed again"
-    facts = "; ".join((f"chunk_size {cache.chunk_size}: {costs}", *_figures(topology, model)))
+    facts = "; ".join(
+        (f"chunk_size {cache.chunk_size}: {costs}", *_figures(topology, platform, model))
+    )
     yield RULE.at(
         cache.origin.of("chunk_size"),
         facts,
@@ -64,17 +67,14 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     )
 
 
-def _figures(topology: Topology, model: ModelConfig | None) -> Iterator[str]:
+def _figures(topology: Topology, platform: Platform, model: ModelConfig | None) -> Iterator[str]:
     """Return a chunk's bytes and the chunks of the longest prompt, as far as they are known."""
     chunk = topology.lmcache.chunk_size
     longest = topology.model.max_len or (model.max_len if model else None)
     if model is not None and model.shape is not None:
         group = next(one for one in topology.workers if topology.uses_lmcache(one))
-        ranks = group.tensor_parallel_size
         try:
-            token = cached_bytes(
-                model.shape, ranks, value_bytes(group.engine_args), topology.lmcache.mode
-            )
+            token = split_of(group, model.shape, platform).cached_bytes(topology.lmcache.mode)
         except Unknown:
             token = 0
         if token:

@@ -30,7 +30,9 @@ from collections.abc import Iterator
 from compiler.byte_units import byte_text
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.model.kv_shape import Unknown, fixed_room, value_bytes
+from compiler.model.kv_shape import fixed_room
+from compiler.model.layers import Unknown
+from compiler.resolve.blocks import split_of
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, WorkerGroup
 
@@ -47,12 +49,13 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     longest = topology.model.max_len or (model.max_len if model else None)
     if platform is None or model is None or model.shape is None or longest is None:
         return
+    if not model.shape.grows:
+        return
     for group in topology.workers:
         room = fixed_room(topology.accelerator, group.env, group.engine_args)
-        block = group.engine_args.get("block_size")
-        size = block if isinstance(block, int) and block > 0 else platform.block_size
         try:
-            value = value_bytes(group.engine_args)
+            value = model.shape.value_bytes(group.engine_args)
+            size = split_of(group, model.shape, platform).block_tokens
         except Unknown:
             continue
         token = model.shape.rank_bytes(group.tensor_parallel_size, value)

@@ -18,7 +18,8 @@ Rejected:
     workers: [{role: aggregated, gpus: [0, 1, 2], tensor_parallel_size: 3}]
 
 Source: vLLM 0.32.0 config/model.py, _get_and_verify_max_len and verify_with_parallel_config, the
-same in 0.11.0 to 0.31.0; dimensions from the model's folder or schemas/models.yaml.
+same in 0.11.0 to 0.31.0; dimensions from the model's config.json, with
+hf_overrides applied.
 """
 
 from __future__ import annotations
@@ -35,22 +36,15 @@ RULE = Rule(
     Severity.ERROR,
     "vLLM compares it with the model's config.json before it loads the model, and ends",
 )
-# With these the model is another one than its config.json says.
-_CHANGES = ("hf_overrides", "hf_config_path", "config_format")
 
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:  # noqa: ARG001
     """Report a max_len beyond the model's, and splits that its heads do not allow."""
     if model is None:
         return
-    groups = [
-        group
-        for group in topology.workers
-        if not any(name in group.engine_args for name in _CHANGES)
-    ]
-    yield from _too_long(topology, model, groups)
+    yield from _too_long(topology, model, topology.workers)
     heads = model.attention_heads
-    for group in groups:
+    for group in topology.workers:
         ranks = group.tensor_parallel_size
         if heads is not None and heads % ranks:
             fits = max(size for size in range(1, ranks) if heads % size == 0)
@@ -62,7 +56,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
 
 
 def _too_long(
-    topology: Topology, model: ModelConfig, groups: list[WorkerGroup]
+    topology: Topology, model: ModelConfig, groups: tuple[WorkerGroup, ...]
 ) -> Iterator[Diagnostic]:
     asked, longest = topology.model.max_len, model.max_len
     held = [group for group in groups if group.env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") != "1"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from compiler.diagnostic import Diagnostic
-from compiler.model.config import ModelConfig
+from compiler.model.config import FoundModel
 from compiler.resolve.plan_of import Resolved
 from compiler.rules import (
     cache_smaller_than_chunk,
@@ -45,6 +45,7 @@ from compiler.rules import (
     proxy_unused,
     roles,
     routing,
+    secret_env,
     secret_in_profile,
     served_name,
     socket_path,
@@ -94,6 +95,7 @@ STACK_RULES = (
     engine_args,
     engine_args_together,
     environment,
+    secret_env,
     lmcache_environment,
     lmcache_settings,
     tier_offered,
@@ -119,7 +121,7 @@ MODEL_RULES = (
 )
 """check(topology, stack, model): what also depends on the model's config.json.
 
-model is None where neither a local folder nor schemas/models.yaml has it.
+model is None where there is no config.json of it.
 """
 
 PLAN_RULES = (port_conflict,)
@@ -132,14 +134,12 @@ def check_profile(topology: Topology) -> Iterator[Diagnostic]:
         yield from rule.check(topology)
 
 
-def check_stack(
-    topology: Topology, stack: Stack, model: ModelConfig | None
-) -> Iterator[Diagnostic]:
+def check_stack(topology: Topology, stack: Stack, model: FoundModel) -> Iterator[Diagnostic]:
     """Return what does not fit a profile's stack, or its model where that is known."""
     for rule in STACK_RULES:
         yield from rule.check(topology, stack)
     for rule_of_model in MODEL_RULES:
-        yield from rule_of_model.check(topology, stack, model)
+        yield from rule_of_model.check(topology, stack, model.config)
 
 
 def check_plans(resolved: Sequence[Resolved]) -> Iterator[Diagnostic]:

@@ -34,10 +34,13 @@ from collections.abc import Iterator, Mapping
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.document import Json
 from compiler.process import ProcessName
+from compiler.resolve.allocation import needs_frontend
+from compiler.resolve.secret_env import KEY, SecretFiles, of_caches, of_workers
 from compiler.resolve.tier_values import tier_values
 from compiler.resolve.tiers import spec_of, tier_config
 from compiler.stacks.lmcache_keys import variable
 from compiler.stacks.stack import Stack
+from compiler.stacks.tier_specs import TierSpec
 from compiler.topology import CacheMode, TierChoice, Topology
 
 RULE = Rule(
@@ -48,6 +51,7 @@ RULE = Rule(
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report settings that two tiers want differently, and variables that replace one."""
     owners: dict[str, tuple[TierChoice, Json]] = {}
+    places = _secrets_of_caches(topology, stack) if topology.lmcache.tiers else ()
     for number, tier in enumerate(topology.lmcache.tiers, 1):
         form = spec_of(tier, topology, stack)
         if form is None or form.refused:
@@ -64,6 +68,37 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
                 yield _twice(tier, key, other)
                 break
         yield from _replaced(topology, tier, {*map(variable, own), *form.env, *form.secrets})
+        for place in places:
+            yield from _given_twice(tier, form, place)
+
+
+def _secrets_of_caches(topology: Topology, stack: Stack) -> tuple[SecretFiles, ...]:
+    """Return the files, each once, that reach processes in which tiers are."""
+    if topology.lmcache.mode is CacheMode.MULTIPROCESS:
+        return of_caches(topology)
+    alone = not needs_frontend(topology, stack)
+    found = (
+        place
+        for group in topology.workers
+        if topology.uses_lmcache(group)
+        for place in of_workers(topology, group, serves_clients=alone)
+    )
+    return tuple({place.origin.path: place for place in found}.values())
+
+
+def _given_twice(tier: TierChoice, form: TierSpec, place: SecretFiles) -> Iterator[Diagnostic]:
+    for name, template in {**form.env, **form.secrets}.items():
+        option = template.strip("{}")
+        if name in place.files:
+            written = tier.origin.wrote(option)
+            way = f"write {option} in the tier" if option in tier.options else "the tier sets it"
+            yield RULE.at(
+                place.origin.key(KEY, name),
+                f"{name} is a variable of the tier {tier.kind}",
+                fix="remove it" if written else f"remove it: {way}",
+                related=(Label(span=tier.origin.key(), text="the tier"),),
+                why="a variable has one value",
+            )
 
 
 def _flat(config: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:

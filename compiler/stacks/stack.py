@@ -148,17 +148,19 @@ class Platform:
     """What differs between accelerators: packages, the engine's defaults, how things start.
 
     requirements: what an environment is checked against; install: what pip is asked for, step by
-    step, or nothing where the requirements do.
+    step, or nothing where the requirements do; sdists: packages without a wheel, and the reason.
     """
 
     runs: tuple[Run, ...] = ()
     read: str = ""
     requirements: tuple[str, ...]
     install: tuple[tuple[str, ...], ...] = ()
+    sdists: Mapping[str, str] = field(default_factory=dict)
     without: tuple[str, ...]
     imports: tuple[str, ...]
     extensions: tuple[str, ...] = ()
     block_size: int
+    latent_block: int = 0
     gpu_memory_utilization: float
     env: Mapping[str, str]
     transfer_env: Mapping[str, str] = field(default_factory=dict)
@@ -191,7 +193,8 @@ class Stack:
 
     starts: by kind of process. discovery: by role (backend, events) the environment of each way,
     the default first. tiers: the name of a data file; empty where that release was not looked at.
-    catalogue_text: by the catalogue's name, as JSON.
+    catalogue_text: by the catalogue's name, as JSON. lock_text: by accelerator and machine; empty
+    where there is none (compiler/stacks/lock.py reads it).
     """
 
     name: str
@@ -223,6 +226,7 @@ class Stack:
     status_metrics: Mapping[str, str] = field(default_factory=dict)
     tiers: str = ""
     catalogue_text: Callable[[str], str]
+    lock_text: Callable[[str, str], str]
     load_relations: Callable[[], tuple[Relation, ...]]
     load_tiers: Callable[[str], Mapping[str, TierKind]]
 
@@ -252,6 +256,7 @@ class Stack:
 def parse_stack(
     text: str,
     catalogue_text: Callable[[str], str],
+    lock_text: Callable[[str, str], str],
     load_relations: Callable[[], tuple[Relation, ...]],
     load_tiers: Callable[[str], Mapping[str, TierKind]],
 ) -> Stack:
@@ -275,6 +280,7 @@ def parse_stack(
             "connectors": _connectors(data["connectors"]),
             "cases": tuple(_case(item) for item in data["cases"]),
             "catalogue_text": catalogue_text,
+            "lock_text": lock_text,
             "load_relations": load_relations,
             "load_tiers": load_tiers,
         }

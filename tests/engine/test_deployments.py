@@ -17,6 +17,7 @@ import pytest
 
 from compiler.deploy.probe.http_client import process_url
 from compiler.library import load_shape, load_stack
+from compiler.model.asked import asked_model
 from compiler.model.memory_budget import cache_budgets, worker_budgets
 from compiler.plan import Plan
 from compiler.process import Process
@@ -132,15 +133,15 @@ def test_aggregated_caches_and_a_killed_worker_stops_the_launch(
 
 def memory_is_what_was_said(plan: Plan, chunk_size: int) -> None:
     """Check what `dync check --explain-memory` says against what engine and cache server report."""
-    shape = load_shape(plan.model)
-    block_size = load_stack(plan.stack).platforms["cpu"].block_size
-    (worker,) = worker_budgets(plan, shape, None, block_size)
+    asked = asked_model(plan.model, [worker.launch.engine_args for worker in plan.workers])
+    shape, platform = load_shape(asked), load_stack(plan.stack).platforms["cpu"]
+    (worker,) = worker_budgets(plan, shape, None, platform)
     assert worker.kv_bytes is not None
     text = text_of(metrics_of(plan, worker.name))
     found = re.search(r'kv_cache_size_tokens="(\d+)"', text)
     assert found is not None
     assert worker.tokens(worker.kv_bytes) == pytest.approx(int(found[1]), rel=0.01)
-    (cache,) = cache_budgets(plan, shape)
+    (cache,) = cache_budgets(plan, shape, platform)
     status = json.loads(text_of(process_url(process_of(plan, cache.name), "/status")))
     used = status["storage_manager"]["l1_managers"]["_default"]
     assert used["memory_total_bytes"] == pytest.approx(cache.total_bytes, rel=0.01)

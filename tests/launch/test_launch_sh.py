@@ -146,6 +146,64 @@ def test_secrets_come_from_files_and_show_in_no_argv(bundle: Bundle, tmp_path: P
     assert "s3cret" not in final
 
 
+NAMES_OF_THE_SCRIPT = """
+environment argv entry assignments drop value word decoded root name IFS LC_ALL LANG HOME REPLY
+OPTIND PS4 POSIXLY_CORRECT TMOUT RANDOM SECONDS LINENO FUNCNAME GROUPS DIRSTACK PWD OLDPWD
+"""
+
+
+@pytest.mark.parametrize("name", NAMES_OF_THE_SCRIPT.split())
+def test_a_secret_may_have_the_name_of_the_scripts_variables(
+    bundle: Bundle, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "key").write_text("a b*")
+    (tmp_path / "other").write_text("c")
+    secrets = (
+        SimpleNamespace(variable=name, file=str(tmp_path / "key")),
+        SimpleNamespace(variable="OTHER", file=str(tmp_path / "other")),
+    )
+    bundle.script("worker", argv=dump_argv("x y"), secrets=secrets, environment=["A=1", "LANG=C"])
+    bundle.write()
+    argv, seen, _ = dumped(bundle.run_script("worker"))
+    assert argv == ["x y"]
+    expected = {"A": "1", "LANG": "C", name: "a b*", "OTHER": "c"}
+    assert seen == (expected | {"LANG": "C"})  # what the plan sets itself wins; rules see to it
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        (b"one\n", "one"),
+        (b"one", "one"),
+        (b"one\n\n", "one"),
+        (b"\n one\ntwo \n", "\n one\ntwo "),
+        (b"one\r\n", "one\r"),
+        (b"x" * 131_000, "x" * 131_000),
+    ],
+)
+def test_lines_of_a_secret(bundle: Bundle, tmp_path: Path, content: bytes, value: str) -> None:
+    (tmp_path / "key").write_bytes(content)
+    secret = SimpleNamespace(variable="A", file=str(tmp_path / "key"))
+    bundle.script("worker", argv=dump_argv(), secrets=(secret,))
+    bundle.write()
+    assert dumped(bundle.run_script("worker"))[1]["A"] == value
+
+
+@pytest.mark.parametrize("content", [b"a\0b", b"\0", b"a\n\0", b"x" * 131_070])
+def test_a_secret_that_no_variable_can_hold(bundle: Bundle, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    bundle.script(
+        "worker",
+        argv=dump_argv(),
+        secrets=(SimpleNamespace(variable="A", file=str(tmp_path / "key")),),
+    )
+    bundle.write()
+    for word in ((), ("--check",)):
+        done = bundle.run_script("worker", *word)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"worker: A is read from {tmp_path}/key, which " in done.stderr
+
+
 @pytest.mark.parametrize("content", [None, "", "\n"])
 def test_a_secret_without_a_value_is_refused(
     bundle: Bundle, tmp_path: Path, content: str | None

@@ -38,7 +38,7 @@ STACK = schema("stack.schema.json")
 TIERS = schema("tiers.schema.json")
 RELATIONS = schema("engine_relations.schema.json")
 DEFS: dict[str, Any] = {**STACK["$defs"], **TIERS["$defs"]}
-LOADED = {"catalogue_text", "load_relations", "load_tiers"}
+LOADED = {"catalogue_text", "lock_text", "load_relations", "load_tiers"}
 
 
 def subschemas(node: Any, at: str) -> Iterator[tuple[str, dict[str, Any]]]:

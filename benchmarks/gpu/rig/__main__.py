@@ -19,12 +19,15 @@ from benchmarks.gpu.rig import (
     beat,
     exact,
     limits,
+    models,
     nixl_pair,
     pairs,
     prove,
     restart,
+    tcp,
     tiers,
     timing,
+    trace,
     truth,
 )
 from benchmarks.gpu.rig.kit import KIT, Kit
@@ -50,6 +53,9 @@ SUITES: dict[str, Callable[[Kit, Path], Any]] = {
     **{name: beat.wave(name) for name in beat.WAVES},
     "beat-these": beat.chosen,
     "beat-right": beat.right,
+    "trace": trace.run,
+    "models": models.run,
+    "tcp": tcp.run,
 }
 SHAPES = {"tiny": "four-layers", "8b": "8b"}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,13 +22,15 @@ from benchmarks.gpu.rig.beat_load import (
     Book,
     Deployment,
     Sizes,
+    deployment,
     fill,
     first_tokens,
     following,
+    left_s,
     shared_prefix,
     working_set,
 )
-from benchmarks.gpu.rig.bundle import Launched, launched
+from benchmarks.gpu.rig.bundle import launched
 from benchmarks.gpu.rig.kit import Kit
 from benchmarks.gpu.rig.load import one
 from benchmarks.gpu.rig.prompts import text
@@ -74,7 +75,7 @@ def right(kit: Kit, logs: Path) -> dict[str, Any]:
 
 
 def _run(kit: Kit, logs: Path, names: Sequence[str]) -> dict[str, Any]:
-    if _left_s() < WORTH_A_START_S:
+    if left_s() < WORTH_A_START_S:
         return {"skipped": "too little time is left"}
     book = Book(logs.parents[1] / "beat.jsonl", logs.name, threading.Lock())
     by_hand = [name for name in names if name in page.FORMS]
@@ -84,24 +85,12 @@ def _run(kit: Kit, logs: Path, names: Sequence[str]) -> dict[str, Any]:
         built = [name for name in names if name not in by_hand]
         serving = stack.enter_context(launched(built, logs, within_s))
         found = [each for future in starting if (each := future.result())]
-        found += [_deployment(item) for item in serving]
+        found += [deployment(item) for item in serving]
         for each in found:
             book.note("ready", each.name, ready_s=each.ready_s)
         for name in set(names) - {each.name for each in found}:
             book.note("failed", name, error="does not serve")
         return _measure(kit, _answering(found, kit, book), book)
-
-
-def _left_s() -> float:
-    return float(os.environ.get("BEAT_UNTIL", "inf")) - time.time()
-
-
-def _deployment(bundle: Launched) -> Deployment:
-    shown = {each["name"]: each["metrics"] for each in bundle.plan["processes"]}
-    gpus = {int(gpu) for each in bundle.plan["processes"] for gpu in each["gpus"]}
-    ready_s = round(bundle.ready_s or 0, 1)
-    served_name = bundle.plan["served_name"]
-    return Deployment(bundle.name, bundle.url, served_name, shown, tuple(sorted(gpus)), ready_s)
 
 
 def _answering(found: Sequence[Deployment], kit: Kit, book: Book) -> list[Deployment]:
@@ -138,7 +127,7 @@ def _measure(kit: Kit, served: Sequence[Deployment], book: Book) -> dict[str, An
         asked = [each for each in served if each.name not in slow]
         _in_lanes(asked, partial(shared_prefix, sizes=sizes, book=book))
     for each in served:
-        if each.name not in page.FORMS and _left_s() > 0:
+        if each.name not in page.FORMS and left_s() > 0:
             said = dync(kit, "verify", each.name)
             book.note("verify", each.name, status=said["status"], said=_short(said["result"]))
     return {each.name: {"ready_s": each.ready_s} for each in served}
@@ -154,7 +143,7 @@ def _in_lanes(served: Sequence[Deployment], act: Callable[[Deployment], None]) -
 
     def follow(lane: Sequence[Deployment]) -> None:
         for each in lane:
-            if _left_s() > 0:
+            if left_s() > 0:
                 act(each)
 
     with ThreadPoolExecutor(len(lanes) or 1) as pool:

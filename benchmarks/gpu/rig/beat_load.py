@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 import threading
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.rig.bundle import Launched
 from benchmarks.gpu.rig.load import Served, at_once, one
 from benchmarks.gpu.rig.prompts import text
 from demo.client import Answer
@@ -96,6 +98,20 @@ class Book:
         with self.lock, open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{row}\n")
         print(f"  {row[:700]}", flush=True)
+
+
+def left_s() -> float:
+    """Return how many seconds are left until BEAT_UNTIL."""
+    return float(os.environ.get("BEAT_UNTIL", "inf")) - time.time()
+
+
+def deployment(bundle: Launched) -> Deployment:
+    """Return what a launched bundle serves."""
+    shown = {each["name"]: each["metrics"] for each in bundle.plan["processes"]}
+    gpus = {int(gpu) for each in bundle.plan["processes"] for gpu in each["gpus"]}
+    ready_s = round(bundle.ready_s or 0, 1)
+    served_name = bundle.plan["served_name"]
+    return Deployment(bundle.name, bundle.url, served_name, shown, tuple(sorted(gpus)), ready_s)
 
 
 def first_tokens(served: Sequence[Deployment], sizes: Sizes, book: Book) -> None:

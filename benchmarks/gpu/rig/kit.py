@@ -19,7 +19,8 @@ class Kit:
     engine of a suite's own. likeliest: how the deployments are asked for their likeliest first
     tokens. proved: the bundles that are launched to show that they cache rightly, those of the
     suite beat-right, and those for four GPUs; refused: those that the stack refuses, to show that
-    they do not.
+    they do not. kinds: those of other models than plain attention, which lie in kinds_folder;
+    tcp: those that tell UCX what to read over.
     tiers: those with a storage tier, one each. faults: what dync verify must say of each bundle
     with a fault, as a regular expression.
     """
@@ -39,6 +40,9 @@ class Kit:
     proved_beat: tuple[str, ...]
     proved_on_four: tuple[str, ...]
     refused: tuple[str, ...]
+    kinds: tuple[str, ...]
+    kinds_folder: str
+    tcp: tuple[str, ...]
     tiers: tuple[str, ...]
     faults: Mapping[str, str]
 

@@ -106,7 +106,8 @@ def _hub(model: str, environment: Mapping[str, str]) -> Finding:
         if error.code in (401, 403):
             return warned(
                 "model", model, f"{hub} asks for a token (or has no such model)",
-                "HF_TOKEN in the environment of launch.sh, or dync install --pass HF_TOKEN",
+                "secret_env: {HF_TOKEN: FILE} in the profile, HF_TOKEN in the environment of "
+                "launch.sh, or dync install --pass HF_TOKEN",
             )  # fmt: skip
         return failed(
             "model", model, f"{hub} answers {error.code}", "model.id, as the hub writes it"

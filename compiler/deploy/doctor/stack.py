@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 
 from compiler.deploy.doctor.subject import Subject
-from compiler.deploy.finding import Finding, failed, passed, skipped
-from compiler.deploy.stack_environment import StackFailed
-from compiler.deploy.stack_environment import check as look
+from compiler.deploy.finding import Finding, failed, passed, skipped, warned
+from compiler.deploy.stack_check import StackFailed
+from compiler.deploy.stack_check import check as look
 
 
 def check_program(subject: Subject) -> Iterator[Finding]:
@@ -48,6 +48,8 @@ def check_parts(subject: Subject) -> Iterator[Finding]:
             yield failed(
                 "stack", item.subject, f"{item.found}, wanted {item.wanted}", _make(subject)
             )
+        elif item.noted:
+            yield warned("stack", item.subject, item.found, _make(subject))
     if all(item.holds for item in found):
         what = ", ".join(
             f"{item.subject} {item.found}" for item in found if "import" not in item.subject

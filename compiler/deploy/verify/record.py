@@ -14,7 +14,7 @@ from pathlib import Path
 from compiler.bundle_paths import PROOF
 from compiler.deploy.deployment import Deployment
 from compiler.deploy.finding import Verdict
-from compiler.deploy.stack_environment import LOCK
+from compiler.deploy.stack_record import RECORD
 from compiler.deploy.verify.proof import Proof
 from compiler.plan import Plan
 from compiler.write.atomic import put_file
@@ -101,7 +101,7 @@ def _identity(deployment: Deployment) -> str:
         return ""
     for path in (
         *(deployment.folder / name for name in files),
-        _lock(deployment.plan),
+        _stack_record(deployment.plan),
         _MACHINE_ID,
     ):
         digest.update(f"{path.name}\0{_digest(path)}\0".encode())
@@ -109,8 +109,8 @@ def _identity(deployment: Deployment) -> str:
     return digest.hexdigest()
 
 
-def _lock(plan: Plan) -> Path:
-    return Path(plan.stack_program).parents[1] / LOCK
+def _stack_record(plan: Plan) -> Path:
+    return Path(plan.stack_program).parents[1] / RECORD
 
 
 def _digest(path: Path) -> str:

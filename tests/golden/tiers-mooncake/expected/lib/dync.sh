@@ -135,6 +135,7 @@ dync_decimal() { # Put a decimal number in REPLY so that equal numbers are equal
 
 dync_check_only=0     # 1: look for errors, run nothing
 dync_kept=()          # caller's variables that the process gets
+dync_secrets=()       # NAME=VALUE, for the process alone
 declare -a environment argv # the script's own
 
 dync_script() { # NAME "$@"
@@ -165,9 +166,13 @@ dync_env_switch() { # VARIABLE
 dync_secret() { # VARIABLE FILE
     [[ -f $2 && -r $2 ]] || dync_fail 2 "$dync_process: $1 is read from $2, which is no readable file"
     local value
-    value=$(<"$2")
+    ! IFS= read -r -d '' value <"$2" ||
+        dync_fail 2 "$dync_process: $1 is read from $2, which holds a NUL: no variable can"
+    value=${value%"${value##*[!$'\n']}"} # the newlines at its end; those within it stay
     [[ -n $value ]] || dync_fail 2 "$dync_process: $1 is read from $2, which is empty"
-    export "$1=$value"
+    ((${#1} + ${#value} < 131071)) || # Linux, MAX_ARG_STRLEN, with the = and the end
+        dync_fail 2 "$dync_process: $1 is read from $2, which is longer than a variable can be (128 KiB)"
+    dync_secrets+=("$1=$value")
     dync_kept+=("$1")
 }
 
@@ -250,6 +255,7 @@ dync_pass() { dync_kept+=("$@"); }
 
 # Become the program. `env -i` would be shorter, but its command line, readable by every user of the host,
 # would show the secrets: so they are exported, and every other variable of the caller is dropped by name.
+# They are exported last, by one command after which no variable is read: a secret may have the name of one of these.
 dync_exec() { # NAME=VALUE... -- ARGV...
     local entry assignments=() drop=()
     while [[ $1 != -- ]]; do
@@ -264,7 +270,12 @@ dync_exec() { # NAME=VALUE... -- ARGV...
     done < <(env -0)
     # env takes a program whose path has a = for one more variable; nice does not, and changes nothing.
     [[ $1 != *=* ]] || set -- "$(type -P nice)" -n 0 -- "$@"
-    exec env "${drop[@]}" -- "${assignments[@]}" "$@"
+    set -- env "${drop[@]}" -- "${assignments[@]}" "$@"
+    if ((${#dync_secrets[@]})); then
+        unset -v "${dync_secrets[@]%%=*}" # what is an array here would not be exported
+        export "${dync_secrets[@]}"
+    fi
+    exec "$@"
 }
 
 # ---- launch.sh: the deployment -----------------------------------------------------------------------------------
