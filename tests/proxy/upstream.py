@@ -102,12 +102,17 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of requests that the proxy gave up, as it must."""
+
+
 @contextmanager
 def upstream(port: int) -> Iterator[Upstream]:
     """Serve on a port of loopback."""
     seen = Upstream(port)
     handler = type("Handler", (_Handler,), {"seen": seen})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server = _Server(("127.0.0.1", port), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
