@@ -23,6 +23,6 @@ def host_port(host: str, port: int) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def http_url(host: str, port: int, path: str = "") -> str:
-    """Write an HTTP URL."""
-    return f"http://{host_port(host, port)}{path}"
+def http_url(host: str, port: int, path: str = "", *, tls: bool = False) -> str:
+    """Write an HTTP URL, or an HTTPS one."""
+    return f"{'https' if tls else 'http'}://{host_port(host, port)}{path}"

@@ -8,6 +8,7 @@ LIBRARY = "lib/dync.sh"
 BUILT = "lib/built.sh"
 SERVICE_SCRIPT = "lib/service.sh"
 REDIS_SCRIPT = "lib/redis.sh"
+PROXY_SCRIPT = "lib/proxy.sh"
 UNITS_FOLDER = "systemd"
 USER_UNITS_FOLDER = "systemd/user"
 LOGS_FOLDER = "logs"
@@ -27,6 +28,11 @@ def engine_file(process: str, *, with_lmcache: bool = True) -> str:
 def lmcache_file(process: str) -> str:
     """Return LMCache's configuration file of a worker that caches in its own process."""
     return f"lmcache/{process}.yaml"
+
+
+def nginx_file(process: str) -> str:
+    """Return nginx's configuration file of a proxy."""
+    return f"{process}/nginx.conf"
 
 
 def process_script(process: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from compiler.process import (
     API_KEY,
+    TLS_CERTIFICATE,
     Kind,
     KvSource,
     Launch,
@@ -109,10 +110,20 @@ class Plan:
         """Return what stands before the workers; None where one worker serves clients itself."""
         return next(iter(self._of(Kind.FRONTEND)), None)
 
+    @cached_property
+    def proxy(self) -> Process | None:
+        """Return what guards the way in; None where nobody asks for a key, TLS or the network."""
+        return next(iter(self._of(Kind.PROXY)), None)
+
+    @property
+    def api(self) -> Process:
+        """Return what answers the API itself: the frontend, or the only worker."""
+        return self.frontend or self.workers[-1]
+
     @property
     def entry(self) -> Process:
-        """Return what clients reach: the frontend, or the only worker."""
-        return self.frontend or self.workers[-1]
+        """Return what clients reach: the proxy, or what answers itself."""
+        return self.proxy or self.api
 
     @property
     def cached_workers(self) -> tuple[Process, ...]:
@@ -161,14 +172,24 @@ class Plan:
 
     @property
     def stack_program(self) -> str:
-        """Return the stack's own program, which starts every process but a store."""
-        return next(item.argv[0] for item in self.processes if item.kind is not Kind.STORE)
+        """Return the stack's own program, which starts all but what a distribution has."""
+        return self.api.argv[0]
 
     @property
     def api_key_file(self) -> str:
         """Return the file of the key that clients must send; empty where none is asked for."""
         files = (process.secrets.get(API_KEY, "") for process in self.processes)
         return next(filter(None, files), "")
+
+    @property
+    def api_asks_key(self) -> bool:
+        """Return whether a key is asked for behind the proxy too."""
+        return any(API_KEY in worker.secrets for worker in self.workers)
+
+    @property
+    def certificate_file(self) -> str:
+        """Return the file of the certificate that clients are shown; empty without TLS."""
+        return self.proxy.secrets.get(TLS_CERTIFICATE, "") if self.proxy else ""
 
     @cached_property
     def _by_name(self) -> dict[ProcessName, Process]:

@@ -31,6 +31,8 @@ from compiler.topology import Role
 
 API_KEY = "VLLM_API_KEY"
 """The variable among a process's secrets that holds the key which clients must send."""
+TLS_CERTIFICATE, TLS_KEY = "PROXY_TLS_CERTIFICATE", "PROXY_TLS_KEY"
+"""The variables among a proxy's secrets that hold its certificate and that one's key, as PEM."""
 ProcessName = NewType("ProcessName", str)
 
 
@@ -41,6 +43,7 @@ class Kind(str, Enum):
     WORKER = "worker"
     FRONTEND = "frontend"
     STORE = "store"
+    PROXY = "proxy"
 
 
 class WithoutLmcache(str, Enum):
@@ -137,7 +140,8 @@ class Connector:
 class Launch:
     """How one form of a process starts; paths in argv and env are relative to the bundle.
 
-    engine_args are the options written to the engine's own file, lmcache_config the keys of the
+    engine_args are the options written to the engine's own file, or what decides nginx's
+    (`max_request_mb`, `drain_s`); lmcache_config the keys of the
     in-process cache's file; both are empty where a process has no such file. kv_transfer_config is
     written to the engine's file too, or says what the engine makes of its argv and env (kv_source).
     """

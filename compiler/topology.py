@@ -75,6 +75,14 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The files, both PEM, of the certificate that clients are shown and of its key."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Frontend:
     """Where clients connect."""
 
@@ -83,6 +91,8 @@ class Frontend:
     routing: str | None
     api_key_file: str | None
     allow_unauthenticated: bool
+    tls: Tls | None
+    max_request_mb: int
     secret_env: Mapping[str, str]
     origin: Origin
 

@@ -49,6 +49,21 @@ def test_only_what_changed_restarts(override: str, restarting: set[str]) -> None
     }
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "frontend.max_request_mb=8",
+        "frontend.port=9000",
+        "frontend.api_key_file=/etc/other",
+        "frontend.tls={certificate: /c, key: /k}",
+    ],
+)
+def test_what_the_proxy_alone_reads_restarts_it_alone(override: str) -> None:
+    key = "frontend.api_key_file=/etc/key"
+    found = fates(changes(bundle(DISAGG, key), bundle(DISAGG, key, override)))
+    assert {name for name, fate in found.items() if fate is Action.RESTARTS} == {"proxy"}
+
+
 def test_a_cache_server_takes_its_worker_along() -> None:
     found = changes(bundle(), bundle(DISAGG, "lmcache.cpu_cache_gb=7"))
     worker = next(change for change in found if change.process == "prefill-0")

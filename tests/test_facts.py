@@ -141,7 +141,8 @@ def test_scripts_start_what_the_plan_says(path: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "dync.sh").write_text(STUBS)
-    (tmp_path / "lib" / "built.sh").write_text("")
+    for name in ("built.sh", "proxy.sh"):
+        (tmp_path / "lib" / name).write_text("")
     for artifact in emit(plan, templates()):
         if artifact.path.startswith("bin/"):
             assert artifact.executable
@@ -250,7 +251,8 @@ def test_connector_table_of_the_oldest_form(role: str, lmcache: bool) -> None:
 @every_profile
 def test_every_process_has_the_same_hash_seed(path: Path) -> None:
     plan = plan_at(path)
-    engines = [process for process in plan.processes if process.kind is not Kind.STORE]
+    of_the_system = (Kind.STORE, Kind.PROXY)
+    engines = [process for process in plan.processes if process.kind not in of_the_system]
     forms: list[Launch] = [
         *(engine.launch for engine in engines),
         *(launch for launch, _ in launches(plan)),

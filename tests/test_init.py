@@ -20,6 +20,8 @@ NO_DEFAULT = {
     "served_name",
     "max_len",
     "api_key_file",
+    "certificate",
+    "key",
     "ready_timeout_s",
     "routing",
     "port",

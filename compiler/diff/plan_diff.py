@@ -8,7 +8,7 @@ from typing import Any
 from compiler.document import Json
 from compiler.emit.quoting import comment, yaml_scalar
 from compiler.plan import Plan
-from compiler.process import Launch, Process
+from compiler.process import Kind, Launch, Process
 
 Facts = dict[str, Json]
 _ABSENT = "not there"
@@ -69,9 +69,11 @@ def _facts(process: Process) -> Facts:
     facts["GPUs"] = ", ".join(process.gpus)
     facts |= {f"port {listen.purpose}": listen.port for listen in process.listens}
     facts |= {f"address {listen.purpose}": listen.host for listen in process.listens}
-    facts |= _launch_facts(process.launch)
+    facts |= _launch_facts(process.launch, "nginx" if process.kind is Kind.PROXY else "engine")
     if isinstance(process.without_lmcache, Launch):
-        facts |= _prefixed("without LMCache, ", _launch_facts(process.without_lmcache), facts)
+        facts |= _prefixed(
+            "without LMCache, ", _launch_facts(process.without_lmcache, "engine"), facts
+        )
     facts |= {f"secret {name} from": file for name, file in process.secrets.items()}
     facts |= {
         f"tier {number}": f"{tier.kind} {tier.place}"
@@ -88,10 +90,10 @@ def _prefixed(prefix: str, facts: Facts, known: Facts) -> Facts:
     return {f"{prefix}{name}": value for name, value in facts.items() if known.get(name) != value}
 
 
-def _launch_facts(launch: Launch) -> Facts:
+def _launch_facts(launch: Launch, engine: str) -> Facts:
     facts = _options(launch.argv)
     facts |= {f"env {name}": value for name, value in launch.env.items()}
-    facts |= dict(_flat("engine", launch.engine_args))
+    facts |= dict(_flat(engine, launch.engine_args))
     facts |= dict(_flat("KV transfer", launch.kv_transfer_config))
     facts |= dict(_flat("LMCache file", launch.lmcache_config))
     return facts

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from compiler.bundle_paths import PLAN, UNITS_FOLDER, engine_file, lmcache_file
+from compiler.bundle_paths import PLAN, UNITS_FOLDER, engine_file, lmcache_file, nginx_file
 from compiler.emit.systemd.unit_names import process_unit, restarted_with
 from compiler.plan import Plan
 from compiler.process import ProcessName
@@ -50,7 +50,12 @@ def own_texts(bundle: Bundle, process: ProcessName) -> dict[str, str]:
 
 def _own_paths(bundle: Bundle, process: ProcessName) -> tuple[str, ...]:
     unit = process_unit(bundle.plan.name, process)
-    return f"{UNITS_FOLDER}/{unit}", engine_file(process), lmcache_file(process)
+    return (
+        f"{UNITS_FOLDER}/{unit}",
+        engine_file(process),
+        lmcache_file(process),
+        nginx_file(process),
+    )
 
 
 def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from compiler.bundle_paths import LIBRARY, PLAN, REDIS_SCRIPT, SERVICE_SCRIPT
+from compiler.bundle_paths import LIBRARY, PLAN, PROXY_SCRIPT, REDIS_SCRIPT, SERVICE_SCRIPT
 from compiler.emit.artifact import Artifact
 from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
@@ -12,6 +12,7 @@ from compiler.emit.modules import emit_modules
 from compiler.emit.observability import emit_observability
 from compiler.emit.picture.svg import emit_picture
 from compiler.emit.process_script import emit_process_scripts
+from compiler.emit.proxy import emit_proxy
 from compiler.emit.readme import emit_readme
 from compiler.emit.render import Renderer
 from compiler.emit.systemd.units import emit_system_units, emit_systemd
@@ -27,10 +28,12 @@ TEMPLATES = (
     "registrations.service.j2",
     "serving.service.j2",
     "target.j2",
+    "nginx.conf.j2",
     "topology.svg.j2",
     LIBRARY,
     SERVICE_SCRIPT,
     REDIS_SCRIPT,
+    PROXY_SCRIPT,
     "lib/dync_redis.py",
     "lib/dync_valkey.py",
     "lib/start/sitecustomize.py",
@@ -41,6 +44,7 @@ _EMITTERS: tuple[Emitter, ...] = (
     emit_process_scripts,
     emit_engine_files,
     emit_tier_library,
+    emit_proxy,
     emit_modules,
     emit_systemd,
     emit_picture,

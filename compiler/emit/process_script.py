@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from compiler.bundle_paths import process_script
 from compiler.emit.artifact import Artifact, header
+from compiler.emit.proxy import check_command
 from compiler.emit.quoting import shell_word
 from compiler.emit.render import Renderer
 from compiler.emit.tiers import ServerCheck, folder_words, folders, server_checks
 from compiler.plan import Plan
-from compiler.process import Launch, Process, WithoutLmcache
+from compiler.process import Kind, Launch, Process, WithoutLmcache
 
 PASSTHROUGH = ("HOME", "HF_HOME", "HF_TOKEN")
 """What a process may have from its caller; everything else of the caller's shell stays out."""
@@ -75,6 +76,7 @@ class ScriptView:
     secrets: tuple[SecretView, ...]
     folders: tuple[FolderView, ...]
     servers: tuple[ServerView, ...]
+    checks: tuple[str, ...]
     passthrough: tuple[str, ...]
 
 
@@ -112,6 +114,7 @@ def _view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
             FolderView(*map(shell_word, folder_words(tier))) for tier in folders(process)
         ),
         servers=tuple(_server(check) for check in server_checks(plan, process)),
+        checks=(_words(check_command(process)),) if process.kind is Kind.PROXY else (),
         passthrough=PASSTHROUGH,
     )
 
@@ -126,6 +129,10 @@ def _server(check: ServerCheck) -> ServerView:
         within_s=shell_word(str(check.within_s)),
         required=shell_word("required" if check.required else ""),
     )
+
+
+def _words(words: tuple[str, ...]) -> str:
+    return " ".join(map(shell_word, words))
 
 
 def _assignments(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class ReadmeView:
     topology: str
     cache: str
     url: str
+    named: str
     authorization: str
     request: str
     rows: tuple[RowView, ...]
@@ -54,6 +55,7 @@ def emit_readme(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         topology=plan.topology.value,
         cache=_cache(plan),
         url=plan.url,
+        named=_named(plan),
         authorization=_authorization(plan),
         request=shell_word(json.dumps(body)),
         rows=tuple(_row(process) for process in plan.processes),
@@ -86,9 +88,17 @@ def _needs(plan: Plan) -> tuple[str, ...]:
 
 
 def _authorization(plan: Plan) -> str:
-    """Return curl's header for a deployment that asks for a key, with a space after it."""
-    file = plan.api_key_file
-    return f'-H "Authorization: Bearer $(cat {shell_word(file)})" ' if file else ""
+    """Return curl's options for a deployment with TLS or a key, with a space after them."""
+    file, certificate = plan.api_key_file, plan.certificate_file
+    trust = f"--cacert {shell_word(certificate)} " if certificate else ""
+    return trust + (f'-H "Authorization: Bearer $(cat {shell_word(file)})" ' if file else "")
+
+
+def _named(plan: Plan) -> str:
+    """Say by which name a deployment with TLS is asked; nothing of others."""
+    if not plan.certificate_file:
+        return ""
+    return " by the name in its certificate, instead of the address below"
 
 
 def _row(process: Process) -> RowView:

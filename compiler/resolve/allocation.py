@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from compiler.addresses import LOOPBACK
+from compiler.addresses import LOOPBACK, is_loopback
 from compiler.process import ProcessName
 from compiler.resolve.conditions import settings
 from compiler.resolve.connectors import has_transfer
@@ -13,6 +13,7 @@ from compiler.resolve.tier_values import int_of
 from compiler.stacks.stack import PortUse, Stack
 from compiler.topology import (
     CacheMode,
+    Frontend,
     Origin,
     Role,
     TierChoice,
@@ -67,16 +68,27 @@ class StoreSlot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
-    """Who runs where; frontend_ports is None where one worker is its own frontend.
+class FrontendSlot:
+    """Where the stack's frontend listens, and its ports beside that."""
 
-    store is None where every storage server runs already.
+    host: str
+    port: int
+    ports: tuple[Port, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """Who runs where; frontend is None where one worker is its own frontend.
+
+    store is None where every storage server runs already; proxy_port, where the proxy is asked for
+    its health, is None where there is no proxy.
     """
 
     caches: tuple[CacheSlot, ...]
     workers: tuple[WorkerSlot, ...]
-    frontend_ports: tuple[Port, ...] | None
-    store: StoreSlot | None = None
+    frontend: FrontendSlot | None
+    store: StoreSlot | None
+    proxy_port: int | None
 
 
 def allocate(topology: Topology, stack: Stack) -> Allocation:
@@ -84,14 +96,16 @@ def allocate(topology: Topology, stack: Stack) -> Allocation:
 
     Ports: the profile's own first; then from deploy.first_port upwards the workers' HTTP ports,
     their NIXL side channels, what else the stack asks for them, the cache servers' two ports each,
-    the frontend's own, the managed store's.
+    the frontend's own, the managed store's, then behind a proxy the frontend's HTTP port, and the
+    one of the proxy's health.
     """
     ports = _free_ports(topology)
     slots = list(_slots(topology))
     has_router = needs_frontend(topology, stack)
+    is_inside = not is_entry_a_worker(topology, stack)
     has_nixl = has_transfer(topology, stack)
     http = [
-        topology.frontend.port if not has_router else given if given is not None else next(ports)
+        topology.frontend.port if not is_inside else given if given is not None else next(ports)
         for _, _, _, given in slots
     ]
     side = [next(ports) if has_nixl else None for _ in slots]
@@ -100,21 +114,33 @@ def allocate(topology: Topology, stack: Stack) -> Allocation:
             name=name,
             group=group,
             gpus=gpus,
-            host=LOOPBACK if has_router else topology.frontend.host,
+            host=LOOPBACK if is_inside else topology.frontend.host,
             port=port,
             side_channel_port=side_port,
             ports=_asked_ports(topology, stack, group, ports),
             cache=_cache_of(topology, group, name),
             uses_lmcache=topology.uses_lmcache(group),
-            port_origin=group.origin if has_router else topology.frontend.origin,
+            port_origin=group.origin if is_inside else topology.frontend.origin,
         )
         for (name, group, gpus, _), port, side_port in zip(slots, http, side, strict=True)
     )
+    caches = _caches(workers, ports)
+    own = tuple(_allot(stack.starts["frontend"].ports, ports)) if has_router else ()
+    store = _store(topology, ports)
+    has_proxy = needs_proxy(topology.frontend)
+    frontend = topology.frontend
     return Allocation(
-        caches=_caches(workers, ports),
+        caches=caches,
         workers=workers,
-        frontend_ports=tuple(_allot(stack.starts["frontend"].ports, ports)) if has_router else None,
-        store=_store(topology, ports),
+        frontend=FrontendSlot(
+            host=LOOPBACK if has_proxy else frontend.host,
+            port=next(ports) if has_proxy else frontend.port,
+            ports=own,
+        )
+        if has_router
+        else None,
+        store=store,
+        proxy_port=next(ports) if has_proxy else None,
     )
 
 
@@ -148,6 +174,16 @@ def needs_frontend(topology: Topology, stack: Stack) -> bool:
     engines = sum(group.replicas for group in topology.workers)
     several = topology.kind is TopologyKind.DISAGG or engines > 1
     return several or stack.frontend.for_one_worker
+
+
+def needs_proxy(frontend: Frontend) -> bool:
+    """Return whether anything is asked that no engine's own server gives."""
+    return not is_loopback(frontend.host) or bool(frontend.api_key_file or frontend.tls)
+
+
+def is_entry_a_worker(topology: Topology, stack: Stack) -> bool:
+    """Return whether clients reach the only worker itself."""
+    return not needs_frontend(topology, stack) and not needs_proxy(topology.frontend)
 
 
 def _asked_ports(

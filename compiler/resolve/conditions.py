@@ -1,6 +1,6 @@
 """Tell which facts of a worker hold: what a stack's cases and settings are conditioned on.
 
-The facts: accelerator, topology, mode, role, routing, lmcache, api_key; a name in capitals is one
+The facts: accelerator, topology, mode, role, routing, lmcache; a name in capitals is one
 of the worker's variables, any other one of its engine_args.
 """
 
@@ -48,7 +48,6 @@ def worker_facts(topology: Topology, group: WorkerGroup, *, lmcache: bool) -> Fa
         "role": group.role.value,
         "routing": topology.frontend.routing or DEFAULT_ROUTING,
         "lmcache": lmcache,
-        "api_key": topology.frontend.api_key_file is not None,
     }
 
     def fact(name: str) -> Json:

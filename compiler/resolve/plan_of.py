@@ -13,6 +13,7 @@ from compiler.resolve.allocation import Allocation, allocate
 from compiler.resolve.connectors import chunk_multiple
 from compiler.resolve.discovery import registrations, services
 from compiler.resolve.processes import ProcessBuilder
+from compiler.resolve.proxy import PROXY
 from compiler.stacks.stack import Stack
 from compiler.topology import Origin, Topology
 
@@ -46,7 +47,7 @@ def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Sour
         accelerator=topology.accelerator,
         model=topology.model.id,
         served_name=topology.model.served_name or topology.model.id,
-        url=http_url(reachable(frontend.host), frontend.port, "/v1"),
+        url=http_url(reachable(frontend.host), frontend.port, "/v1", tls=frontend.tls is not None),
         user=topology.deploy.user,
         lmcache=CacheChoice(
             enabled=cache.enabled,
@@ -67,7 +68,10 @@ def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Sour
 def _origins(topology: Topology, stack: Stack, allocation: Allocation) -> dict[ProcessName, Origin]:
     origins = {slot.name: slot.port_origin for slot in allocation.workers}
     origins.update({slot.name: topology.lmcache.origin for slot in allocation.caches})
-    origins[ProcessName(stack.frontend.name)] = topology.frontend.origin
+    has_proxy = allocation.proxy_port is not None
+    inside = topology.deploy.origin if has_proxy else topology.frontend.origin
+    origins[ProcessName(stack.frontend.name)] = inside
+    origins[PROXY] = topology.frontend.origin
     if allocation.store:
         origins[allocation.store.name] = allocation.store.tier.origin
     return origins

@@ -23,6 +23,7 @@ from compiler.process import (
 from compiler.resolve.allocation import Allocation, CacheSlot, Port, WorkerSlot
 from compiler.resolve.conditions import DEFAULT_ROUTING, settings
 from compiler.resolve.discovery import discovery_env, discovery_values
+from compiler.resolve.proxy import proxy_process
 from compiler.resolve.redis_store import store_process
 from compiler.resolve.secret_env import of_caches, of_frontend, of_workers, with_secrets
 from compiler.resolve.tiers import ProcessTiers, process_tiers
@@ -75,20 +76,25 @@ class ProcessBuilder:
         return tuple(slot.name for slot in self.allocation.workers if slot.uses_lmcache)
 
     def processes(self) -> tuple[Process, ...]:
-        """Return all processes in a start order: store, cache servers, workers, frontend."""
+        """Return all processes in a start order: store, cache servers, workers, what is before."""
         stores = (store_process(self.store),) if self.store else ()
-        topology, alone = self.topology, self.allocation.frontend_ports is None
+        topology = self.topology
+        alone = self.allocation.frontend is None
         of_cache = of_caches(topology)
         caches = (self._cache(slot) for slot in self.allocation.caches)
         workers = tuple(
             with_secrets(worker, of_workers(topology, slot.group, serves_clients=alone))
             for worker, slot in zip(self._workers(), self.allocation.workers, strict=True)
         )
+        front = tuple(with_secrets(it, of_frontend(topology)) for it in self._frontend(workers))
+        port = self.allocation.proxy_port
+        api = (*workers, *front)[-1]
         return (
             *stores,
             *(with_secrets(cache, of_cache) for cache in caches),
             *workers,
-            *(with_secrets(item, of_frontend(topology)) for item in self._frontend(workers)),
+            *front,
+            *(() if port is None else (proxy_process(topology, api.name, port),)),
         )
 
     def _cache(self, slot: CacheSlot) -> Process:
@@ -152,7 +158,7 @@ class ProcessBuilder:
                 Listen(purpose="nixl_side_channel", host=LOOPBACK, port=slot.side_channel_port)
             )
         listens += _listens(slot.ports)
-        key_file = topology.frontend.api_key_file
+        key_file = self._key_file()
         tiers = self.tiers.get(slot.name, ProcessTiers())
         switches = (*_SWITCH_WORDS.values(), *(("LMCACHE_LOCAL_CPU",) if tiers.tiers else ()))
         return Process(
@@ -177,6 +183,11 @@ class ProcessBuilder:
             stop_s=start.stop_s + topology.deploy.drain_s,
         )
 
+    def _key_file(self) -> str:
+        """Return the file of the key that workers ask for: where that of the clients gets there."""
+        passes = self.topology.kind.value in self.stack.frontend.passes_key
+        return (self.topology.frontend.api_key_file or "") if passes else ""
+
     def _worker_ready(self, slot: WorkerSlot) -> Ready:
         topology, start = self.topology, self.stack.starts["worker"]
         ready = _ready(
@@ -189,7 +200,7 @@ class ProcessBuilder:
                 url=http_url(ready.host, ready.port, probe.path),
                 path=probe.path,
                 body=json.dumps(fill(probe.body, self.values)),
-                key_file=topology.frontend.api_key_file or "",
+                key_file=self._key_file(),
             )
         return ready
 
@@ -204,17 +215,18 @@ class ProcessBuilder:
         )
 
     def _frontend(self, workers: tuple[Process, ...]) -> tuple[Process, ...]:
-        topology, ports = self.topology, self.allocation.frontend_ports
-        if ports is None:
+        topology, slot = self.topology, self.allocation.frontend
+        if slot is None:
             return ()
-        start, frontend = self.stack.starts["frontend"], topology.frontend
+        start, host = self.stack.starts["frontend"], reachable(slot.host)
         values = {
             **self.values,
-            "host": frontend.host,
-            "port": frontend.port,
-            "policy": self.stack.routing[frontend.routing or DEFAULT_ROUTING],
-            **{port.word: port.port for port in ports},
+            "host": slot.host,
+            "port": slot.port,
+            "policy": self.stack.routing[topology.frontend.routing or DEFAULT_ROUTING],
+            **{port.word: port.port for port in slot.ports},
         }
+        ready = _ready(start, host, slot.port, values)
         shape = self.stack.frontend.argv[topology.kind.value]
         env = process_env(topology, self.stack, start, (), values)
         env.update(discovery_env(topology, self.stack, values))
@@ -228,12 +240,12 @@ class ProcessBuilder:
                 ),
                 without_lmcache=WithoutLmcache.SAME,
                 listens=(
-                    Listen(purpose="http", host=frontend.host, port=frontend.port),
-                    *_listens(ports),
+                    Listen(purpose="http", host=slot.host, port=slot.port),
+                    *_listens(slot.ports),
                 ),
                 after=tuple(worker.name for worker in workers),
-                ready=_ready(start, reachable(frontend.host), frontend.port, values),
-                metrics=_metrics(start, reachable(frontend.host), values),
+                ready=replace(ready, key_file=self._key_file()) if ready.body else ready,
+                metrics=_metrics(start, host, values),
                 memory=Memory(host_bytes=0, gpu_fraction=0.0),
                 stop_s=start.stop_s,
             ),

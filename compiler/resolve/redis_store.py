@@ -10,7 +10,11 @@ from compiler.resolve.allocation import StoreSlot
 
 PASSWORD = "REDIS_PASSWORD"
 READY_S, STOP_S = 30, 15
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_ENV = {
+    "LANG": "C.UTF-8",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+}
+"""The environment of a program that the distribution has."""
 
 
 def store_process(slot: StoreSlot) -> Process:
@@ -34,9 +38,7 @@ def store_process(slot: StoreSlot) -> Process:
     return Process(
         name=slot.name,
         kind=Kind.STORE,
-        launch=Launch(
-            argv=("/bin/bash", REDIS_SCRIPT, *words), env={"LANG": "C.UTF-8", "PATH": _PATH}
-        ),
+        launch=Launch(argv=("/bin/bash", REDIS_SCRIPT, *words), env=SYSTEM_ENV),
         without_lmcache=WithoutLmcache.NOT_STARTED,
         secrets={PASSWORD: key_file} if key_file else {},
         listens=(Listen(purpose="redis", host=LOOPBACK, port=slot.port),),

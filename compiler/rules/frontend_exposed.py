@@ -1,6 +1,6 @@
 """A port beyond loopback is protected, or said to be.
 
-vLLM serves whoever connects unless it has an API key.
+Every server of the stacks serves whoever connects, unless something asks for a key before it.
 
 Accepted:
     name: open
@@ -18,7 +18,8 @@ Rejected:
     frontend: {host: 0.0.0.0}
     workers: [{role: aggregated, gpus: [0]}]
 
-Source: vLLM 0.32.0 vllm/entrypoints/openai/cli_args.py, api_key: none by default.
+Source: vLLM 0.32.0 vllm/entrypoints/openai/cli_args.py, api_key: none by default; vllm-router
+0.1.17 and Dynamo's frontends ask for none before prefill and decode workers (docs/design/front.md).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from compiler.topology import Topology
 RULE = Rule(
     "frontend-exposed",
     Severity.ERROR,
-    "vLLM serves whoever can connect, unless it is given an API key",
+    "a server serves whoever can connect, unless a key is asked for",
 )
 
 

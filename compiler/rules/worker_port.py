@@ -1,7 +1,7 @@
 """A worker listens where its stack lets it.
 
 Without a second worker there is nothing to route, so the worker listens on frontend.port, unless
-the stack's own frontend stands before every worker. Some workers cannot listen on every port.
+the stack's own frontend or a proxy stands before it. Some workers cannot listen on every port.
 
 Accepted:
     name: one
@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity
-from compiler.resolve.allocation import allocate, needs_frontend
+from compiler.resolve.allocation import allocate, is_entry_a_worker
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
@@ -41,7 +41,7 @@ RULE = Rule(
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report a port that the stack's workers cannot have, or a lone worker's that clients miss."""
-    if needs_frontend(topology, stack):
+    if not is_entry_a_worker(topology, stack):
         yield from _too_high(topology, stack)
         return
     group = topology.workers[0]

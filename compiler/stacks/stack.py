@@ -121,10 +121,14 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendSpec:
-    """The process that clients reach: its name, and its argv by topology."""
+    """The process that clients reach: its name, and its argv by topology.
+
+    passes_key: the topologies in which workers get the key that a client sent.
+    """
 
     name: str
     for_one_worker: bool
+    passes_key: tuple[str, ...] = ()
     argv: Mapping[str, tuple[Any, ...]]
 
 
@@ -313,7 +317,7 @@ def _connectors(data: dict[str, Any]) -> Connectors:
 
 def _frontend(data: dict[str, Any]) -> FrontendSpec:
     argv = {key: tuple(item) for key, item in data["argv"].items()}
-    return FrontendSpec(**{**data, "argv": argv})
+    return FrontendSpec(**{**data, "argv": argv, "passes_key": tuple(data.get("passes_key", ()))})
 
 
 def _setting(data: dict[str, Any]) -> Setting:

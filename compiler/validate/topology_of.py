@@ -18,6 +18,7 @@ from compiler.topology import (
     Origin,
     Role,
     TierChoice,
+    Tls,
     Topology,
     TopologyKind,
     WorkerGroup,
@@ -56,6 +57,8 @@ def _topology(data: dict[str, Any], document: Document) -> Topology:
             routing=frontend["routing"],
             api_key_file=frontend["api_key_file"],
             allow_unauthenticated=frontend["allow_unauthenticated"],
+            tls=_tls(frontend["tls"]),
+            max_request_mb=int(frontend["max_request_mb"]),
             secret_env=frontend["secret_env"],
             origin=Origin(document, ("frontend",)),
         ),
@@ -85,6 +88,10 @@ def _topology(data: dict[str, Any], document: Document) -> Topology:
         deploy=_deploy(data["deploy"], Origin(document, ("deploy",))),
         origin=Origin(document, ()),
     )
+
+
+def _tls(data: dict[str, Any]) -> Tls | None:
+    return None if data["certificate"] is None else Tls(**data)
 
 
 def _group(data: dict[str, Any], origin: Origin) -> WorkerGroup:

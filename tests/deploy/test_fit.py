@@ -176,6 +176,10 @@ def without_key(made: Made) -> None:
     made.key.unlink()
 
 
+def with_an_odd_key(made: Made) -> None:
+    made.key.write_text("two\nlines\n")
+
+
 def without_password(made: Made) -> None:
     made.tiers = managed(f"password_file: {made.folder}/none")
 
@@ -243,6 +247,7 @@ FAULTS = {
         with_closed_stack, f"the account {ACCOUNT} cannot run ", is_for_account=True
     ),
     "no key file": Fault(without_key, "there is no file "),
+    "key that no client can send": Fault(with_an_odd_key, "is not one line of printable ASCII"),
     "no password file": Fault(without_password, " (password_file of a tier)"),
     "no account": Fault(
         without_account, "there is no account dync-is-not-here", is_for_account=True
@@ -416,7 +421,8 @@ def image(tmp_path: Path) -> Path:
     root = tmp_path / "image"
     (root / "etc").mkdir(parents=True)
     (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\ndync:x:999:999::/:/bin/sh\n")
-    for path in ("opt/dync/stacks/vllm-0.32/bin/python", "usr/bin/redis-server"):
+    programs = ("opt/dync/stacks/vllm-0.32/bin/python", "usr/bin/redis-server", "usr/sbin/nginx")
+    for path in programs:
         (root / path).parent.mkdir(parents=True)
         (root / path).symlink_to("/usr/bin/true")
     (root / "srv/model").mkdir(parents=True)
@@ -459,6 +465,7 @@ def test_an_image_is_asked_for_files_alone(
         ("etc/passwd", "there is no account dync (deploy.user): give --create-user"),
         ("opt/dync", "there is no stack at /opt/dync/stacks/vllm-0.32/bin/python: dync stack "),
         ("usr/bin", "there is no redis-server: "),
+        ("usr/sbin", "there is no nginx: apt install nginx-light, or dnf install nginx"),
         ("srv/model", "there is no model folder /srv/model (model.id): "),
         ("mnt/nfs", "there is no folder /mnt/nfs of the tier fs: mount it first"),
         ("etc/key", "there is no file /etc/key (frontend.api_key_file): write the key there"),

@@ -140,8 +140,8 @@ class Bundle:
             "only_with_lmcache": False,
             "has_lmcache_off_form": "argv_off" in words,
         }
-        lists = ("argv_switches", "env_switches", "secrets", "folders", "servers", "passthrough")
-        defaults |= dict.fromkeys(lists, ())
+        lists = ("argv_switches", "env_switches", "secrets", "folders", "servers")
+        defaults |= dict.fromkeys((*lists, "checks", "passthrough"), ())
         text = render(
             "process.sh.j2",
             name=name,

@@ -141,12 +141,12 @@ def test_closed_sets_are_those_of_the_code(name: str, enum: type[Enum]) -> None:
 
 
 def test_the_facts_of_a_condition_are_those_of_a_worker() -> None:
-    topology = topology_of("frontend: {api_key_file: /k}\n")
+    topology = topology_of("")
     facts = worker_facts(topology, topology.workers[0], lmcache=True)
     named = STACK["$defs"]["when"]["properties"]
     assert all(facts(name) is not None for name in named)
     assert set(named) == {
-        "accelerator", "topology", "mode", "role", "routing", "lmcache", "api_key"
+        "accelerator", "topology", "mode", "role", "routing", "lmcache"
     }  # fmt: skip
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from compiler.bundle_paths import UNITS_FOLDER, USER_UNITS_FOLDER
 from compiler.deploy.systemd import Systemd
 from compiler.emit.bundle import emit
 from compiler.emit.systemd.unit_names import (
+    process_unit,
     service_units,
     target_unit,
 )
@@ -23,6 +27,7 @@ from compiler.plan import Plan
 from compiler.process import Kind, Process
 from compiler.write.bundle import write
 from tests.hostile.test_round_trip import HOSTILE, as_yaml, built, profile_with
+from tests.proxy.conftest import make_certificate
 from tests.support import PROFILES, ROOT, compile_file, compile_text, plan_in
 from tests.systemd.machine import Machine
 
@@ -89,14 +94,22 @@ def installed(machine: Machine, *bundles: Path) -> None:
 
 def start_all(machine: Machine, shared: Path, plans: list[Plan]) -> None:
     for plan in plans:
-        for process in plan.processes:
+        for process in of_the_stack(plan):
             unit = f"dync-{plan.name}-{process.name}.service"
             folder = machine.at(f"/run/systemd/system/{unit}.d")
             folder.mkdir()
             out = shared / f"{plan.name}-{process.name}.out"
             (folder / "once.conf").write_text(ONCE.format(out=out))
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "start", *(unit for plan in plans for unit in processes_of(plan)))
+    units = (
+        process_unit(plan.name, process.name) for plan in plans for process in of_the_stack(plan)
+    )
+    machine.run("systemctl", "start", *units)
+
+
+def of_the_stack(plan: Plan) -> list[Process]:
+    """Return what the stand-in program stands for: a proxy runs the distribution's own."""
+    return [process for process in plan.processes if process.kind is not Kind.PROXY]
 
 
 def processes_of(plan: Plan) -> tuple[str, ...]:
@@ -104,7 +117,7 @@ def processes_of(plan: Plan) -> tuple[str, ...]:
 
 
 def assert_started_as_planned(shared: Path, plan: Plan, extra: Mapping[str, str]) -> None:
-    for process in plan.processes:
+    for process in of_the_stack(plan):
         argv, pairs, folder = json.loads((shared / f"{plan.name}-{process.name}.out").read_text())
         env = dict(pair.split("=", 1) for pair in pairs)
         assert len(env) == len(pairs), "a variable is there twice"
@@ -173,12 +186,72 @@ def test_a_secret_reaches_the_process_and_nothing_else(machine: Machine, shared:
     # Started for good, it is ready only when a request with the key was answered.
     server = (Path(__file__).parent / "stand_in.py").read_text("utf-8")
     Path(plan.stack_program).write_text(f"#!/usr/bin/env -S python3 -I\n{server}")
-    for unit in processes_of(plan):
+    for process in of_the_stack(plan):
+        unit = process_unit(plan.name, process.name)
         shutil.rmtree(machine.at(f"/run/systemd/system/{unit}.d"))
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", *processes_of(plan))
     machine.run("systemctl", "start", f"dync-{plan.name}-serving.service")
+    # nginx runs in its sandbox, as the deployment's account, and asks for the key.
+    base = plan.url.removesuffix("/v1")
+    given = {"Authorization": f"Bearer {key}"}
+    assert [asked(f"{base}/health"), asked(f"{base}/x"), asked(f"{base}/x", given)] == [
+        200,
+        401,
+        200,
+    ]
+    main = machine.run("systemctl", "show", "-P", "User", f"dync-{plan.name}-proxy.service")
+    assert main.strip() == plan.user
     machine.run("systemctl", "stop", f"dync-{plan.name}.target", *processes_of(plan))
+
+
+def asked(url: str, headers: Mapping[str, str] | None = None, certificate: str = "") -> int:
+    context = ssl.create_default_context(cafile=certificate) if certificate else None
+    if context:
+        context.check_hostname = False
+    try:
+        request = urllib.request.Request(url, headers=dict(headers or {}))
+        with urllib.request.urlopen(request, timeout=30, context=context) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_proxy_has_a_low_port_and_files_that_root_alone_reads(
+    machine: Machine, shared: Path
+) -> None:
+    folder = machine.at("/etc/tls of root")
+    folder.mkdir(mode=0o700)
+    certificate, key = make_certificate(folder)
+    profile = {
+        "name": "low",
+        "stack": "vllm-0.32",
+        "topology": "disagg",
+        "accelerator": "cpu",
+        "model": {"id": "a/b"},
+        "frontend": {
+            "port": 893,
+            "tls": {
+                "certificate": f"/etc/tls of root/{certificate.name}",
+                "key": f"/etc/tls of root/{key.name}",
+            },
+        },
+        "lmcache": {"chunk_size": 128},
+        "workers": [{"role": "prefill"}, {"role": "decode"}],
+        "deploy": {"prefix": f"{shared}/low", "first_port": 28880},
+    }
+    plan = plan_in(compile_text(as_yaml(profile)))
+    stand_in(plan)
+    server = (Path(__file__).parent / "stand_in.py").read_text("utf-8")
+    Path(plan.stack_program).write_text(f"#!/usr/bin/env -S python3 -I\n{server}")
+    write(emit(plan, templates()), shared / "low-bundle")
+    installed(machine, shared / "low-bundle")
+    try:
+        machine.run("systemctl", "start", *processes_of(plan))
+        assert asked("https://127.0.0.1:893/x", certificate=str(certificate)) == 200
+    finally:
+        machine.run("systemctl", "stop", f"dync-{plan.name}.target", *processes_of(plan))
 
 
 def verified(folder: Path, plan: Plan, *, is_system: bool = True) -> list[str]:

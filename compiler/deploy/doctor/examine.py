@@ -16,6 +16,7 @@ from compiler.deploy.doctor import (
     limits,
     model,
     ports,
+    proxy,
     secrets,
     services,
     stack,
@@ -78,6 +79,7 @@ CHECKS: tuple[Check, ...] = (
     Check(look=disk.check, phase=Phase.START, by=Manager.LAUNCHER),
     Check(look=tiers.check, phase=Phase.PLACE, of_image=True),
     Check(look=store.check, phase=Phase.PLACE, of_image=True),
+    Check(look=proxy.check, phase=Phase.PLACE, of_image=True),
     Check(look=services.check, phase=Phase.START),
 )
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
-from compiler.process import API_KEY, Kind, Process
+from compiler.process import API_KEY, TLS_CERTIFICATE, TLS_KEY, Kind, Process
+
+_IS = {
+    API_KEY: ("key", "frontend.api_key_file"),
+    TLS_CERTIFICATE: ("certificate", "frontend.tls.certificate"),
+    TLS_KEY: ("certificate's key", "frontend.tls.key"),
+}
 
 _LONGEST = 128 * 1024
 """Bytes of one variable with its name; source: Linux, MAX_ARG_STRLEN."""
@@ -45,8 +51,8 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _what(process: Process, name: str) -> tuple[str, str]:
     """Return a word for what a file holds, and the key of the profile that names it."""
-    if name == API_KEY:
-        return "key", "frontend.api_key_file"
+    if name in _IS:
+        return _IS[name]
     asked = {tier.server.secret for tier in process.tiers if tier.server}
     clients = name.startswith("LMCACHE_") and any(tier.kind != "custom" for tier in process.tiers)
     if name in asked or clients or process.kind is Kind.STORE:

@@ -19,6 +19,15 @@ class NotAnswered(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What answers completions: its name, its base URL, with /v1, the file of its certificate."""
+
+    name: str
+    url: str
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One completion of one token; logprobs: the likeliest first tokens, natural logarithms."""
 
@@ -26,10 +35,11 @@ class Answer:
     logprobs: Mapping[str, float]
 
 
-def ask(url: str, model: str, prompt: Sequence[int] | str, key: str, timeout_s: float) -> Answer:
+def ask(
+    way: Endpoint, model: str, prompt: Sequence[int] | str, key: str, timeout_s: float
+) -> Answer:
     """Ask an OpenAI API for one token, greedily, streamed.
 
-    url: the API's base, with /v1.
     Errors: NotAnswered.
     """
     body = {
@@ -43,7 +53,7 @@ def ask(url: str, model: str, prompt: Sequence[int] | str, key: str, timeout_s: 
     begun, first_token_s = time.monotonic(), 0.0
     logprobs: dict[str, float] = {}
     try:
-        with posted(f"{url}/completions", body, key, timeout_s) as lines:
+        with posted(f"{way.url}/completions", body, key, timeout_s, way.certificate) as lines:
             for line in lines:
                 choice = _choice(line)
                 if choice is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compiler.deploy.finding import Finding, failed, skipped
 from compiler.deploy.probe.cache_server import server_status
-from compiler.deploy.probe.http_client import get_json
+from compiler.deploy.probe.http_client import get_json, process_url
 from compiler.deploy.probe.processes import Running
 from compiler.deploy.verify.experiment import Experiment
 from compiler.deploy.verify.prompt import LEAST_CHUNKS, prompt_tokens
@@ -66,7 +66,7 @@ def _chunk(plan: Plan, alive: Alive) -> int:
 
 def _longest(plan: Plan) -> int:
     """Return the most tokens that a prompt may have beside one of the answer."""
-    models = get_json(f"{plan.url}/models") or {}
+    models = get_json(process_url(plan.api, "/v1/models")) or {}
     served = [item.get("max_model_len") for item in models.get("data", ())]
     built = [item.launch.engine_args.get("max_model_len") for item in plan.processes]
     known = [int(value) for value in (*served, *built) if isinstance(value, int) and value]

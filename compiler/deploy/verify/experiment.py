@@ -10,7 +10,7 @@ from functools import partial
 from compiler.deploy.finding import Finding
 from compiler.deploy.probe.cache_server import server_status
 from compiler.deploy.probe.http_client import get_json, process_url
-from compiler.deploy.verify.ask import Answer, NotAnswered, ask
+from compiler.deploy.verify.ask import Answer, Endpoint, NotAnswered, ask
 from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_transfer
 from compiler.deploy.verify.prompt import unique_prompt
 from compiler.deploy.verify.proof import Timing, Transfer
@@ -28,15 +28,8 @@ from compiler.process import Kind, Process
 from compiler.topology import Role
 
 _EXTRA_ROUNDS = 2
+_COUNT_NOTHING = (Kind.FRONTEND, Kind.PROXY)
 _STILL_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """A base URL that answers completions, and what to call it."""
-
-    name: str
-    url: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +64,7 @@ class Experiment:
         Errors: NotAnswered, with the way.
         """
         try:
-            return ask(way.url, self.plan.served_name, prompt, self.key, self.timeout_s)
+            return ask(way, self.plan.served_name, prompt, self.key, self.timeout_s)
         except NotAnswered as error:
             raise NotAnswered(f"{way.name} at {way.url}: {error}") from error
 
@@ -93,7 +86,7 @@ class Experiment:
     def _prove_way(self, way: Endpoint, caches: Sequence[Process]) -> None:
         """Prove the way through the frontend, what NIXL does on it, and these workers' caches."""
         prompt = unique_prompt(self.probe.tokens)
-        watched = [item for item in self.plan.processes if item.kind is not Kind.FRONTEND]
+        watched = [item for item in self.plan.processes if item.kind not in _COUNT_NOTHING]
         receivers = [item for item in watched if item.role is Role.DECODE and item.has_nixl]
         start = snapshot(watched)
         cold, stored = self._store(
@@ -205,7 +198,7 @@ class Experiment:
 
 def frontend_endpoint(plan: Plan) -> Endpoint:
     """Return what clients reach."""
-    return Endpoint(name=plan.entry.name, url=plan.url)
+    return Endpoint(name=plan.entry.name, url=plan.url, certificate=plan.certificate_file)
 
 
 def _direct(worker: Process) -> Endpoint | None:

@@ -35,9 +35,9 @@ def arrange(shown: Diagram, sizes: dict[str, Contents]) -> Positions:
     clients = _sized(shown.clients, sizes)
     host_x = MARGIN + clients.width + labels[Carries.REQUESTS] + 24
     boxes, x = {}, host_x + INSET
-    if shown.frontend:
-        boxes[shown.frontend.key] = _sized(shown.frontend, sizes).at(x, y)
-        x = boxes[shown.frontend.key].right + labels[Carries.REQUESTS] + 44
+    for node in shown.front:
+        boxes[node.key] = _sized(node, sizes).at(x, y)
+        x = boxes[node.key].right + labels[Carries.REQUESTS] + 44
     stacked = _Column(shown, sizes, x, y)
     stores, edge = _stores(shown, sizes, stacked, y, labels[Carries.CACHE])
     placed = {**stacked.boxes, **stores}
@@ -49,9 +49,9 @@ def arrange(shown: Diagram, sizes: dict[str, Contents]) -> Positions:
     boxes |= {key: box.at(box.x, box.y + shift) for key, box in placed.items()}
     frames = {key: box.at(box.x, box.y + shift) for key, box in stacked.frames.items()}
     middle = (min(f.y for f in frames.values()) + max(f.bottom for f in frames.values())) // 2
-    if shown.frontend:
-        box = boxes[shown.frontend.key]
-        boxes[shown.frontend.key] = box.at(box.x, middle - box.height // 2)
+    for node in shown.front:
+        box = boxes[node.key]
+        boxes[node.key] = box.at(box.x, middle - box.height // 2)
     boxes[shown.clients.key] = clients.at(MARGIN, middle - clients.height // 2)
     frames[HOST] = Box(x=host_x, y=top, width=edge - host_x, height=low + INSET - top)
     if shown.services:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from compiler.addresses import host_port, is_loopback
 from compiler.byte_units import GIB
 from compiler.plan import Plan
-from compiler.process import Listen, Process, Tier
+from compiler.process import API_KEY, Kind, Listen, Process, Tier
 from compiler.topology import Accelerator, CacheMode, Role
 
 CLIENTS, HOST, SERVICES = "clients", "host", "services"
 _PURPOSES = {
     "http": "HTTP",
+    "https": "HTTPS",
     "nixl_side_channel": "NIXL",
     "lmcache": "LMCache",
     "kv_events": "KV events",
@@ -83,12 +85,15 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagram:
-    """A whole picture; groups, caches and services stand in the plan's order, prefill first."""
+    """A whole picture; groups, caches and services stand in the plan's order, prefill first.
+
+    front: what requests pass on their way to the workers, one after the other.
+    """
 
     heading: str
     facts: tuple[str, ...]
     clients: DiagramNode
-    frontend: DiagramNode | None
+    front: tuple[DiagramNode, ...]
     groups: tuple[Group, ...]
     caches: tuple[DiagramNode, ...]
     tiers: tuple[DiagramNode, ...]
@@ -98,7 +103,7 @@ class Diagram:
 
 def diagram(plan: Plan) -> Diagram:
     """Return what the picture of a plan shows."""
-    frontend = plan.frontend
+    front = tuple(item for item in (plan.proxy, plan.frontend) if item)
     services = tuple(
         DiagramNode(
             key=f"service-{number}",
@@ -112,20 +117,29 @@ def diagram(plan: Plan) -> Diagram:
         heading=plan.name,
         facts=_summary(plan),
         clients=DiagramNode(key=CLIENTS, part=Part.CLIENTS, heading="clients", facts=(plan.url,)),
-        frontend=None
-        if frontend is None
-        else DiagramNode(
-            key=frontend.name,
-            part=Part.FRONTEND,
-            heading=frontend.name,
-            ports=_ports(frontend),
+        front=tuple(
+            DiagramNode(
+                key=item.name,
+                part=Part.FRONTEND,
+                heading=item.name,
+                facts=_guards(item),
+                ports=_ports(item),
+            )
+            for item in front
         ),
         groups=tuple(_groups(plan)),
         caches=tuple(_cache(p, plan) for p in plan.cache_servers),
         tiers=tuple(_tiers(plan)),
         services=services,
-        flows=tuple(_flows(plan, frontend)),
+        flows=tuple(_flows(plan, front)),
     )
+
+
+def _guards(process: Process) -> tuple[str, ...]:
+    """Say what a proxy asks of clients; nothing of what is no proxy."""
+    if process.kind is not Kind.PROXY:
+        return ()
+    return ("asks for the API key" if API_KEY in process.secrets else "asks for no key",)
 
 
 def _summary(plan: Plan) -> tuple[str, ...]:
@@ -223,16 +237,18 @@ def _port(listen: Listen) -> str:
     return f"{purpose} {host_port(listen.host, listen.port)}"
 
 
-def _flows(plan: Plan, frontend: Process | None) -> Iterator[Flow]:
+def _flows(plan: Plan, front: tuple[Process, ...]) -> Iterator[Flow]:
     roles = [role for role in Role if any(p.role is role for p in plan.processes)]
     groups = {role: f"group-{role.value}" for role in roles}
-    entry = frontend.name if frontend else next(iter(groups.values()))
-    yield Flow(source=CLIENTS, target=entry, carries=Carries.REQUESTS, label="HTTP")
-    if frontend:
-        for group in groups.values():
-            yield Flow(
-                source=frontend.name, target=group, carries=Carries.REQUESTS, label="requests"
-            )
+    entry = front[0].name if front else next(iter(groups.values()))
+    label = _PURPOSES[plan.entry.listens[0].purpose]
+    yield Flow(source=CLIENTS, target=entry, carries=Carries.REQUESTS, label=label)
+    for earlier, later in pairwise(front):
+        yield Flow(
+            source=earlier.name, target=later.name, carries=Carries.REQUESTS, label="requests"
+        )
+    for group in groups.values() if front else ():
+        yield Flow(source=front[-1].name, target=group, carries=Carries.REQUESTS, label="requests")
     if Role.PREFILL in groups and Role.DECODE in groups:
         yield Flow(
             source=groups[Role.PREFILL],

@@ -40,8 +40,8 @@ def _lines(shown: Diagram, made: tuple[str, ...]) -> Iterator[str]:
     yield "flowchart LR"
     yield from _node(shown.clients, ids, "  ")
     yield f'  subgraph {HOST}["this host"]'
-    if shown.frontend:
-        yield from _node(shown.frontend, ids, "    ")
+    for node in shown.front:
+        yield from _node(node, ids, "    ")
     for group in shown.groups:
         yield f'    subgraph {ids[group.key]}["{_text(group.heading)}"]'
         for worker in group.workers:
@@ -66,8 +66,7 @@ def _ids(shown: Diagram) -> dict[str, str]:
     tiers = {node.key: f"tier-{number}" for number, node in enumerate(shown.tiers)}
     groups = {group.key: group.key for group in shown.groups}
     names = {node.key: f"p-{node.key}" for group in shown.groups for node in group.workers}
-    frontend = (shown.frontend,) if shown.frontend else ()
-    names |= {node.key: f"p-{node.key}" for node in (*frontend, *shown.caches)}
+    names |= {node.key: f"p-{node.key}" for node in (*shown.front, *shown.caches)}
     others = {node.key: node.key for node in (shown.clients, *shown.services)}
     return {HOST: HOST, SERVICES: SERVICES, **groups, **names, **others, **tiers}
 

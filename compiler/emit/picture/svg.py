@@ -130,8 +130,7 @@ def _picture(shown: Diagram, made: str) -> PictureView:
 
 def _nodes(shown: Diagram) -> tuple[DiagramNode, ...]:
     workers = (worker for group in shown.groups for worker in group.workers)
-    frontend = (shown.frontend,) if shown.frontend else ()
-    return (shown.clients, *frontend, *workers, *shown.caches, *shown.tiers, *shown.services)
+    return (shown.clients, *shown.front, *workers, *shown.caches, *shown.tiers, *shown.services)
 
 
 def _page_heading(shown: Diagram, width: int) -> Iterator[TextView]:

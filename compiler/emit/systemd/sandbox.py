@@ -36,6 +36,13 @@ SYSTEM = (
 WITHOUT_GPU = ("PrivateDevices=yes", "ProtectClock=yes")
 
 
+FIRST_FREE_PORT = 1024  # net.ipv4.ip_unprivileged_port_start as Linux has it
+NET_BIND = (
+    "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+    "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+)
+
+
 def sandbox(*, uses_gpu: bool, is_system: bool) -> tuple[str, ...]:
     """Return the sandbox lines of one unit."""
     if not is_system:

@@ -17,7 +17,7 @@ from compiler.emit.quoting import (
     unit_word,
 )
 from compiler.emit.render import Renderer
-from compiler.emit.systemd.sandbox import LIMITS, sandbox
+from compiler.emit.systemd.sandbox import FIRST_FREE_PORT, LIMITS, NET_BIND, sandbox
 from compiler.emit.systemd.unit_names import (
     process_unit,
     registrations_unit,
@@ -37,7 +37,8 @@ from compiler.emit.tiers import folder_words, folders, server_checks
 from compiler.plan import Plan
 from compiler.process import API_KEY, Kind, Process, Protocol
 
-RESTART_S = {Kind.STORE: 2, Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2}
+RESTART_S = {Kind.STORE: 2, Kind.CACHE_SERVER: 5, Kind.WORKER: 10, Kind.FRONTEND: 2, Kind.PROXY: 2}
+_SHARES_MEMORY = (Kind.STORE, Kind.CACHE_SERVER, Kind.WORKER)
 PERSIST_S = 200
 """How long a process that fails at once is tried again. A GPU that a dead worker's cache server
 still holds comes free after up to 36 s, or 130 s with the server's own reap time."""
@@ -108,7 +109,7 @@ def _service(
         before=_before(plan, process, manager),
         command=command,
         ready=_as_root(manager, bool(key_file)) + _library(*words),
-        afterwards=() if process.kind is Kind.FRONTEND else (_library("sweep"),),
+        afterwards=(_library("sweep"),) if process.kind in _SHARES_MEMORY else (),
         start_timeout_s=ready.timeout_s + START_MARGIN_S,
         stop_timeout_s=process.stop_s,
         restart_s=restart_s,
@@ -116,6 +117,7 @@ def _service(
         sandbox=(
             *sandbox(uses_gpu=bool(process.gpus), is_system=manager.is_system),
             *_writable(process, manager),
+            *_low_port(process, manager),
         ),
     )
 
@@ -242,9 +244,15 @@ def _writable(process: Process, manager: UnitManager) -> tuple[str, ...]:
     return tuple(f'ReadWritePaths="-{unit_path(tier.folder)}"' for tier in folders(process))
 
 
+def _low_port(process: Process, manager: UnitManager) -> tuple[str, ...]:
+    """Let a proxy listen below 1024, the one thing that root does there."""
+    is_low = process.kind is Kind.PROXY and process.listens[0].port < FIRST_FREE_PORT
+    return NET_BIND if is_low and manager.is_system else ()
+
+
 def _serving(plan: Plan, manager: UnitManager) -> ServingView:
-    front = plan.processes[-1]
-    key_file = plan.api_key_file
+    front = plan.api
+    key_file = plan.api_key_file if plan.api_asks_key else ""
     secrets = {API_KEY: key_file} if key_file else {}
     secret = next(iter(secrets), "")
     units = tuple(process_unit(plan.name, process.name) for process in plan.processes)

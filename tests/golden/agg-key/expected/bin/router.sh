@@ -27,9 +27,9 @@ argv=(
     -m
     vllm_router.launch_router
     --host
-    0.0.0.0
+    127.0.0.1
     --port
-    9000
+    8105
     --policy
     cache_aware
     --prometheus-host

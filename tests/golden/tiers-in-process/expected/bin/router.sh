@@ -29,7 +29,7 @@ argv=(
     --host
     127.0.0.1
     --port
-    8000
+    8104
     --policy
     round_robin
     --prometheus-host
