@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compiler.bundle_paths import LIBRARY, PLAN, REDIS_SCRIPT, SERVICE_SCRIPT
+from compiler.bundle_paths import LIBRARY, OWNERS_LIBRARY, PLAN, REDIS_SCRIPT, SERVICE_SCRIPT
 from compiler.emit.artifact import Artifact
 from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
@@ -29,6 +29,7 @@ TEMPLATES = (
     "target.j2",
     "topology.svg.j2",
     LIBRARY,
+    OWNERS_LIBRARY,
     SERVICE_SCRIPT,
     REDIS_SCRIPT,
     "lib/dync_redis.py",

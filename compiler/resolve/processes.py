@@ -221,7 +221,10 @@ class ProcessBuilder:
                     *_listens(ports),
                 ),
                 after=tuple(worker.name for worker in workers),
-                ready=_ready(start, reachable(frontend.host), frontend.port, values),
+                ready=replace(
+                    _ready(start, reachable(frontend.host), frontend.port, values),
+                    key_file=frontend.api_key_file or "",
+                ),
                 metrics=_metrics(start, reachable(frontend.host), values),
                 memory=Memory(host_bytes=0, gpu_fraction=0.0),
                 stop_s=start.stop_s,

@@ -8,8 +8,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from compiler.deploy.probe.sockets import Ownership
 from compiler.process import Process
 
 WITHIN_S = 5
@@ -44,20 +46,48 @@ def get_json(url: str, timeout_s: float = WITHIN_S) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The key that a deployment asks for, "" for none, and whose sockets may get it."""
+
+    key: str
+    own: Ownership
+
+
 @contextmanager
 def posted(
-    url: str, body: Mapping[str, Any], key: str, timeout_s: float
+    url: str, body: Mapping[str, Any], access: Access, timeout_s: float
 ) -> Iterator[Iterator[bytes]]:
     """Post JSON and return the answer's lines as they come; timeout_s holds between two of them.
 
+    Nothing is sent, and no key above all, where the address is another's than the deployment's.
     Errors: NO_ANSWER; urllib's HTTPError carries what the server said.
     """
     headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
+    if access.key:
+        headers["Authorization"] = f"Bearer {access.key}"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with open_url(request, timeout=timeout_s) as response:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _ToOwn(access.own))
+    with opener.open(request, timeout=timeout_s) as response:
         yield iter(lambda: response.readline(_LONGEST_LINE), b"")
+
+
+class _ToOwn(urllib.request.HTTPHandler):
+    """Connect to the deployment's own sockets alone."""
+
+    def __init__(self, own: Ownership) -> None:
+        super().__init__()
+        self._own = own
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        """Open a request; urllib calls this."""
+        own = self._own
+
+        class Connection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                own.connect(super().connect, self.host, self.port)
+
+        return self.do_open(Connection, request)
 
 
 def said(error: Exception) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.deploy.probe.completion import likeliest_first
-from compiler.deploy.probe.http_client import NO_ANSWER, posted, said
+from compiler.deploy.probe.http_client import NO_ANSWER, Access, posted, said
 
 LIKELIEST = 5
 
@@ -26,7 +26,9 @@ class Answer:
     logprobs: Mapping[str, float]
 
 
-def ask(url: str, model: str, prompt: Sequence[int] | str, key: str, timeout_s: float) -> Answer:
+def ask(
+    url: str, model: str, prompt: Sequence[int] | str, access: Access, timeout_s: float
+) -> Answer:
     """Ask an OpenAI API for one token, greedily, streamed.
 
     url: the API's base, with /v1.
@@ -43,7 +45,7 @@ def ask(url: str, model: str, prompt: Sequence[int] | str, key: str, timeout_s: 
     begun, first_token_s = time.monotonic(), 0.0
     logprobs: dict[str, float] = {}
     try:
-        with posted(f"{url}/completions", body, key, timeout_s) as lines:
+        with posted(f"{url}/completions", body, access, timeout_s) as lines:
             for line in lines:
                 choice = _choice(line)
                 if choice is not None:

@@ -14,6 +14,6 @@ dync_add redis 127.0.0.1 8103 '' 30 15 '' 127.0.0.1:8103 '' '/etc/dync/redis pas
 dync_add_lmcache_only redis
 dync_add aggregated-0 127.0.0.1 8100 /health 900 60 redis 127.0.0.1:8100 '' '' http
 dync_add aggregated-1 127.0.0.1 8101 /health 900 60 redis 127.0.0.1:8101 '' '' http
-dync_add router 127.0.0.1 8000 /v1/completions 300 15 'aggregated-0 aggregated-1' '127.0.0.1:8000 127.0.0.1:8102' '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' '' http
+dync_add router 127.0.0.1 8000 /v1/completions 300 15 'aggregated-0 aggregated-1' '127.0.0.1:8000 127.0.0.1:8102' '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' /etc/dync/key http
 
 dync_launch "$@"
