@@ -119,12 +119,12 @@ dync_pids_of_marked() { # [NAME]: what carries this launch's mark, and the name 
 }
 
 dync_pids_of_group() { # PID: what systemd, whichever hierarchy it uses, has put beside a process
-    local line group=''
+    local line unit=''
     while IFS= read -r line; do
         [[ $line == 0::* || $line == *:name=systemd:* ]] || continue
-        [[ -n $group && $line == *:/ ]] || group=$line
+        [[ -n $unit && $line == *:/ ]] || unit=$line
     done <"/proc/$1/cgroup"
-    dync_own grep -lsxF -- "$group"
+    dync_own grep -lsxF -- "$unit"
 }
 
 dync_pids_of_unit() { # UNIT
