@@ -1,4 +1,4 @@
-"""Stand in for a server whose sockets are held in some way: by several processes, for two families."""
+"""Stand in for a server whose sockets are held in some way: by several processes, for both IPs."""
 
 import http.server
 import os

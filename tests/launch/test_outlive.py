@@ -138,7 +138,7 @@ def test_what_outlives_the_guard_too_is_named_by_the_next_and_ended_by_down(
 
 
 def test_a_process_that_wrote_over_its_environment_is_found_by_its_session(bundle: Bundle) -> None:
-    code = "trap '' TERM; exec -c bash -c 'trap \"\" TERM; while :; do read -t 1 < <(:); sleep 1; done'"
+    code = "exec -c bash -c 'trap \"\" TERM; while :; do sleep 1; done'"
     bundle.add("worker", ready_timeout_s=60)
     bundle.script("worker", argv=["bash", "-c", f"{code} {bundle.marker}"])
     bundle.write()
