@@ -56,7 +56,7 @@ dync_proc_address() { # HOST: put in REPLY how /proc/net/tcp writes it, on a lit
 
 # Put in REPLY the inodes of the sockets that listen where a connection to HOST arrives, if processes of CLAIM hold them
 # all. Status 1: nobody listens; 2: somebody else does, and REPLY is one "INODE UID" of theirs; 3: nobody can tell.
-# CLAIM: `session PID NAME` (a process of launch.sh, by its session or its marks), `marked` (any process of this launch),
+# CLAIM: `session PID NAME` (a process of launch.sh, by its session or its marks), `launch` (any process of this launch),
 # `group PID` (its unit's), `unit UNIT`, `account` (this one's).
 dync_whose() { # HOST PORT CLAIM...
     local status=0 entry others
@@ -118,13 +118,19 @@ dync_pids_of_marked() { # [NAME]: what carries this launch's mark, and the name 
     done
 }
 
+dync_pids_of_launch() { # by its sessions too: redis-server writes over its environment
+    local pid
+    dync_find_left
+    for pid in "${dync_left[@]}"; do printf '/proc/%s\n' "$pid"; done
+}
+
 dync_pids_of_group() { # PID: what systemd, whichever hierarchy it uses, has put beside a process
-    local line group=''
+    local line unit=''
     while IFS= read -r line; do
         [[ $line == 0::* || $line == *:name=systemd:* ]] || continue
-        [[ -n $group && $line == *:/ ]] || group=$line
+        [[ -n $unit && $line == *:/ ]] || unit=$line
     done <"/proc/$1/cgroup"
-    dync_own grep -lsxF -- "$group"
+    dync_own grep -lsxF -- "$unit"
 }
 
 dync_pids_of_unit() { # UNIT

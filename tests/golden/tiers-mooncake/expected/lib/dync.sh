@@ -228,7 +228,7 @@ dync_server() { # HOST PORT USERNAME PASSWORD_FILE WITHIN_S REQUIRED [NAME_OF_TH
 dync_server_of_ours() { # as dync_server, for one that is started along: not asked before anything runs
     ((!dync_check_only)) || return 0
     dync_mark=${DYNC_LAUNCH-} dync_claim=(account) # started by hand: by whom, more is not known
-    [[ -z $dync_mark ]] || dync_claim=(marked)
+    [[ -z $dync_mark ]] || dync_claim=(launch)
     dync_server "$@"
 }
 
@@ -391,7 +391,7 @@ dync_check_host() {
         type -P "$tool" >/dev/null || dync_fail 3 "$tool is missing; install util-linux, findutils and grep"
     done
     ! setpriv --pdeathsig TERM -- true 2>/dev/null || dync_with_us=(setpriv --pdeathsig TERM --)
-    { mkdir -p logs run && exec 8<>run/lock; } || dync_fail 3 "logs/ and run/ of this bundle cannot be written"
+    { mkdir -p logs run && exec 8<>run/lock; } || dync_refuse_folders
     exec 9<> <(:) # a pipe that stays silent, for dync_tick
     if ! flock -n 8; then
         IFS= read -r holder <&8
@@ -413,6 +413,15 @@ dync_check_host() {
     rm -f run/started run/messages
     { (umask 0077 && : >run/messages) && cat /proc/sys/kernel/random/boot_id >run/started; } ||
         dync_fail 3 "run/messages and run/started cannot be written"
+}
+
+dync_refuse_folders() { # one launch by sudo is enough
+    local path
+    for path in logs run run/lock; do
+        [[ ! -e $path || -w $path || -O $path ]] || dync_fail 3 "logs/ and run/ of this bundle cannot be written: $path" \
+            "is $(stat -c %U -- "$path")'s; sudo chown -R $(id -un) ${PWD@Q}/logs ${PWD@Q}/run"
+    done
+    dync_fail 3 "logs/ and run/ of this bundle cannot be written"
 }
 
 dync_check_left() { # what an earlier launch left when it was killed
