@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -212,3 +215,29 @@ def test_what_cannot_be_seen_is_not_believed(
     monkeypatch.setattr("compiler.deploy.probe.sockets._TABLES", (tmp_path / "none", tmp_path))
     with pytest.raises(NotOurs, match="nobody can tell"):
         listening_at("127.0.0.1", 80)
+
+
+@needs_root
+def test_the_client_of_an_own_store_waits_for_its_own_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a store restarts under systemd, its port is anybody's."""
+    made: list[object] = []
+    lmcache = SimpleNamespace(LMCacheRedisClient=lambda *words: made.append(words))
+    monkeypatch.setitem(sys.modules, "lmcache", SimpleNamespace(lmcache_redis=lmcache))
+    monkeypatch.setitem(sys.modules, "lmcache.lmcache_redis", lmcache)
+    monkeypatch.setenv("LMCACHE_RESP_PASSWORD", SECRET)
+    spec = importlib.util.spec_from_file_location("own", ROOT / "templates/lib/dync_redis.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module.Client, "_keep_connected", lambda _self: None)
+    port = free_port()
+    with stranger(port, "pong") as who:
+        module.Client("127.0.0.1", port, is_own=True)
+        assert who.heard == ""
+    assert made == []
+    with socket.create_server(("127.0.0.1", port)):
+        assert module.listens_as(0, port)
+    assert not module.listens_as(0, port)
