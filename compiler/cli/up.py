@@ -148,17 +148,28 @@ def _signals() -> Iterator[Callable[[Launcher], None]]:
 def down_command(bundle: str, kill: bool) -> None:
     """Stop what was started from a bundle.
 
-    By `dync up` or by launch.sh; it waits until all processes are gone.
+    By `dync up` or by launch.sh; it waits until all processes are gone. What is left of a launch
+    whose launch.sh was killed is named, and ended too.
     """
     from compiler.deploy.installation import read_plan
     from compiler.deploy.launch.launcher import runner, stop
+    from compiler.deploy.launch.marks import end_left, left_of
 
     folder = Path(bundle)
     plan = read_plan(folder)
-    pid = runner(folder)
-    if pid is None:
+    pid, took = runner(folder), 0.0
+    if pid is not None:
+        click.echo(f"stopping {plan.name} (launch.sh has pid {pid})")
+        took = max(stop(folder, pid, kill=kill), default=0.0)
+    left = left_of(folder)
+    if pid is None and not left:
         click.echo(f"{plan.name} does not run from {bundle}")
         return
-    click.echo(f"stopping {plan.name} (launch.sh has pid {pid})")
-    took = max(stop(folder, pid, kill=kill), default=0.0)
+    for item in left:
+        click.echo(f"left of a launch that was killed: {item.said}")
+    grace_s = 0 if kill else max(process.stop_s for process in plan.processes)
+    took += max(end_left(folder, grace_s=grace_s), default=0.0)
+    if left := left_of(folder):
+        text = "; ".join(item.said for item in left)
+        raise click.ClickException(f"still there: {text}: end it as that account, or as root")
     click.echo(f"{plan.name} stopped after {took:.1f} s")

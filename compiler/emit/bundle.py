@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from compiler.bundle_paths import LIBRARY, PLAN, PROXY_SCRIPT, REDIS_SCRIPT, SERVICE_SCRIPT
+from compiler.bundle_paths import (
+    LIBRARY,
+    OWNERS_LIBRARY,
+    PLAN,
+    PROXY_SCRIPT,
+    REDIS_SCRIPT,
+    SERVICE_SCRIPT,
+)
 from compiler.emit.artifact import Artifact
 from compiler.emit.engine_files import emit_engine_files
 from compiler.emit.launch import emit_launch
@@ -31,6 +38,7 @@ TEMPLATES = (
     "nginx.conf.j2",
     "topology.svg.j2",
     LIBRARY,
+    OWNERS_LIBRARY,
     SERVICE_SCRIPT,
     REDIS_SCRIPT,
     PROXY_SCRIPT,

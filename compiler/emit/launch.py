@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.addresses import host_port
-from compiler.bundle_paths import BUILT, LAUNCH_SCRIPT, LIBRARY
+from compiler.bundle_paths import BUILT, LAUNCH_SCRIPT, LIBRARY, OWNERS_LIBRARY
 from compiler.emit.artifact import Artifact, header
 from compiler.emit.quoting import shell_word
 from compiler.emit.render import Renderer
@@ -80,7 +80,8 @@ def emit_launch(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
         path=LAUNCH_SCRIPT, text=renderer.render("launch.sh.j2", launch), executable=True
     )
     yield Artifact(path=BUILT, text=renderer.render("built.sh.j2", built))
-    yield Artifact(path=LIBRARY, text=renderer.static(LIBRARY))
+    for library in (LIBRARY, OWNERS_LIBRARY):
+        yield Artifact(path=library, text=renderer.static(library))
 
 
 def tier_kinds(plan: Plan) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def _view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
 
 def _server(check: ServerCheck) -> ServerView:
     return ServerView(
-        command="dync_server_of_ours" if check.is_managed else "dync_server",
+        command="dync_server_of_ours" if check.store else "dync_server",
         host=shell_word(check.host),
         port=shell_word(str(check.port)),
         username=shell_word(check.username),

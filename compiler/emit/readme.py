@@ -80,7 +80,7 @@ def _needs(plan: Plan) -> tuple[str, ...]:
         f"{check.host}:{check.port}"
         for process in plan.processes
         for check in server_checks(plan, process)
-        if not check.is_managed
+        if check.store is None
     )
     services = [f"{service.purpose} at {service.url}" for service in plan.services]
     listed = [*services, *(f"the server of a storage tier at {place}" for place in servers)]

@@ -9,7 +9,7 @@ from compiler.bundle_paths import REDIS_SCRIPT
 from compiler.emit.artifact import Artifact
 from compiler.emit.render import Renderer
 from compiler.plan import Plan
-from compiler.process import Process, Tier, TierServer
+from compiler.process import Process, ProcessName, Tier, TierServer
 
 MANAGED_WITHIN_S, REQUIRED_WITHIN_S = 30, 10
 
@@ -18,7 +18,8 @@ MANAGED_WITHIN_S, REQUIRED_WITHIN_S = 30, 10
 class ServerCheck:
     """One server that is asked before a process starts; secret names the password, file holds it.
 
-    within_s: how long it may take to answer. is_managed: the deployment starts it itself.
+    within_s: how long it may take to answer. store: the process that it is, where the deployment
+    starts it itself.
     """
 
     host: str
@@ -28,7 +29,7 @@ class ServerCheck:
     file: str
     within_s: int
     required: bool
-    is_managed: bool
+    store: ProcessName | None
 
 
 def emit_tier_library(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
@@ -55,11 +56,8 @@ def server_checks(plan: Plan, process: Process) -> tuple[ServerCheck, ...]:
 
 
 def _check(plan: Plan, process: Process, server: TierServer) -> ServerCheck:
-    is_managed = any(
-        (listen.host, listen.port) == (server.host, server.port)
-        for store in plan.stores
-        for listen in store.listens
-    )
+    place = (server.host, server.port)
+    stores = [it.name for it in plan.stores for at in it.listens if (at.host, at.port) == place]
     required_s = REQUIRED_WITHIN_S if server.required else 0
     return ServerCheck(
         host=server.host,
@@ -67,7 +65,7 @@ def _check(plan: Plan, process: Process, server: TierServer) -> ServerCheck:
         username=server.username,
         secret=server.secret,
         file=process.secrets.get(server.secret, ""),
-        within_s=MANAGED_WITHIN_S if is_managed else required_s,
+        within_s=MANAGED_WITHIN_S if stores else required_s,
         required=server.required,
-        is_managed=is_managed,
+        store=stores[0] if stores else None,
     )

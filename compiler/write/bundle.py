@@ -20,6 +20,7 @@ from pathlib import Path
 from compiler.bundle_paths import STATE_FOLDERS
 from compiler.emit.artifact import Artifact
 from compiler.write.atomic import sync_folder
+from compiler.write.state import NotKept, carry_state, mounted_state
 
 MANIFEST = ".dync.json"
 BYTECODE = "__pycache__"
@@ -39,7 +40,8 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
     """Write a bundle beside its place, then swap it in; False if it stood there already.
 
     The folder at out_dir is the old bundle or the new one at every moment, also for a build that
-    is killed. `overwrite` also replaces a bundle that was changed by hand.
+    is killed (not where its logs or run folder is a mount: files change places one by one there).
+    `overwrite` also replaces a bundle that was changed by hand.
     Errors: NotWritten where out_dir is not a bundle of dync's, or the disk refuses.
     """
     place = Path(os.path.realpath(out_dir))
@@ -56,11 +58,16 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             _fill(fresh, [*files.values(), Artifact(path=MANIFEST, text=manifest)])
-            _carry_state(place, fresh)
-            _swap(fresh, place)
+            if mounted_state(place):
+                _swap_entries(fresh, place)
+            else:
+                carry_state(place, fresh)
+                _swap(fresh, place)
         finally:
             os.close(handle)
         sync_folder(place.parent)
+    except NotKept as refusal:
+        raise NotWritten(str(refusal)) from refusal
     except OSError as error:
         reason = error.strerror or str(error)
         raise NotWritten(f"cannot write {place}: {reason}; nothing was changed") from error
@@ -176,20 +183,9 @@ def _put(folder: Path, artifacts: list[Artifact]) -> None:
             os.fsync(file.fileno())
 
 
-def _carry_state(place: Path, fresh: Path) -> None:
-    """Link logs and locks into the new bundle, so that a running launch keeps writing to them."""
-    for name in STATE_FOLDERS:
-        for folder, _, files in os.walk(place / name):
-            target = fresh / Path(folder).relative_to(place)
-            target.mkdir(parents=True, exist_ok=True)
-            for file in files:
-                with suppress(FileNotFoundError):
-                    os.link(Path(folder) / file, target / file, follow_symlinks=False)
-
-
 def _swap(fresh: Path, place: Path) -> None:
     """Put the new folder in the old one's place; the old one ends where the new one was."""
-    if not place.exists():
+    if not os.path.lexists(place):
         os.rename(fresh, place)
         return
     libc = ctypes.CDLL(None, use_errno=True)
@@ -210,6 +206,21 @@ def _swap(fresh: Path, place: Path) -> None:
         os.rename(aside, place)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _swap_entries(fresh: Path, place: Path) -> None:
+    """Put each file and folder in its place, where the bundle's folder cannot go: logs are mounted.
+
+    The list of files comes last: one that is cut off in between says so at the next build.
+    """
+    names = {*os.listdir(fresh), *os.listdir(place)} - {*STATE_FOLDERS, MANIFEST}
+    for name in (*sorted(names), MANIFEST):
+        new, old = fresh / name, place / name
+        if os.path.lexists(new):
+            _swap(new, old)
+        else:
+            os.rename(old, new)
+    sync_folder(place)
 
 
 def _sweep(place: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import resource
@@ -85,7 +86,9 @@ def test_a_taken_port_is_named_with_who_holds_it(cpu: Subject) -> None:
         plan = replace(cpu.plan, processes=(taken,))
         [finding] = failures(ports.check(replace(cpu, plan=plan)))
     assert finding.subject == f"port {port}"
-    assert f"taken by pid {os.getpid()}: " in finding.message
+    name = Path("/proc/self/comm").read_text().strip()
+    holder_said = f"taken by pid {os.getpid()} ({name}) of {getpass.getuser()}: "
+    assert holder_said in finding.message
     assert "lmcache wants it" in finding.message
     assert not failures(ports.check(replace(cpu, plan=plan)))
 

@@ -13,6 +13,7 @@ import pytest
 from compiler.deploy.finding import Finding, Verdict
 from compiler.deploy.probe.cache_server import parse_status
 from compiler.deploy.probe.counters import parse_counters
+from compiler.deploy.probe.sockets import Ownership
 from compiler.deploy.status import activity
 from compiler.deploy.verify import tier_counts as tiers
 from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_transfer
@@ -34,6 +35,7 @@ from tests.support import compile_file, plan_in, with_launch
 RECORDED = Path(__file__).parent / "recorded"
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Probe(tokens=512, chunk=128)
+NOBODYS = Ownership({})
 
 
 def recorded(case: str, tag: str) -> Snapshot:
@@ -315,9 +317,9 @@ def tier_findings(
     """Judge one tier of one process around what stores in it."""
     of = with_tiers(tier)
     monkeypatch.setattr(tiers, "_SETTLED_S", 0.3)
-    before = tiers.count_tiers(of, tier_specs(of))
+    before = tiers.count_tiers(of, tier_specs(of), NOBODYS)
     store()
-    return list(tiers.judge_tiers(of, tier_specs(of), before, was_asked=was_asked))
+    return list(tiers.judge_tiers(of, tier_specs(of), before, NOBODYS, was_asked=was_asked))
 
 
 def test_a_tier_that_gets_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +364,7 @@ def test_a_kind_that_nobody_counts_is_counted_by_its_cache_server_if_it_is_alone
     [found] = tier_findings(made("s3", "a bucket"), monkeypatch, was_asked=True, store=lambda: None)
     assert found.message == "a bucket got 4 objects of new prompts"
     two = with_tiers(made("s3", "a bucket"), made("gcs", "another"))
-    found_both = list(tiers.judge_tiers(two, tier_specs(two), {}, was_asked=True))
+    found_both = list(tiers.judge_tiers(two, tier_specs(two), {}, NOBODYS, was_asked=True))
     assert [finding.verdict for finding in found_both] == [Verdict.SKIP, Verdict.SKIP]
 
 
@@ -385,6 +387,6 @@ def test_what_tiers_hold_is_read_from_their_cache_server(monkeypatch: pytest.Mon
 def test_a_tier_of_an_unknown_stack_still_has_its_folder(tmp_path: Path) -> None:
     """What it holds cannot be counted; that its folder is gone is a failure all the same."""
     tiers_of = (made("raw", "one", str(tmp_path)), made("raw", "other", str(tmp_path / "gone")))
-    found = list(tiers.judge_tiers(with_tiers(*tiers_of), {}, {}, was_asked=True))
+    found = list(tiers.judge_tiers(with_tiers(*tiers_of), {}, {}, NOBODYS, was_asked=True))
     assert [item.verdict for item in found] == [Verdict.SKIP, Verdict.FAIL]
     assert found[1].message == f"other: there is no folder {tmp_path / 'gone'}"

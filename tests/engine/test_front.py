@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from compiler.deploy.probe.http_client import get_json, posted, process_url
+from compiler.deploy.deployment import find_deployment
+from compiler.deploy.installation import system_host
+from compiler.deploy.probe.http_client import Access, get_json, posted, process_url
+from compiler.deploy.probe.owners import ownership
 from compiler.plan import Plan
 from demo.cpu_stack import launched
 from tests.engine.conftest import Build, messages, proved
@@ -110,18 +113,19 @@ def test_without_the_key_only_health_answers(
         open_paths = [("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/tokenize")]
         unguarded = [status(urllib.request.urlopen, behind, *route) for route in open_paths]
         assert any(code not in (401, 404) for code in unguarded), unguarded
-        texts = streamed(plan, certificate)
+        texts = streamed(bundle, plan, certificate)
         assert len(texts) > 3
         is_proved, found = proved(bundle)
         assert is_proved, messages(found, "fail")
 
 
-def streamed(plan: Plan, certificate: str) -> list[str]:
+def streamed(bundle: Path, plan: Plan, certificate: str) -> list[str]:
     """Return the text of each event of a streamed completion, asked with the key."""
     body = {"model": plan.served_name, "prompt": "Once upon a time", "max_tokens": 8}
     body |= {"stream": True, "temperature": 0}
     found = []
-    with posted(f"{plan.url}/completions", body, KEY, 120, certificate) as lines:
+    access = Access(key=KEY, own=ownership(find_deployment(system_host(Path("/")), str(bundle))))
+    with posted(f"{plan.url}/completions", body, access, 120, certificate) as lines:
         for line in lines:
             if line.startswith(b"data: {"):
                 found += [choice.get("text") or "" for choice in json.loads(line[6:])["choices"]]

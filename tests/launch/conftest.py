@@ -155,9 +155,9 @@ class Bundle:
 
     def write(self) -> None:
         (self.root / "lib").mkdir(exist_ok=True)
-        (self.root / "lib/dync.sh").write_bytes((TEMPLATES / "lib/dync.sh").read_bytes())
+        for library in ("dync.sh", "owners.sh", "service.sh"):
+            (self.root / "lib" / library).write_bytes((TEMPLATES / "lib" / library).read_bytes())
         (self.root / "lib/built.sh").write_text(render("built.sh.j2", **self.built))
-        (self.root / "lib/service.sh").write_bytes((TEMPLATES / "lib/service.sh").read_bytes())
         text = render(
             "launch.sh.j2",
             name="disagg",

@@ -24,6 +24,9 @@ def main() -> None:
     parser.add_argument(
         "--grandchild", action="store_true", help="it outlives its parent and only notes TERM"
     )
+    parser.add_argument(
+        "--leaver", action="store_true", help="a grandchild in a session of its own, deaf to TERM"
+    )
     parser.add_argument("--silent", action="store_true", help="accept connections and never answer")
     parser.add_argument("--answer", default="200 OK")
     parser.add_argument("--answer-to", default="", help="another request gets status 404")
@@ -51,6 +54,13 @@ def main() -> None:
             while True:
                 signal.pause()
         signal.signal(signal.SIGTERM, on_term)
+    if options.leaver and os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork():
+            os._exit(0)
+        while True:
+            signal.pause()
     for number in range(options.lines):
         print(f"line {number}", flush=True)
     serve(options)

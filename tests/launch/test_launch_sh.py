@@ -1,5 +1,6 @@
 """launch.sh and bin/<process>.sh, run by a real bash with fake processes."""
 
+import getpass
 import json
 import os
 import re
@@ -399,7 +400,9 @@ def test_starts_in_order_serves_and_stops_in_reverse(bundle: Bundle) -> None:
     pid = int(started[1])
     assert os.getpgid(pid) == os.getsid(pid) == pid
     environment = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
-    assert environment == [b"PATH=/usr/bin:/bin", b"LANG=C.UTF-8", b"LMCACHE_CHUNK_SIZE=512", b""]
+    given = [b"PATH=/usr/bin:/bin", b"LANG=C.UTF-8", b"LMCACHE_CHUNK_SIZE=512"]
+    marks = [os.fsencode(f"DYNC_LAUNCH={bundle.root}"), b"DYNC_PROCESS=prefill-0"]
+    assert sorted(environment) == sorted([*given, *marks, b""])
     files = {os.readlink(path) for path in (Path("/proc") / str(pid) / "fd").iterdir()}
     assert not any("run/lock" in file for file in files)
     ignored = re.search(r"SigIgn:\s+(\S+)", (Path("/proc") / str(pid) / "status").read_text())
@@ -682,7 +685,9 @@ def test_a_taken_port_is_refused(bundle: Bundle, listen: str) -> None:
         status, launch = bundle.run()
     assert (status, launch.stdout) == (3, "")
     host = listen.partition(":")[0]
-    assert launch.stderr == f"dync: error: port {port} on {host} is taken, and worker wants it\n"
+    by = f"pid {os.getpid()} ({Path('/proc/self/comm').read_text().strip()}) of {getpass.getuser()}"
+    taken = f"dync: error: port {port} on {host} is taken by {by}, and worker wants it\n"
+    assert launch.stderr == taken
     assert not (bundle.root.parent / "trace").exists()
 
 
@@ -724,7 +729,7 @@ def test_rendered_scripts_are_clean(bundle: Bundle) -> None:
     )
     bundle.write()
     scripts = sorted(map(str, bundle.root.rglob("*.sh")))
-    assert len(scripts) == 6
+    assert len(scripts) == 7
     for script in scripts:
         subprocess.run(["bash", "-n", script], check=True)
         assert "\n\n\n" not in Path(script).read_text()

@@ -145,6 +145,16 @@ def test_the_launcher_starts_a_redis_waits_for_it_and_stops_it(
     bundle.processes[-1].ready_port = port
     bundle.processes[-1].listens = f"127.0.0.1:{port}"
     bundle.script("redis", argv=["/bin/bash", "lib/redis.sh", *options], secrets=(secret,))
+    check = SimpleNamespace(
+        command="dync_server_of_ours",
+        host="127.0.0.1",
+        port=port,
+        username="''",
+        file=file,
+        within_s=20,
+        required="required",
+    )
+    bundle.add("cache", after="redis", servers=(check,))
     bundle.write()
     shutil.copy(LIBRARY / "redis.sh", bundle.root / "lib")
     launch = bundle.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import threading
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from compiler.deploy.probe.http_client import NO_ANSWER, posted, said
+from compiler.addresses import reachable
+from compiler.deploy.probe.http_client import NO_ANSWER, Access, posted, said
+from compiler.deploy.probe.sockets import Owner, Ownership
 from tests.proxy.conftest import (
     KEY,
     Front,
@@ -235,8 +238,10 @@ def test_who_never_ends_the_headers_is_let_go(running: Front) -> None:
 
 
 def told(found: Front, certificate: Path) -> bytes:
-    body = {"prompt": "x"}
-    with posted(f"{found.plan.url}/completions", body, KEY, 30, str(certificate)) as lines:
+    body, proxy = {"prompt": "x"}, found.plan.entry.listens[0]
+    owner = Owner(uids=frozenset({os.geteuid()}), is_own=lambda _pid: True)
+    access = Access(key=KEY, own=Ownership({(reachable(proxy.host), proxy.port): owner}))
+    with posted(f"{found.plan.url}/completions", body, access, 30, str(certificate)) as lines:
         return b"".join(lines)
 
 

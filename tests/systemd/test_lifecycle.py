@@ -6,107 +6,13 @@ The same with real engines is tests/engine/test_systemd.py.
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from compiler.emit.bundle import emit
-from compiler.library import load_stack, templates
-from compiler.plan import Plan
-from compiler.write.bundle import write
-from tests.stand_in_stack import fill_site, pinned
-from tests.support import plan_of
-from tests.systemd.machine import Machine
+from tests.systemd.life import NAMES, PROFILE, Life
 
 pytestmark = pytest.mark.engine  # no engines, but a minute
-
-DYNC = str(Path(sys.executable).with_name("dync"))
-PROFILE = """\
-name: life
-stack: vllm-0.32
-topology: agg
-accelerator: cpu
-model: {id: a/b}
-lmcache: {chunk_size: 128, cpu_cache_gb: 0.5}
-workers:
-  - {role: aggregated}
-  - {role: aggregated}
-deploy: {ready_timeout_s: 20, drain_s: 0}
-"""
-NAMES = ("lmcache", "aggregated-0", "aggregated-1", "router")
-# Seconds of waiting before a restart would make the tests slow.
-FAST = "[Service]\nRestartSec=0.1\n"
-
-
-class Life:
-    """The deployment `life` of one machine."""
-
-    def __init__(self, machine: Machine, folder: Path) -> None:
-        self.machine, self.folder = machine, folder
-
-    def build(self, *overrides: str, text: str = PROFILE) -> Plan:
-        first = (f"deploy.prefix={self.folder}/prefix", "deploy.first_port=23100")
-        weights = f"model.id={self.folder}/model"
-        plan = plan_of(text, *first, weights, "frontend.port=23000", *overrides)
-        write(emit(plan, templates()), self.folder / "bundle")
-        return plan
-
-    def dync(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.machine.try_run(DYNC, *words)
-
-    def try_install(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Install without a proof: the processes here are no engines."""
-        return self.dync("install", str(self.folder / "bundle"), "--no-verify", *words)
-
-    def install(self, *words: str) -> str:
-        done = self.try_install(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def show(self, unit: str, key: str) -> str:
-        return self.machine.run(
-            "systemctl", "show", "-p", key, "--value", f"dync-life{unit}"
-        ).strip()
-
-    def pids(self) -> dict[str, str]:
-        units = [f"dync-life-{name}.service" for name in NAMES]
-        out = self.machine.run("systemctl", "show", "-p", "MainPID", "--value", *units)
-        return dict(zip(NAMES, out.split(), strict=True))
-
-    def restarted_by(self, action: Callable[[], object]) -> set[str]:
-        before = self.pids()
-        action()
-        after = self.pids()
-        assert "0" not in after.values()
-        return {name for name in NAMES if after[name] != before[name]}
-
-    def generation(self) -> str:
-        return self.machine.run("readlink", "/etc/dync/life/current").strip()
-
-
-@pytest.fixture(scope="module")
-def installed(machine: Machine, shared: Path) -> Iterator[Life]:
-    folder = shared / "life"
-    program = folder / "prefix/stacks/vllm-0.32/bin/python"
-    program.parent.mkdir(parents=True)
-    source = Path(__file__).with_name("stand_in.py").read_text("utf-8")
-    program.write_text(f"#!{sys.executable} -IS\n{source}")
-    program.chmod(0o755)
-    stack = load_stack("vllm-0.32")
-    fill_site(program.with_name("site"), pinned(stack, "cpu"), stack.platforms["cpu"].imports)
-    (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text("{}")
-    (folder / "model" / "model.safetensors").write_text("x")
-    for name in NAMES:
-        drop_in = machine.at(f"/run/systemd/system/dync-life-{name}.service.d/fast.conf")
-        drop_in.parent.mkdir()
-        drop_in.write_text(FAST)
-    yield Life(machine, folder)
-    machine.try_run("systemctl", "stop", "dync-life.target")
 
 
 @pytest.fixture
@@ -258,7 +164,7 @@ def test_an_operator_may_disable_mask_and_enable(life: Life) -> None:
 
 
 def test_a_failed_first_installation_leaves_nothing(life: Life) -> None:
-    life.machine.run(DYNC, "uninstall", "life", "--purge")
+    assert life.dync("uninstall", "life", "--purge").returncode == 0
     life.build("workers[0].env.STAND_IN_FAILS=1")
     done = life.try_install()
     assert done.returncode == 1

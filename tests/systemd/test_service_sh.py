@@ -6,6 +6,7 @@ import http.server
 import json
 import mmap
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -34,6 +35,7 @@ class Server:
     """An HTTP server that answers 200 or what it is told, and keeps what it was asked."""
 
     port: int = 0
+    key: str = ""
     answers: list[int] = field(default_factory=list)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -47,7 +49,9 @@ def server() -> Iterator[Server]:
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length).decode()
             seen.asked.append((self.path, self.headers.get("Authorization") or "", body))
-            self.send_response(seen.answers.pop(0) if seen.answers else 200)
+            is_known = self.headers.get("Authorization") == f"Bearer {seen.key}"
+            answer = 200 if is_known or not seen.key else 401
+            self.send_response(seen.answers.pop(0) if seen.answers else answer)
             self.end_headers()
 
         do_POST = do_GET  # noqa: N815 -- the name http.server looks for
@@ -91,14 +95,27 @@ def test_ready_waits_for_status_200(generation: Path, server: Server) -> None:
     assert [path for path, _, _ in server.asked] == ["/health"] * 3
 
 
-def test_ready_posts_what_it_is_given_with_the_key(generation: Path, server: Server) -> None:
-    (generation / "KEY").write_text("hush\n")
-    server.answers = [404]
+def test_ready_posts_what_it_is_given_with_the_key_of_the_process(
+    generation: Path, server: Server
+) -> None:
+    server.answers, server.key = [404], "hush $x %s"
     body = json.dumps({"model": "mödel", "prompt": [10] * 256})
-    words = ("ready", 20, "127.0.0.1", server.port, "/v1/completions", body, "KEY")
-    done = run(generation, *words, MAINPID=os.getpid(), CREDENTIALS_DIRECTORY=generation)
+    words = ("ready", 20, "127.0.0.1", server.port, "/v1/completions", body, "own")
+    given = {"A": "VLLM_API_KEY=no", "VLLM_API_KEY": server.key}
+    with subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], **given}) as main:
+        done = run(generation, *words, MAINPID=main.pid)
+        main.kill()
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    assert server.asked == [("/v1/completions", "Bearer hush", body)] * 2
+    asked = [("/v1/completions", key, body) for key in ("", "", f"Bearer {server.key}")]
+    assert server.asked == asked
+
+
+def test_what_hands_a_key_on_is_ready_once_it_refuses(generation: Path, server: Server) -> None:
+    server.answers, server.key = [503], "hush"
+    words = ("ready", 20, "127.0.0.1", server.port, "/v1/completions", "{}", "refused")
+    done = run(generation, *words, MAINPID=os.getpid())
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert [key for _, key, _ in server.asked] == ["", ""]
 
 
 def test_ready_ends_with_its_process_and_with_its_time(generation: Path) -> None:
@@ -112,19 +129,16 @@ def test_ready_ends_with_its_process_and_with_its_time(generation: Path) -> None
     assert "not ready after 0 s: no status 200 from 127.0.0.1:1/health" in late.stderr
 
 
-def test_serving_sends_a_completion_and_the_key(generation: Path, server: Server) -> None:
+def test_serving_sends_nothing_where_another_unit_listens(generation: Path, server: Server) -> None:
+    """What it sends to the right one is seen where units are: tests/systemd/test_owners.py."""
     (generation / "KEY").write_text("hush\n")
-    server.answers = [404]
-    body = json.dumps({"model": "mödel"})
-    words = ("serving", 20, "127.0.0.1", server.port, body, "KEY")
+    server.key = "hush"
+    words = ("serving", 20, "127.0.0.1", server.port, "{}", "KEY", "dync-x-router.service")
     done = run(generation, *words, CREDENTIALS_DIRECTORY=generation)
-    assert done.returncode == 0, done.stderr
-    assert server.asked == [("/v1/completions", "Bearer hush", body)] * 2
-    assert "hush" not in done.stdout + done.stderr
-    plain = run(generation, "serving", 20, "127.0.0.1", server.port, body, "")
-    assert plain.returncode == 0
-    assert server.asked[-1] == ("/v1/completions", "", body)
-    late = run(generation, "serving", 0, "127.0.0.1", 1, body, "")
+    assert done.returncode == 1
+    assert re.search(rf"port {server.port} on 127.0.0.1 is held by pid {os.getpid()} ", done.stderr)
+    assert server.asked == []
+    late = run(generation, "serving", 0, "127.0.0.1", 1, "{}", "", "dync-x-router.service")
     assert late.returncode == 1
     assert "no completion from 127.0.0.1:1 after 0 s" in late.stderr
 

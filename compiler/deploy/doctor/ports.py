@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
+from compiler.addresses import reachable
+from compiler.deploy.accounts import find_account
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
 from compiler.deploy.probe.processes import Running, listening, oldest
+from compiler.deploy.probe.sockets import NotOurs, holder_at, listening_at
 from compiler.process import Listen, Process
 
 
@@ -25,7 +30,8 @@ def check(subject: Subject) -> Iterator[Finding]:
                 continue
             owners = listening() if owners is None else owners
             holder = oldest(owners.get(item.port, frozenset()) - {0})
-            if error.errno == errno.EADDRINUSE and item.port in own:
+            is_own = item.port in own and _is_of_account(subject, item)
+            if error.errno == errno.EADDRINUSE and is_own:
                 yield _own(process, item, holder)
             else:
                 yield _taken(process, item, error, holder)
@@ -47,6 +53,22 @@ def _bind(item: Listen) -> OSError | None:
     return None
 
 
+def _is_of_account(subject: Subject, item: Listen) -> bool:
+    """Return whether a port is held by the account that the deployment runs as.
+
+    Arguments prove nothing of another account's process: anybody can be started with the same.
+    """
+    uids = {os.geteuid()}
+    with suppress(OSError):
+        uids.add(os.stat(subject.folder).st_uid)
+    if subject.account and (found := find_account(subject.host, subject.account)):
+        uids = {found[0]}
+    try:
+        return all(it.uid in uids for it in listening_at(reachable(item.host), item.port))
+    except NotOurs:
+        return False
+
+
 def _own(process: Process, item: Listen, holder: Running | None) -> Finding:
     pid = f" (pid {holder.pid})" if holder else ""
     return warned(
@@ -64,7 +86,9 @@ def _taken(process: Process, item: Listen, error: OSError, holder: Running | Non
             "ports", where, f"{what} on {item.host}: {error.strerror}",
             "frontend.host, or another port",
         )  # fmt: skip
-    by = f" by pid {holder.pid}: {' '.join(holder.argv)[:100]}" if holder else ""
+    held = holder_at(reachable(item.host), item.port)
+    by = f" by {held}" if held else ""
+    by += f": {' '.join(holder.argv)[:100]}" if holder else ""
     return failed(
         "ports", where, f"{what}; it is taken{by}",
         "end that process, or choose another port: frontend.port, workers[].port",

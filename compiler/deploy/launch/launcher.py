@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -52,7 +53,7 @@ class Launcher:
             if behind:
                 (bundle / LOGS_FOLDER).mkdir(exist_ok=True)
                 place = bundle / LAUNCH_LOG
-                with open(place, "wb") as out:
+                with open(place, "wb", opener=_private) as out:
                     self._process = self._start(argv, out.fileno())
                 self._lines = os.open(place, os.O_RDONLY)
             else:
@@ -121,6 +122,11 @@ class Launcher:
                 pass
 
 
+def _private(path: str, flags: int) -> int:
+    """Open a log that is for its account alone, as launch.sh makes the others."""
+    return os.open(path, flags, 0o600)
+
+
 def last_line(bundle: Path, process: ProcessName) -> str:
     """Return the last line of a process's log that says something, without control characters."""
     try:
@@ -150,9 +156,10 @@ def runner(bundle: Path) -> int | None:
     place = bundle / LOCK
     try:
         with open(place, "rb") as lock:
-            pid = int(lock.read() or b"0")
+            pid = int((lock.read().split() or [b"0"])[0])
             # Asked only beside a launch.sh that lives: one that starts now must not find it taken.
-            return pid if _is_launcher(pid) and _is_held(lock.fileno()) else None
+            is_it = _is_launcher(pid) and _has_open(pid, lock.fileno()) and _is_held(lock.fileno())
+            return pid if is_it else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -165,6 +172,25 @@ def _is_launcher(pid: int) -> bool:
     except OSError:
         return False
     return LAUNCH_SCRIPT.encode() in words and is_alive(pid)
+
+
+def _has_open(pid: int, lock: int) -> bool:
+    """Return whether a process has the lock's file open: whoever may write the file names any.
+
+    Of another account's process that cannot be seen; nor can it be signalled then.
+    """
+    wanted = os.fstat(lock)
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    for number in numbers:
+        with suppress(OSError):
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{number}"), wanted):
+                return True
+    return False
 
 
 def _is_held(lock: int) -> bool:

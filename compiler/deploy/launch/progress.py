@@ -41,7 +41,9 @@ _SERVES = re.compile(r"dync: (\S+) serves at (\S+) after ([\d.]+ s)\Z")
 PROVE_HINT = re.compile(r"dync: to prove that ")
 _STOPPING = re.compile(r"dync: SIG\w+: stopping \(once more to kill at once\)\Z")
 _STOPPED = re.compile(r"dync: stopped\Z")
-_ENDED = re.compile(r"dync: error: (\S+) (?:ended with status|is not ready after)")
+_ENDED = re.compile(
+    r"dync: error: (\S+) (?:ended with status|is not ready after|cannot become ready)"
+)
 _SWITCHED = re.compile(r"dync: (\w+)=\S+ replaces the built ")
 _WITHOUT = "ENABLE_LMCACHE"
 

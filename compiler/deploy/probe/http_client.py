@@ -7,11 +7,14 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from compiler.deploy.probe.sockets import Ownership
 from compiler.process import Process
 
 WITHIN_S = 5
@@ -47,26 +50,38 @@ def get_json(url: str, timeout_s: float = WITHIN_S) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The key that a deployment asks for, "" for none, and whose sockets may get it."""
+
+    key: str
+    own: Ownership
+
+
 @contextmanager
 def posted(
-    url: str, body: Mapping[str, Any], key: str, timeout_s: float, certificate: str = ""
+    url: str, body: Mapping[str, Any], access: Access, timeout_s: float, certificate: str = ""
 ) -> Iterator[Iterator[bytes]]:
     """Post JSON and return the answer's lines as they come; timeout_s holds between two of them.
 
+    Nothing is sent, and no key above all, where the address is another's than the deployment's.
     certificate: the file of the one that an https server must show.
     Errors: NO_ANSWER; urllib's HTTPError carries what the server said.
     """
     headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
+    if access.key:
+        headers["Authorization"] = f"Bearer {access.key}"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    send = _open_pinned(certificate) if certificate else open_url
-    with send(request, timeout=timeout_s) as response:
+    to_own: urllib.request.BaseHandler = (
+        _ToOwnTls(access.own, _pinned(certificate)) if certificate else _ToOwn(access.own)
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), to_own)
+    with opener.open(request, timeout=timeout_s) as response:
         yield iter(lambda: response.readline(_LONGEST_LINE), b"")
 
 
-def _open_pinned(certificate: str) -> Callable[..., Any]:
-    """Return what opens a URL of a server that shows one certificate, and nobody else's.
+def _pinned(certificate: str) -> ssl.SSLContext:
+    """Return what talks to a server that shows one certificate, and to nobody else's.
 
     That certificate is asked for itself, so on loopback too, which no certificate names: its names
     are for its clients, and `dync doctor` reads them.
@@ -77,8 +92,43 @@ def _open_pinned(certificate: str) -> Callable[..., Any]:
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(cadata=first)
-    handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    return urllib.request.build_opener(*handlers).open
+    return context
+
+
+class _ToOwn(urllib.request.HTTPHandler):
+    """Connect to the deployment's own sockets alone."""
+
+    def __init__(self, own: Ownership) -> None:
+        super().__init__()
+        self._own = own
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        """Open a request; urllib calls this."""
+        own = self._own
+
+        class Connection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                own.connect(super().connect, self.host, self.port)
+
+        return self.do_open(Connection, request)
+
+
+class _ToOwnTls(urllib.request.HTTPSHandler):
+    """As _ToOwn, to a server that shows a certificate."""
+
+    def __init__(self, own: Ownership, context: ssl.SSLContext) -> None:
+        super().__init__()
+        self._own, self._pinned = own, context
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        """Open a request; urllib calls this."""
+        own = self._own
+
+        class Connection(http.client.HTTPSConnection):
+            def connect(self) -> None:
+                own.connect(super().connect, self.host, self.port)
+
+        return self.do_open(partial(Connection, context=self._pinned), request)
 
 
 def said(error: Exception) -> str:

@@ -10,11 +10,13 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from compiler.addresses import http_url
 from compiler.deploy.probe.http_client import get_json
+from compiler.deploy.probe.sockets import NotOurs, Ownership
 from compiler.errors import ProbeError
 from compiler.process import Process, TierServer
 
@@ -49,12 +51,13 @@ def ask_redis(host: str, port: int, password: str, user: str = "") -> str:
     return f"answers PING{' after AUTH' if password else ''}"
 
 
-def redis_keys(host: str, port: int, password: str, user: str = "") -> int:
+def redis_keys(host: str, port: int, password: str, user: str, own: Ownership) -> int:
     """Count the keys of a server that speaks Redis' protocol.
 
+    own: whose it must be, where it is the deployment's.
     Errors: ProbeError.
     """
-    with _connection(host, port) as (link, lines):
+    with _connection(host, port, own) as (link, lines):
         _authenticate(link, lines, password, user)
         return int(_redis(link, lines, b"DBSIZE"))
 
@@ -120,13 +123,20 @@ def ask_etcd(host: str, port: int, _user: str, _password: str) -> str:
 
 
 @contextmanager
-def _connection(host: str, port: int) -> Iterator[tuple[socket.socket, BinaryIO]]:
+def _connection(
+    host: str, port: int, own: Ownership | None = None
+) -> Iterator[tuple[socket.socket, BinaryIO]]:
     """Open a connection and its lines, closed at the end.
 
+    own: whose it must be, where it is the deployment's; any other is its user's word.
     Errors: ProbeError, for whatever goes wrong within.
     """
     try:
-        link = socket.create_connection((host, port), timeout=_WITHIN_S)
+        connect = partial(socket.create_connection, (host, port), timeout=_WITHIN_S)
+        is_own = own is not None and (host, port) in own.owners
+        link = own.connect(connect, host, port) if own and is_own else connect()
+    except NotOurs as refusal:
+        raise ProbeError(str(refusal)) from refusal
     except OSError as error:
         raise ProbeError(f"cannot be reached: {error.strerror or error}") from error
     with link, link.makefile("rb") as lines:

@@ -14,6 +14,7 @@ from compiler.deploy.deployment import Deployment, Manager
 from compiler.deploy.install.unit_links import drop_ins
 from compiler.deploy.probe.drift import form_of
 from compiler.deploy.probe.http_client import NO_ANSWER, WITHIN_S, open_url
+from compiler.deploy.probe.owners import held_by_others, ownership
 from compiler.deploy.probe.processes import Running, running
 from compiler.deploy.probe.services import ask_redis
 from compiler.deploy.status.activity import Activity, activity
@@ -75,9 +76,11 @@ def status(deployment: Deployment, metrics: Mapping[str, str]) -> Status:
     """
     plan, installation = deployment.plan, deployment.installation
     states = _states(deployment)
-    alive = running(plan)
+    alive, strangers = running(plan), held_by_others(plan, ownership(deployment))
     found = tuple(
-        _process(process, states.get(process.name), alive.get(process.name), metrics)
+        _held(process, strangers[process.name])
+        if process.name in strangers
+        else _process(process, states.get(process.name), alive.get(process.name), metrics)
         for process in plan.processes
     )
     units = (*service_units(plan), target_unit(plan.name))
@@ -126,6 +129,20 @@ def _process(
         uptime_s=up_s,
         restarts=unit.restarts if unit else None,
         activity=activity(process, metrics) if is_up else Activity(),
+    )
+
+
+def _held(process: Process, why: str) -> ProcessStatus:
+    """Return the status of a process whose port is another's: what answers there is not asked."""
+    return ProcessStatus(
+        name=process.name,
+        kind=process.role.value if process.role else process.kind.value,
+        state=why,
+        is_ready=False,
+        pid=None,
+        uptime_s=None,
+        restarts=None,
+        activity=Activity(),
     )
 
 

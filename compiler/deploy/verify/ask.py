@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.deploy.probe.completion import likeliest_first
-from compiler.deploy.probe.http_client import NO_ANSWER, posted, said
+from compiler.deploy.probe.http_client import NO_ANSWER, Access, posted, said
 
 LIKELIEST = 5
 
@@ -36,7 +36,7 @@ class Answer:
 
 
 def ask(
-    way: Endpoint, model: str, prompt: Sequence[int] | str, key: str, timeout_s: float
+    way: Endpoint, model: str, prompt: Sequence[int] | str, access: Access, timeout_s: float
 ) -> Answer:
     """Ask an OpenAI API for one token, greedily, streamed.
 
@@ -53,7 +53,7 @@ def ask(
     begun, first_token_s = time.monotonic(), 0.0
     logprobs: dict[str, float] = {}
     try:
-        with posted(f"{way.url}/completions", body, key, timeout_s, way.certificate) as lines:
+        with posted(f"{way.url}/completions", body, access, timeout_s, way.certificate) as lines:
             for line in lines:
                 choice = _choice(line)
                 if choice is not None:

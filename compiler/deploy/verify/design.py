@@ -7,8 +7,9 @@ from pathlib import Path
 
 from compiler.deploy.finding import Finding, failed, skipped
 from compiler.deploy.probe.cache_server import server_status
-from compiler.deploy.probe.http_client import get_json, process_url
+from compiler.deploy.probe.http_client import Access, get_json, process_url
 from compiler.deploy.probe.processes import Running
+from compiler.deploy.probe.sockets import Ownership
 from compiler.deploy.verify.experiment import Experiment
 from compiler.deploy.verify.prompt import LEAST_CHUNKS, prompt_tokens
 from compiler.deploy.verify.samples import Probe
@@ -21,7 +22,9 @@ WISHED_TOKENS = {Accelerator.CUDA: 4096, Accelerator.CPU: 512}
 """A prompt that shows a difference, and that a CPU computes in a second or two."""
 
 
-def choose(plan: Plan, alive: Alive, tokens: int | None, timeout_s: float) -> Experiment | Finding:
+def choose(
+    plan: Plan, alive: Alive, tokens: int | None, timeout_s: float, own: Ownership
+) -> Experiment | Finding:
     """Choose the prompt; a finding where none can prove anything or would hang.
 
     A worker whose cache server is down waits for it up to LMCache's timeout of minutes.
@@ -41,7 +44,8 @@ def choose(plan: Plan, alive: Alive, tokens: int | None, timeout_s: float) -> Ex
             "and no LMCACHE_CHUNK_SIZE at launch",
         )
     probe = Probe(tokens=length, chunk=chunk)
-    return Experiment(plan=plan, key=_key(plan), probe=probe, timeout_s=timeout_s)
+    access = Access(key=_key(plan), own=own)
+    return Experiment(plan=plan, access=access, probe=probe, timeout_s=timeout_s)
 
 
 def _is_down(plan: Plan, alive: Alive) -> bool:

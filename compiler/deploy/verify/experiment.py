@@ -9,7 +9,7 @@ from functools import partial
 
 from compiler.deploy.finding import Finding
 from compiler.deploy.probe.cache_server import server_status
-from compiler.deploy.probe.http_client import get_json, process_url
+from compiler.deploy.probe.http_client import Access, get_json, process_url
 from compiler.deploy.verify.ask import Answer, Endpoint, NotAnswered, ask
 from compiler.deploy.verify.judge import judge_answers, judge_cache, judge_transfer
 from compiler.deploy.verify.prompt import unique_prompt
@@ -37,7 +37,7 @@ class Experiment:
     """One proof in progress: how to ask, and what came out. timeout_s: of one answer."""
 
     plan: Plan
-    key: str
+    access: Access
     probe: Probe
     timeout_s: float
     findings: list[Finding] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Experiment:
         Errors: NotAnswered, with the way.
         """
         try:
-            return ask(way, self.plan.served_name, prompt, self.key, self.timeout_s)
+            return ask(way, self.plan.served_name, prompt, self.access, self.timeout_s)
         except NotAnswered as error:
             raise NotAnswered(f"{way.name} at {way.url}: {error}") from error
 

@@ -15,13 +15,16 @@ from typing import Any
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.probe.counters import read_counters
 from compiler.deploy.probe.services import password_of, redis_keys
+from compiler.deploy.probe.sockets import Ownership
 from compiler.errors import ProbeError
 from compiler.plan import Plan
 from compiler.process import Kind, Process, ProcessName, Tier
 from compiler.stacks.tier_specs import TierSpecs
 
-Measure = Callable[[Process, Tier], int]
+Measure = Callable[[Process, Tier, Ownership], int]
 """Count what a tier of a process holds now; the tier is the plan's own value.
+
+A password is sent to a server of the deployment's own only where nobody else holds its port.
 
 Errors: ProbeError, where it cannot be counted; the text says why.
 """
@@ -32,7 +35,7 @@ Counts = Mapping[tuple[ProcessName, int], int]
 """What was counted, by process and the place of its tier."""
 
 
-def _files(process: Process, tier: Tier) -> int:
+def _files(process: Process, tier: Tier, _own: Ownership) -> int:
     """Count the files below a tier's folder."""
     folder = Path(tier.folder)
     if not folder.is_dir():
@@ -42,16 +45,16 @@ def _files(process: Process, tier: Tier) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def _keys(process: Process, tier: Tier) -> int:
+def _keys(process: Process, tier: Tier, own: Ownership) -> int:
     """Count the keys of a server that speaks Redis' protocol."""
     server = tier.server
     if server is None:
         raise ProbeError("it has no server")
     password = password_of(process, server)
-    return redis_keys(server.host, server.port, password, server.username)
+    return redis_keys(server.host, server.port, password, server.username, own)
 
 
-def _stores(process: Process, _tier: Tier) -> int:
+def _stores(process: Process, _tier: Tier, _own: Ownership) -> int:
     """Count what a cache server has stored behind its memory."""
     counters = read_counters(process.metrics)
     if counters is None:
@@ -76,21 +79,21 @@ def _measure_of(process: Process, tier: Tier, specs: TierSpecs) -> Measure | Non
     return _stores if is_alone else None
 
 
-def count_tiers(plan: Plan, specs: TierSpecs) -> Counts:
+def count_tiers(plan: Plan, specs: TierSpecs, own: Ownership) -> Counts:
     """Count what each tier holds now; one that cannot be counted is left out."""
     found = {}
     for process, at, tier in _each(plan.processes):
         measure = _measure_of(process, tier, specs)
         if measure is not None:
             try:
-                found[process.name, at] = measure(process, tier)
+                found[process.name, at] = measure(process, tier, own)
             except ProbeError:
                 continue
     return found
 
 
 def judge_tiers(
-    plan: Plan, specs: TierSpecs, before: Counts, *, was_asked: bool
+    plan: Plan, specs: TierSpecs, before: Counts, own: Ownership, *, was_asked: bool
 ) -> Iterator[Finding]:
     """Judge every tier: it answers, and has more than before a new prompt, if one was stored."""
     give_up = time.monotonic() + _SETTLED_S
@@ -104,11 +107,11 @@ def judge_tiers(
             yield skipped("tier", subject, f"{tier.place}: nobody knows how to count what it holds")
             continue
         try:
-            count = measure(process, tier)
+            count = measure(process, tier, own)
             then = before.get((process.name, at))
             while was_asked and then is not None and count <= then and time.monotonic() < give_up:
                 time.sleep(0.2)
-                count = measure(process, tier)
+                count = measure(process, tier, own)
         except ProbeError as refusal:
             yield failed("tier", subject, f"{tier.place}: {refusal}", _FIX)
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from compiler.deploy.deployment import Deployment, Manager
@@ -12,6 +12,7 @@ from compiler.deploy.finding import Finding, failed, passed, skipped, warned, wo
 from compiler.deploy.logs import read_log
 from compiler.deploy.probe.cache_server import server_status
 from compiler.deploy.probe.drift import as_built, is_switched
+from compiler.deploy.probe.owners import held_by_others, ownership
 from compiler.deploy.probe.processes import Running, running
 from compiler.deploy.verify.ask import NotAnswered
 from compiler.deploy.verify.design import choose
@@ -37,11 +38,13 @@ def verify(
     timeout_s: for one answer. The prompts that it sends stay in the caches.
     """
     begun, plan = time.monotonic(), deployment.plan
-    alive = running(plan)
-    findings = list(_standing(deployment, alive))
-    chosen = choose(plan, alive, tokens, timeout_s)
+    own = ownership(deployment)
+    strangers = held_by_others(plan, own)
+    alive = {name: item for name, item in running(plan).items() if name not in strangers}
+    findings = list(_standing(deployment, alive, strangers))
+    chosen = choose(plan, alive, tokens, timeout_s, own)
     experiment = chosen if isinstance(chosen, Experiment) else None
-    held = count_tiers(plan, specs)
+    held = count_tiers(plan, specs, own)
     if isinstance(chosen, Finding):
         findings.append(chosen)
     if experiment is not None:
@@ -51,7 +54,9 @@ def verify(
         except NotAnswered as error:
             findings.append(_unanswered(str(error)))
         findings += experiment.findings
-    findings += judge_tiers(plan, specs, held, was_asked=bool(experiment and experiment.timings))
+    findings += judge_tiers(
+        plan, specs, held, own, was_asked=bool(experiment and experiment.timings)
+    )
     findings += _logs(deployment)
     findings = [_for_here(finding, deployment) for finding in findings]
     return Proof(
@@ -76,9 +81,17 @@ def _given(deployment: Deployment, process: Process) -> Collection[str]:
     return unit_environment(deployment.plan.name, process, is_system=True)
 
 
-def _standing(deployment: Deployment, alive: dict[ProcessName, Running]) -> Iterator[Finding]:
+def _standing(
+    deployment: Deployment,
+    alive: dict[ProcessName, Running],
+    strangers: Mapping[ProcessName, str],
+) -> Iterator[Finding]:
     """Look at every process as it stands: is it there, as built, and well."""
     for process in deployment.plan.processes:
+        if process.name in strangers:
+            why = strangers[process.name]
+            yield failed("ports", process.name, why, "end that process, and start again")
+            continue
         yield from as_built(process, alive.get(process.name), _given(deployment, process))
         if process.kind is Kind.CACHE_SERVER and process.name in alive:
             status = server_status(process)

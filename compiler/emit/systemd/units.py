@@ -87,8 +87,7 @@ def _service(
     role = process.role.value if process.role else process.kind.value.replace("_", " ")
     restart_s = RESTART_S[process.kind]
     ready = process.ready
-    key_file = ready.key_file if ready.protocol is Protocol.HTTP else ""
-    probe = (ready.path, ready.body, key_file)
+    probe = (ready.path, ready.body, _key_of(process))
     words = ("ready", str(ready.timeout_s), ready.host, str(ready.port), *probe)
     return ServiceView(
         header=lines,
@@ -108,7 +107,7 @@ def _service(
         credentials=_credentials(process),
         before=_before(plan, process, manager),
         command=command,
-        ready=_as_root(manager, bool(key_file)) + _library(*words),
+        ready=_library(*words),
         afterwards=(_library("sweep"),) if process.kind in _SHARES_MEMORY else (),
         start_timeout_s=ready.timeout_s + START_MARGIN_S,
         stop_timeout_s=process.stop_s,
@@ -122,12 +121,16 @@ def _service(
     )
 
 
-def _as_root(manager: UnitManager, is_needed: bool) -> str:
-    """Return the mark of a command that is run as root and without the sandbox.
+def _key_of(process: Process) -> str:
+    """Return what a process that asks for a key is told to be called ready.
 
-    To be ready with a key is asked so: systemd 252 lets ExecStartPost= not read credentials (run).
+    own: the key that it was started with, as it stands in its environment, since systemd 252 lets
+    ExecStartPost= not read credentials (run). refused: one that hands keys on has none, and is
+    ready once it refuses a request without; the serving unit sends the key.
     """
-    return "+" if is_needed and manager.is_system else ""
+    if not process.ready.key_file or process.ready.protocol is not Protocol.HTTP:
+        return ""
+    return "own" if API_KEY in process.secrets else "refused"
 
 
 def _home(plan: Plan) -> str:
@@ -231,6 +234,7 @@ def _before(plan: Plan, process: Process, manager: UnitManager) -> tuple[str, ..
                 str(check.within_s),
                 "required" if check.required else "",
                 check.file,
+                process_unit(plan.name, check.store) if check.store else "",
             )
             for check in server_checks(plan, process)
         ),
@@ -258,7 +262,8 @@ def _serving(plan: Plan, manager: UnitManager) -> ServingView:
     units = tuple(process_unit(plan.name, process.name) for process in plan.processes)
     within_s = max(process.ready.timeout_s for process in plan.processes) + front.ready.timeout_s
     body = json.dumps({"model": plan.served_name, "prompt": "Hello", "max_tokens": 1})
-    words = (str(within_s), front.ready.host, str(front.ready.port), body, secret, *units)
+    asked = (front.ready.host, str(front.ready.port), body, secret)
+    words = (str(within_s), *asked, process_unit(plan.name, front.name), *units)
     return ServingView(
         header=header(plan),
         description=f"dync {plan.name}: wait until it serves",

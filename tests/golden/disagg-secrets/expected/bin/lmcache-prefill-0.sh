@@ -50,7 +50,7 @@ argv=(
     --worker-registration-grace-seconds
     900
     --l2-adapter
-    '{"type": "native_plugin", "module_path": "dync_redis", "class_name": "Client", "adapter_params": {"host": "127.0.0.1", "port": 8107, "num_workers": 8}}'
+    '{"type": "native_plugin", "module_path": "dync_redis", "class_name": "Client", "adapter_params": {"host": "127.0.0.1", "port": 8107, "num_workers": 8, "is_own": true}}'
 )
 dync_argv_switch LMCACHE_CHUNK_SIZE 13
 dync_argv_switch LMCACHE_MAX_LOCAL_CPU_SIZE 15

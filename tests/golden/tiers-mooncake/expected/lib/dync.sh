@@ -1,10 +1,15 @@
 # shellcheck shell=bash
 # What launch.sh and bin/<process>.sh do; the scripts themselves hold only the deployment's data.
-# Needs bash 4.4, coreutils and util-linux. Expects the bundle's root as the working folder.
+# Needs bash 4.4, coreutils, findutils, grep and util-linux. Expects the bundle's root as the working folder.
 
 # Byte-wise text, dots in numbers and English messages, whatever the caller's locale; no process inherits it.
 LC_ALL=C
-set +m # a job-control shell would make setsid fork, and the pid seen here would not be the program's
+# Whatever options the caller's shell gave: under -e a question that is answered no would end the script, -f and globbing
+# options hide /proc, -C keeps logs; a job-control shell (-m) would make setsid fork, and the pid seen here would not be
+# the program's.
+set +efmC
+shopt -u failglob nullglob nocasematch
+unset GLOBIGNORE
 
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
     echo "dync: error: this needs bash 4.4 or newer, not $BASH_VERSION" >&2
@@ -13,6 +18,9 @@ fi
 
 # Set by lib/built.sh.
 built_mode='' built_chunk_size='' built_chunk_multiple='' built_cpu_gb='' built_local_cpu='' built_tiers=''
+
+# shellcheck source=/dev/null
+. lib/owners.sh
 
 dync_say() { printf 'dync: %s\n' "$*"; }
 dync_errors=2 # the descriptor for error lines
@@ -134,7 +142,7 @@ dync_decimal() { # Put a decimal number in REPLY so that equal numbers are equal
 # ---- bin/<process>.sh --------------------------------------------------------------------------------------------
 
 dync_check_only=0     # 1: look for errors, run nothing
-dync_kept=()          # caller's variables that the process gets
+dync_kept=(DYNC_LAUNCH DYNC_PROCESS) # caller's variables that the process gets: launch.sh's marks, and more
 dync_secrets=()       # NAME=VALUE, for the process alone
 declare -a environment argv # the script's own
 
@@ -197,6 +205,8 @@ dync_folder() { # FOLDER KEEP_BYTES SHARED: a shared one is mounted, and would b
 }
 
 # Ask the server of a tier before the process starts: LMCache logs a wrong password and serves without the tier.
+# Where dync_claim says whose it must be, it is asked nothing, and told no password, while it is anybody else's.
+dync_claim=()
 dync_server() { # HOST PORT USERNAME PASSWORD_FILE WITHIN_S REQUIRED [NAME_OF_THE_FILE]
     local -i give_up status
     local password='to serve without a password (password_file)'
@@ -205,7 +215,7 @@ dync_server() { # HOST PORT USERNAME PASSWORD_FILE WITHIN_S REQUIRED [NAME_OF_TH
     give_up=$((REPLY + $5 * 100))
     while :; do
         status=0
-        (dync_bounded 3 dync_redis "$1" "$2" "$3" "$4") || status=$?
+        dync_server_owned "$1" "$2" && (dync_bounded 3 dync_redis "$1" "$2" "$3" "$4" "$REPLY") || status=$?
         dync_uptime
         ((status != 0 && status != 2 && REPLY < give_up)) || break
         sleep 0.5
@@ -221,13 +231,30 @@ dync_server() { # HOST PORT USERNAME PASSWORD_FILE WITHIN_S REQUIRED [NAME_OF_TH
 }
 
 dync_server_of_ours() { # as dync_server, for one that is started along: not asked before anything runs
-    ((dync_check_only)) || dync_server "$@"
+    ((!dync_check_only)) || return 0
+    dync_mark=${DYNC_LAUNCH-} dync_claim=(account) # started by hand: by whom, more is not known
+    [[ -z $dync_mark ]] || dync_claim=(launch)
+    dync_server "$@"
+}
+
+dync_server_owned() { # HOST PORT: put in REPLY the sockets that must be those which are asked
+    local status=0
+    REPLY=''
+    ((${#dync_claim[@]})) || return 0
+    dync_whose "$1" "$2" "${dync_claim[@]}" || status=$?
+    ((status >= 2)) || return "$status"
+    ((status == 2)) || dync_fail 2 "$dync_process: the password of the server at $1:$2 is not sent:" \
+        "/proc/net/tcp cannot be read, so nobody knows whose it is"
+    # shellcheck disable=SC2086  # an inode and a uid
+    dync_holder $REPLY
+    dync_fail 2 "$dync_process: port $2 on $1 is held by $REPLY, and not by this deployment's own server"
 }
 
 # True if a server of Redis' protocol answers PING; status 2 where it refuses the password.
-dync_redis() { # HOST PORT USERNAME PASSWORD_FILE
+dync_redis() { # HOST PORT USERNAME PASSWORD_FILE INODES: of the sockets that must have taken the connection; '': any
     local LC_ALL=C password reply words=(AUTH) # lengths are in bytes
     exec 3<>"/dev/tcp/$1/$2" || return 1
+    [[ -z $5 ]] || dync_still "$1" "$2" "$5" || return 1
     if [[ -n $4 ]]; then
         password=$(<"$4") || return 1
         [[ -z $3 ]] || words+=("$3")
@@ -289,8 +316,8 @@ declare -A dync_state=() # waiting -> starting -> ready -> gone
 declare -A dync_pid=() dync_began=() dync_probe=() dync_probe_at=()
 declare -A dync_term_at=() dync_grace=() dync_left_at=() dync_kill_at=() # on the way to gone
 dync_bundle_name='' dync_bundle_url='' dync_now=0 dync_served=0 dync_signal_at=0 dync_kill_all=0 dync_finished=0
-dync_guard=()
-dync_registrations='' dync_keeper=''
+dync_with_us=()
+dync_registrations='' dync_keeper='' dync_guard=''
 
 dync_bundle() { dync_bundle_name=$1 dync_bundle_url=$2; } # NAME URL
 
@@ -340,7 +367,7 @@ exit status:
   2  usage, a switch or a secret is wrong; nothing was started
   3  refused before start: runs already, a port is taken, logs/ or run/ cannot be written
   4  a process ended before the deployment served
-  5  a process was not ready in time
+  5  a process was not ready in time, or cannot be: its port is another's
   6  a process ended while the deployment served
 END
     exit 0
@@ -371,33 +398,70 @@ dync_check_scripts() { # a missing secret is found before the first process load
 
 dync_check_host() {
     local tool name holder=''
-    for tool in setsid flock; do
-        type -P "$tool" >/dev/null || dync_fail 3 "$tool is missing; it is a part of util-linux"
+    for tool in setsid flock find grep; do
+        type -P "$tool" >/dev/null || dync_fail 3 "$tool is missing; install util-linux, findutils and grep"
     done
-    ! setpriv --pdeathsig TERM -- true 2>/dev/null || dync_guard=(setpriv --pdeathsig TERM --)
-    { mkdir -p logs run && exec 8<>run/lock; } || dync_fail 3 "logs/ and run/ of this bundle cannot be written"
+    ! setpriv --pdeathsig TERM -- true 2>/dev/null || dync_with_us=(setpriv --pdeathsig TERM --)
+    { mkdir -p logs run && exec 8<>run/lock; } || dync_refuse_folders
     exec 9<> <(:) # a pipe that stays silent, for dync_tick
     if ! flock -n 8; then
         IFS= read -r holder <&8
+        [[ $holder != *guard* ]] || dync_fail 3 "launch.sh of this bundle was killed, and pid ${holder% *} still ends" \
+            "what it left; start again when that has gone"
         dync_fail 3 "this bundle runs already (launch.sh has pid ${holder:-unknown})"
     fi
     printf '%s\n' "$$" >run/lock
+    dync_mark_of "$PWD"
+    dync_mark=$REPLY
+    dync_check_left
     dync_check_ports
+    # Prompts may stand in logs: they are their account's own.
     for name in "${dync_order[@]}"; do
         [[ ! -e logs/$name.log ]] || mv -f -- "logs/$name.log" "logs/$name.log.1" ||
             dync_fail 3 "logs/$name.log cannot be moved aside"
-        : >"logs/$name.log" || dync_fail 3 "logs/$name.log cannot be written"
+        (umask 0077 && : >"logs/$name.log") || dync_fail 3 "logs/$name.log cannot be written"
     done
+    rm -f run/started run/messages
+    { (umask 0077 && : >run/messages) && cat /proc/sys/kernel/random/boot_id >run/started; } ||
+        dync_fail 3 "run/messages and run/started cannot be written"
+}
+
+dync_refuse_folders() { # one launch by sudo is enough
+    local path
+    for path in logs run run/lock; do
+        [[ ! -e $path || -w $path || -O $path ]] || dync_fail 3 "logs/ and run/ of this bundle cannot be written: $path" \
+            "is $(stat -c %U -- "$path")'s; sudo chown -R $(id -un) ${PWD@Q}/logs ${PWD@Q}/run"
+    done
+    dync_fail 3 "logs/ and run/ of this bundle cannot be written"
+}
+
+dync_check_left() { # what an earlier launch left when it was killed
+    local pid
+    dync_find_left
+    # shellcheck disable=SC2154  # lib/owners.sh has it
+    ((${#dync_left[@]})) || return 0
+    for pid in "${dync_left[@]}"; do
+        dync_said_of "$pid"
+        dync_error "an earlier launch of this bundle left $REPLY"
+    done
+    dync_fail 3 "end what is left: dync down $PWD, or kill -KILL ${dync_left[*]}"
 }
 
 dync_check_ports() {
-    local name listen host taken=0
+    local name listen host port by taken=0
     for name in "${dync_order[@]}"; do
         for listen in ${dync_listens[$name]}; do
+            port=${listen##*:}
             dync_reachable "${listen%:*}"
-            host=$REPLY
-            (dync_bounded 2 dync_connect "$host" "${listen##*:}") || continue
-            dync_error "port ${listen##*:} on ${listen%:*} is taken, and $name wants it"
+            host=$REPLY by=''
+            if dync_listening "$host" "$port"; then
+                # shellcheck disable=SC2086,SC2154  # an inode and a uid, of lib/owners.sh
+                dync_holder ${dync_sockets[0]}
+                by=" by $REPLY"
+            elif ! (dync_bounded 2 dync_connect "$host" "$port"); then
+                continue
+            fi
+            dync_error "port $port on ${listen%:*} is taken$by, and $name wants it"
             taken=1
         done
     done
@@ -413,28 +477,83 @@ dync_reachable() { # Put in REPLY the address at which a server listening on HOS
     esac
 }
 
-# Become one of the two functions below for at most SECONDS: in a shell of its own, since connect and read may block.
+# Become one of the functions below for at most SECONDS: in a shell of its own, since connect and read may block.
 # For a subshell: its pid is that of timeout, which takes the inner shell down with it.
 dync_bounded() { # SECONDS FUNCTION ARGUMENT...
     local code
-    code=$(declare -f "$2")$'\n'"$2 \"\$@\""
-    exec timeout -s KILL "$1" "$BASH" -c "$code" dync "${@:3}" 7>&- 8>&- 9>&- >/dev/null 2>&1
+    # The text, and not the file: a bundle may be built again, or moved, while it runs.
+    code=$(declare -f "$2" "${dync_asking[@]}")$'\n'"dync_mark=\$1; \"\$2\" \"\${@:3}\""
+    exec timeout -s KILL "$1" "$BASH" -c "$code" dync "$dync_mark" "${@:2}" 6>&- 7>&- 8>&- 9>&- >/dev/null 2>&1
+}
+dync_asking=(
+    dync_answers dync_redis dync_connect dync_key dync_listening dync_proc_address dync_whose dync_not_held dync_own
+    dync_pids_of_session dync_pids_of_marked dync_pids_of_group dync_pids_of_unit dync_still
+)
+
+# Ask a process whether it is ready. Whoever else holds its port is asked nothing; a key is sent last, if at all: where
+# the process has refused to answer without, and to the sockets that were seen to be its own. KEY_FILE `-`: a refusal
+# says that it is ready.
+# Status 0: ready; 1: not yet; 3: the port is another's; 4: it wants the key, and nobody can tell whose the port is.
+dync_probe() { # HOST PORT PATH BODY KEY_FILE PROTOCOL CLAIM...
+    local status=0 inodes
+    dync_whose "$1" "$2" "${@:7}" || status=$?
+    inodes=$REPLY
+    if ((status == 1)); then
+        dync_connect "$1" "$2" || return 1
+        # Somebody answers: who came in between, or who is not listed, as in containers that show no sockets.
+        status=0
+        dync_whose "$1" "$2" "${@:7}" || status=$?
+        inodes=$REPLY
+    fi
+    ((status != 2)) || return 3
+    ((!status)) || inodes=''
+    status=0
+    if [[ $6 == redis ]]; then
+        dync_redis "$1" "$2" '' '' "$inodes" || status=$?
+        ((status == 0 || status == 2)) # that it wants a password says that it serves
+        return
+    fi
+    dync_answers "$1" "$2" "$3" "$4" '' "$inodes" || status=$?
+    ((status == 2)) && [[ -n $5 ]] || return $((status ? 1 : 0))
+    [[ $5 != - ]] || return 0
+    [[ -n $inodes ]] || return 4
+    dync_answers "$1" "$2" "$3" "$4" "$5" "$inodes"
 }
 
 dync_connect() { # HOST PORT
     : <>"/dev/tcp/$1/$2"
 }
 
-# True if a GET, or a POST of BODY where there is one, is answered with 200; KEY_FILE holds the key to send.
-dync_answers() { # HOST PORT PATH BODY KEY_FILE
+# True if a GET, or a POST of BODY where there is one, is answered with 200; status 2 where a key is asked for.
+dync_answers() { # HOST PORT PATH BODY KEY_FILE INODES: the last as those of dync_redis
     local status LC_ALL=C request=GET # the length below is in bytes
     [[ -z $4 ]] || request=POST
     exec 3<>"/dev/tcp/$1/$2" || return 1
+    [[ -z $6 ]] || dync_still "$1" "$2" "$6" || return 1
     printf '%s %s HTTP/1.0\r\nHost: %s:%s\r\nAccept: */*\r\n' "$request" "$3" "$1" "$2" >&3
     [[ -z $4 ]] || printf 'Content-Type: application/json\r\nContent-Length: %d\r\n' "${#4}" >&3
-    [[ -z $5 ]] || printf 'Authorization: Bearer %s\r\n' "$(<"$5")" >&3
+    if [[ -n $5 ]]; then
+        dync_key "$5" || return 1
+        printf 'Authorization: Bearer %s\r\n' "$REPLY" >&3
+    fi
     printf '\r\n%s' "$4" >&3
-    IFS= read -r status <&3 && [[ $status =~ ^HTTP/[0-9.]+\ 200([^0-9]|$) ]]
+    IFS= read -r status <&3 || return 1
+    [[ ! $status =~ ^HTTP/[0-9.]+\ 40[13]([^0-9]|$) ]] || return 2
+    [[ $status =~ ^HTTP/[0-9.]+\ 200([^0-9]|$) ]]
+}
+
+dync_key() { # FILE: put in REPLY the key that it holds, or that a process was started with (/proc/PID/environ)
+    if [[ $1 != /proc/*/environ ]]; then
+        REPLY=$(<"$1")
+        return
+    fi
+    while IFS= read -r -d '' REPLY; do
+        [[ $REPLY != VLLM_API_KEY=* ]] || {
+            REPLY=${REPLY#*=}
+            return
+        }
+    done <"$1"
+    return 1
 }
 
 # ---- launch.sh: start and watch ----------------------------------------------------------------------------------
@@ -443,6 +562,7 @@ dync_run() {
     local began name
     dync_tick
     began=$dync_now
+    dync_start_guard
     dync_start_keeper
     while ((!dync_signal_at)); do
         dync_check_ended
@@ -461,9 +581,29 @@ dync_run() {
 
 dync_start_keeper() {
     [[ -n $dync_registrations ]] || return 0
-    "${dync_guard[@]}" "$BASH" lib/service.sh keep "$dync_registrations" </dev/null 7>&- 8>&- 9>&- &
+    DYNC_LAUNCH=$dync_mark DYNC_PROCESS=keeper "${dync_with_us[@]}" \
+        "$BASH" lib/service.sh keep "$dync_registrations" </dev/null 6>&- 7>&- 8>&- 9>&- &
     dync_keeper=$!
 }
+
+# Another process that ends what runs if this one is killed: it reads from descriptor 6 until that says that all is done,
+# or ends without. It holds the lock as long as it works, in a session of its own, where no terminal's signal comes.
+dync_start_guard() {
+    local name longest=1
+    for name in "${dync_order[@]}"; do
+        ((dync_stop[$name] <= longest)) || longest=${dync_stop[$name]}
+    done
+    exec 6> >(exec setsid -- "$BASH" lib/service.sh guard "$dync_mark" "$longest" 7>&- 9>&- >>run/messages 2>&1)
+    dync_guard=$!
+}
+
+dync_dismiss_guard() {
+    [[ -n $dync_guard ]] || return 0
+    printf 'done\n' >&6
+    exec 6>&-
+    wait "$dync_guard"
+    dync_guard=''
+} 2>/dev/null
 
 dync_tick() { # Sleep without a child: a tenth of a second is also the longest that a signal waits.
     local up
@@ -500,26 +640,36 @@ dync_may_start() {
 
 dync_start() {
     # The log is appended to, so that it may be truncated while the process runs. Without the exec the program would
-    # ignore INT and QUIT, as asynchronous commands do. Descriptors 7 to 9 (errors, lock, tick) stay here.
+    # ignore INT and QUIT, as asynchronous commands do. Descriptors 6 to 9 (guard, errors, lock, tick) stay here.
     (
-        exec "${dync_guard[@]}" setsid -- "$BASH" "bin/$1.sh"
-    ) </dev/null >>"logs/$1.log" 2>&1 7>&- 8>&- 9>&- &
+        export DYNC_LAUNCH=$dync_mark DYNC_PROCESS=$1
+        exec "${dync_with_us[@]}" setsid -- "$BASH" "bin/$1.sh"
+    ) </dev/null >>"logs/$1.log" 2>&1 6>&- 7>&- 8>&- 9>&- &
     dync_pid[$1]=$!
+    dync_note_started "$1" "${dync_pid[$1]}"
     dync_state[$1]=starting dync_began[$1]=$dync_now dync_probe[$1]='' dync_probe_at[$1]=$((dync_now + 20))
     dync_say "$1 started (pid ${dync_pid[$1]}, log logs/$1.log)"
 }
 
 # One probe at a time for each process, in the background: a server that never answers holds up nothing else.
 dync_check_ready() {
-    local probe=${dync_probe[$1]} took=$((dync_now - dync_began[$1]))
+    local probe=${dync_probe[$1]} took=$((dync_now - dync_began[$1])) status=0
     if [[ -n $probe ]] && ! kill -0 "$probe" 2>/dev/null; then
         dync_probe[$1]=''
-        if wait "$probe"; then
+        wait "$probe" || status=$?
+        case $status in
+        0)
             dync_state[$1]=ready
             dync_seconds "$took"
             dync_say "$1 ready after $REPLY"
             return
-        fi
+            ;;
+        3) dync_check_own "$1" ;;
+        4)
+            dync_error "$1 wants its key, which is not sent: /proc/net/tcp does not show whose port ${dync_port[$1]} is"
+            dync_finish 5
+            ;;
+        esac
     fi
     if ((took >= dync_timeout[$1] * 100)); then
         dync_reachable "${dync_host[$1]}"
@@ -531,14 +681,24 @@ dync_check_ready() {
     if [[ -z ${dync_probe[$1]} ]] && ((dync_now >= dync_probe_at[$1])); then
         dync_reachable "${dync_host[$1]}"
         # A posted request may have to be computed, and the first one between two engines waits for their handshake.
-        if [[ ${dync_protocol[$1]} == redis ]]; then
-            dync_bounded 5 dync_redis "$REPLY" "${dync_port[$1]}" '' "${dync_key_file[$1]}" </dev/null &
-        else
-            dync_bounded $((${#dync_body[$1]} ? 120 : 5)) dync_answers "$REPLY" "${dync_port[$1]}" "${dync_path[$1]}" \
-                "${dync_body[$1]}" "${dync_key_file[$1]}" </dev/null &
-        fi
+        dync_bounded $((${#dync_body[$1]} ? 120 : 5)) dync_probe "$REPLY" "${dync_port[$1]}" "${dync_path[$1]}" \
+            "${dync_body[$1]}" "${dync_key_file[$1]}" "${dync_protocol[$1]}" session "${dync_pid[$1]}" "$1" </dev/null &
         dync_probe[$1]=$! dync_probe_at[$1]=$((dync_now + 50))
     fi
+}
+
+# A port that somebody else holds stays theirs: the process can never listen there.
+dync_check_own() { # NAME
+    local status=0
+    kill -0 "${dync_pid[$1]}" 2>/dev/null || return 0 # it has ended, which is told of it
+    dync_reachable "${dync_host[$1]}"
+    dync_whose "$REPLY" "${dync_port[$1]}" session "${dync_pid[$1]}" "$1" || status=$?
+    ((status == 2)) || return 0
+    # shellcheck disable=SC2086  # an inode and a uid
+    dync_holder $REPLY
+    dync_error "$1 cannot become ready: port ${dync_port[$1]} is held by $REPLY; the end of logs/$1.log:"
+    dync_log_tail "$1"
+    dync_finish 5
 }
 
 dync_check_served() { # BEGAN
@@ -602,6 +762,11 @@ dync_finish() { # STATUS
         done
         dync_tick
     done
+    # What has left its session carries the mark still.
+    dync_find_left
+    ((!${#dync_left[@]})) || dync_say "what is left behind is ended: pid ${dync_left[*]}"
+    dync_end_left 1 || dync_error "still there 10 s after SIGKILL: pid ${dync_left[*]}"
+    dync_dismiss_guard
     wait
     dync_finished=1
     dync_say stopped

@@ -53,7 +53,7 @@ argv=(
     --l2-adapter
     '{"type": "fs_native", "base_path": "/mnt/it'"'"'s 100% $HOME/kv/lmcache-prefill-0", "use_odirect": false, "max_capacity_gb": 75, "eviction": {"eviction_policy": "LRU", "trigger_watermark": 0.8, "eviction_ratio": 0.2}}'
     --l2-adapter
-    '{"type": "native_plugin", "module_path": "dync_redis", "class_name": "Client", "adapter_params": {"host": "127.0.0.1", "port": 8107, "num_workers": 8}}'
+    '{"type": "native_plugin", "module_path": "dync_redis", "class_name": "Client", "adapter_params": {"host": "127.0.0.1", "port": 8107, "num_workers": 8, "is_own": true}}'
     --l2-adapter
     '{"type": "plugin", "module_path": "dync_valkey", "class_name": "Adapter", "config_class_name": "Config", "adapter_params": {"startup_nodes": "10.0.0.5:6379,10.0.0.6:6379", "cluster_mode": true, "tls_enable": true, "key_prefix": "dync", "num_workers": 8, "ttl_seconds": 3600}}'
     --l2-adapter

@@ -23,10 +23,13 @@ class Client:
     """What NativeConnectorL2Adapter calls; requests without a connection fail at once: a miss.
 
     Every future has a number of this client's own, since each inner client counts from 1.
+    is_own: the deployment starts the server itself, as this account; while that restarts, anybody
+    could listen on its port.
     """
 
-    def __init__(self, host: str, port: int, num_workers: int = 8) -> None:
+    def __init__(self, host: str, port: int, num_workers: int = 8, *, is_own: bool = False) -> None:
         self._address = (host, port)
+        self._is_own = is_own
         self._workers = num_workers
         self._username = os.environ.get("LMCACHE_RESP_USERNAME", "")
         self._password = os.environ.get("LMCACHE_RESP_PASSWORD", "")
@@ -119,6 +122,8 @@ class Client:
 
     def _answers(self) -> bool:
         """Ask for PONG: a client that is made while nothing listens never answers a request."""
+        if self._is_own and not listens_as(os.geteuid(), self._address[1]):
+            return False
         words = [word for word in (self._username, self._password) if word]
         request = _command("AUTH", *words) if self._password else b""
         try:
@@ -130,6 +135,19 @@ class Client:
                     return lines.readline().startswith(b"+PONG")
         except OSError:
             return False
+
+
+def listens_as(uid: int, port: int) -> bool:
+    """Return whether an account, and no other, listens on a port here, as /proc/net/tcp says."""
+    owners = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as lines:
+                rows = [line.split() for line in lines][1:]
+        except OSError:
+            continue
+        owners |= {int(row[7]) for row in rows if row[3] == "0A" and int(row[1][-4:], 16) == port}
+    return owners == {uid}
 
 
 def _command(*words: str) -> bytes:

@@ -50,7 +50,7 @@ argv=(
     --l2-adapter
     '{"type": "raw_block", "device_path": "/dev/disk/by-id/nvme-kv", "slot_bytes": 33554432, "capacity_bytes": 536870912000, "persist_enabled": true}'
     --l2-adapter
-    '{"type": "native_plugin", "module_path": "dync_redis", "class_name": "Client", "adapter_params": {"host": "10.0.0.5", "port": 6379, "num_workers": 8}}'
+    '{"type": "native_plugin", "module_path": "dync_redis", "class_name": "Client", "adapter_params": {"host": "10.0.0.5", "port": 6379, "num_workers": 8, "is_own": false}}'
 )
 dync_argv_switch LMCACHE_CHUNK_SIZE 13
 dync_argv_switch LMCACHE_MAX_LOCAL_CPU_SIZE 15
