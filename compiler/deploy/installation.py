@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compiler.bundle_paths import PLAN, UNITS_FOLDER, USER_UNITS_FOLDER
+from compiler.emit.systemd.unit_names import service_units
 from compiler.errors import HostError
 from compiler.plan import Plan
 
@@ -133,6 +134,10 @@ class Installation:
         Errors: HostError where it cannot be read.
         """
         return read_plan(self.folder(number))
+
+    def services(self, plan: Plan) -> tuple[str, ...]:
+        """Return the services that this host's manager has of a plan, in a start order."""
+        return service_units(plan, is_system=self.host.is_system)
 
     def unit_target(self, unit: str) -> Path:
         """Return what the link of a unit names, as the manager sees it."""

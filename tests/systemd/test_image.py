@@ -73,7 +73,7 @@ def assert_whole(image: Path, name: str = "pair") -> Plan:
     assert number is not None
     assert changed_files(installation.folder(number)) == []
     plan = installation.plan(number)
-    for unit in service_units(plan):
+    for unit in service_units(plan, is_system=True):
         link = os.readlink(image / UNITS / unit)
         assert link == f"/etc/dync/{name}/current/systemd/{unit}"
         assert (image / link.lstrip("/")).is_file()
@@ -271,7 +271,7 @@ def test_an_install_killed_at_any_moment_leaves_one_whole_generation(
     assert killed > KILLS / 4
     assert seen == {4, 6}
     folder = at(image).link / "systemd"
-    units = [*service_units(plan), target_unit("pair")]
+    units = [*service_units(plan, is_system=True), target_unit("pair")]
     said = Systemd(True).verify(folder, units)
     assert [line for line in said if "is not executable" not in line] == []
     install(bundles[1], host, Choices(), lambda _: None, stack=STACK)
@@ -279,4 +279,5 @@ def test_an_install_killed_at_any_moment_leaves_one_whole_generation(
     left = [path.name for path in (image / "etc/dync/pair").rglob(".*dync-*")]
     assert left == []
     links = {path.name for path in (image / UNITS).iterdir()}
-    assert links == {*service_units(at(image).plan(at(image).current or 0)), "dync-pair.target"}
+    plan = at(image).plan(at(image).current or 0)
+    assert links == {*at(image).services(plan), "dync-pair.target"}

@@ -15,6 +15,7 @@ from compiler.bundle_paths import UNITS_FOLDER, USER_UNITS_FOLDER
 from compiler.deploy.systemd import Systemd
 from compiler.emit.bundle import emit
 from compiler.emit.systemd.unit_names import (
+    process_unit,
     service_units,
     target_unit,
 )
@@ -100,7 +101,7 @@ def start_all(machine: Machine, shared: Path, plans: list[Plan]) -> None:
 
 
 def processes_of(plan: Plan) -> tuple[str, ...]:
-    return service_units(plan)[:-1]
+    return tuple(process_unit(plan.name, process.name) for process in plan.processes)
 
 
 def assert_started_as_planned(shared: Path, plan: Plan, extra: Mapping[str, str]) -> None:
@@ -182,7 +183,7 @@ def test_a_secret_reaches_the_process_and_nothing_else(machine: Machine, shared:
 
 
 def verified(folder: Path, plan: Plan, *, is_system: bool = True) -> list[str]:
-    units = (*service_units(plan), target_unit(plan.name))
+    units = (*service_units(plan, is_system=is_system), target_unit(plan.name))
     return Systemd(is_system).verify(folder, units)
 
 
@@ -230,7 +231,7 @@ def test_a_missing_dependency_is_caught(tmp_path: Path) -> None:
     stand_in(plan)
     write(emit(plan, templates()), tmp_path / "bundle")
     folder = tmp_path / "bundle" / UNITS_FOLDER
-    (folder / service_units(plan)[-1]).unlink()
+    (folder / service_units(plan, is_system=True)[-1]).unlink()
     done = subprocess.run(
         ["systemd-analyze", "verify", str(folder / target_unit(plan.name))],
         capture_output=True,

@@ -27,7 +27,7 @@ from compiler.deploy.install.tier_folders import make_tier_folders, tier_data
 from compiler.deploy.install.unit_links import drop_ins, link_units, refuse_foreign, unlink_units
 from compiler.deploy.installation import Host, Installation, read_plan
 from compiler.deploy.systemd import Systemd
-from compiler.emit.systemd.unit_names import service_units, target_unit
+from compiler.emit.systemd.unit_names import target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.stacks.stack import Stack
@@ -72,7 +72,7 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stac
             f"generation {number} of {plan.name} is "
             f"{'in place already' if number == old else 'in place'}: {installation.folder(number)}"
         )
-        for path in drop_ins(installation, (*service_units(plan), target_unit(plan.name))):
+        for path in drop_ins(installation, (*installation.services(plan), target_unit(plan.name))):
             say(f"kept drop-in {path}")
         if host.is_here and choices.start:
             step = Switch(
@@ -134,7 +134,7 @@ def uninstall(installation: Installation, *, purge: bool, overwrite: bool, say: 
         refuse_foreign(installation, plan, overwrite=overwrite)
         runs = host.is_here and _is_running(systemd)
         if runs:
-            stop(systemd, (target_unit(plan.name), *reversed(service_units(plan))))
+            stop(systemd, (target_unit(plan.name), *reversed(installation.services(plan))))
         with _disk(installation):
             unlink_units(installation, plan)
             installation.link.unlink()
@@ -152,7 +152,7 @@ def uninstall(installation: Installation, *, purge: bool, overwrite: bool, say: 
                 shutil.rmtree(folder, ignore_errors=True)
         left = [str(path) for path in (*data, installation.home) if path.exists()]
         say(f"{plan.name} is uninstalled{': left ' + ', '.join(left) if left else ''}")
-    for path in drop_ins(installation, (*service_units(plan), target_unit(plan.name))):
+    for path in drop_ins(installation, (*installation.services(plan), target_unit(plan.name))):
         say(f"kept drop-in {path}")
 
 
@@ -193,7 +193,7 @@ def _verify(systemd: Systemd, installation: Installation, number: int, plan: Pla
     """
     host = installation.host
     folder = installation.folder(number) / host.units_folder
-    units = (*service_units(plan), target_unit(plan.name))
+    units = (*installation.services(plan), target_unit(plan.name))
     said = systemd.verify(folder, units)
     if not host.is_here:
         said = [line for line in said if " is not executable: No such file" not in line]

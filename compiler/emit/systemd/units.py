@@ -17,6 +17,7 @@ from compiler.emit.quoting import (
     unit_word,
 )
 from compiler.emit.render import Renderer
+from compiler.emit.systemd.drivers import drivers, emit_drivers
 from compiler.emit.systemd.sandbox import LIMITS, sandbox
 from compiler.emit.systemd.unit_names import (
     process_unit,
@@ -50,6 +51,7 @@ _SHELL = "/bin/bash"
 def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     """Emit the units for the system's manager, and beside them those for a user's own."""
     for manager in MANAGERS:
+        yield from emit_drivers(plan, manager, renderer)
         for process in plan.processes:
             text = renderer.render("service.j2", _service(plan, process, manager))
             unit = process_unit(plan.name, process.name)
@@ -77,8 +79,13 @@ def _service(plan: Plan, process: Process, manager: UnitManager) -> ServiceView:
         readme=f"{_home(plan)}/current/README.md",
         target=target_unit(plan.name),
         part_of=_caches(plan, process),
-        wants=(*_network(manager), *_keeper(plan), *_units(plan, process)),
-        after=(*_network(manager), *_drivers(process, manager), *_units(plan, process)),
+        wants=(
+            *_network(manager),
+            *drivers(plan, process, manager),
+            *_keeper(plan),
+            *_units(plan, process),
+        ),
+        after=(*_network(manager), *drivers(plan, process, manager), *_units(plan, process)),
         start_limit_s=START_LIMIT_S,
         start_limit_tries=math.ceil(PERSIST_S / restart_s),
         identifier=f"dync-{plan.name}-{process.name}",
@@ -87,7 +94,7 @@ def _service(plan: Plan, process: Process, manager: UnitManager) -> ServiceView:
         environment=_environment(plan, process, manager),
         environment_file=f"{_home(plan)}/environment",
         credentials=_credentials(process),
-        before=_before(plan, process, manager),
+        before=_before(plan, process),
         command=_command(process),
         ready=_as_root(manager, bool(key_file)) + _library(*words),
         afterwards=() if process.kind is Kind.FRONTEND else (_library("sweep"),),
@@ -117,10 +124,6 @@ def _home(plan: Plan) -> str:
 
 def _network(manager: UnitManager) -> tuple[str, ...]:
     return ("network-online.target",) if manager.is_system else ()
-
-
-def _drivers(process: Process, manager: UnitManager) -> tuple[str, ...]:
-    return ("nvidia-persistenced.service",) if process.gpus and manager.is_system else ()
 
 
 def _units(plan: Plan, process: Process) -> tuple[str, ...]:
@@ -195,11 +198,9 @@ def _credentials(process: Process) -> tuple[str, ...]:
     return tuple(f"{name}:{unit_path(file)}" for name, file in process.secrets.items())
 
 
-def _before(plan: Plan, process: Process, manager: UnitManager) -> tuple[str, ...]:
-    """GPUs are waited for as root, which alone may load the driver's modules."""
-    gpus = _library("gpus", str(GPU_WITHIN_S), *process.gpus)
+def _before(plan: Plan, process: Process) -> tuple[str, ...]:
     return (
-        *((f"{'+' if manager.is_system else ''}{gpus}",) if process.gpus else ()),
+        *((_library("gpus", str(GPU_WITHIN_S), *process.gpus),) if process.gpus else ()),
         *(_library("folder", *folder_words(tier)) for tier in folders(process)),
         *(
             _library(
