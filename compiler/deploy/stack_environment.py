@@ -146,11 +146,12 @@ def _fill(stack: Stack, accelerator: str, prefix: Path, python: str, tell: Tell)
 
 
 def check(
-    stack: Stack, accelerator: str, prefix: Path, *, loads: bool = True
+    stack: Stack, accelerator: str, prefix: Path, *, loads: bool = True, **identity: Any
 ) -> Iterator[PinCheck]:
     """Look at an environment: versions against the pins, every part and extension loaded.
 
-    loads: false where the versions are enough, as loading takes some seconds.
+    loads: false where the versions are enough, as loading takes some seconds. identity: what lets
+    subprocess run it as another account.
     """
     form = _form(stack, accelerator)
     python = folder_of(stack, prefix) / "bin" / "python"
@@ -161,7 +162,9 @@ def check(
     imports, extensions = (form.imports, form.extensions) if loads else ((), ())
     lists = ([pin.name for pin in pins], imports, extensions)
     command = [str(python), "-c", _PROBE, *map(json.dumps, lists)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, errors="replace", **identity
+    )
     seen = _seen(done.stdout)
     if seen is None:
         yield PinCheck(str(python), f"does not run (status {done.returncode})", "runs")

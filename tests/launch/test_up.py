@@ -29,7 +29,7 @@ from compiler.deploy.verify.proof import Proof
 from compiler.deploy.verify.record import record_of
 from compiler.process import ProcessName
 from compiler.report.up import launch_view
-from compiler.write.bundle import MANIFEST
+from compiler.write.manifest import MANIFEST
 from tests.support import AGG, plan_of
 
 from .conftest import PATIENCE_S, Bundle

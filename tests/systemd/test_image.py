@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from compiler.cli.main import dync
+from compiler.deploy.install import generations
 from compiler.deploy.install.generations import prune
 from compiler.deploy.install.install import Choices, install
 from compiler.deploy.installation import Installation, system_host
@@ -137,13 +138,15 @@ def test_upgrade_rollback_and_uninstall(image: Path, bundle: Callable[..., Path]
 
 
 def test_old_generations_are_dropped_but_not_those_that_run(
-    image: Path, bundle: Callable[..., Path]
+    image: Path, bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(8):
         run("install", str(bundle(DISAGG, f"deploy.drain_s={number}")), "--root", str(image))
-    assert run("rollback", "pair", "--to", "2", "--root", str(image)).exit_code == 0
-    prune(at(image), running={1})
-    assert at(image).numbers == [1, 2, 4, 5, 6, 7, 8]
+        assert at(image).numbers == list(range(max(1, number - 3), number + 2))
+    assert run("rollback", "pair", "--to", "4", "--root", str(image)).exit_code == 0
+    monkeypatch.setattr(generations, "KEPT", 1)
+    prune(at(image), running={5})
+    assert at(image).numbers == [4, 5, 8]
 
 
 def test_what_is_not_dyncs_is_not_touched(image: Path, bundle: Callable[..., Path]) -> None:

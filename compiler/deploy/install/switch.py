@@ -56,9 +56,14 @@ def start(step: Switch, *, verifies: bool) -> None:
         step.say(f"{plan.name} serves at {plan.url} (asked for {asked_s:.0f} s){said}")
     except (NotReady, HostError, KeyboardInterrupt) as error:
         raise _go_back(step, error) from error
-    states = systemd.show(installation.services(installation.plan(step.number)))
+    prune(installation, running_generations(installation, systemd, installation.plan(step.number)))
+
+
+def running_generations(installation: Installation, systemd: Systemd, plan: Plan) -> set[int]:
+    """Return the generations that processes of a deployment were started from."""
+    states = systemd.show(installation.services(plan))
     running = {running_generation(installation, state.main_pid) for state in states.values()}
-    prune(installation, {found for found in running if found is not None})
+    return {found for found in running if found is not None}
 
 
 def _prove(step: Switch) -> str:
@@ -133,5 +138,5 @@ def undo(installation: Installation, number: int, old: int | None, plan: Plan) -
         link_units(installation, old, number)
     drop(installation, number)
     if old is None:
-        for folder in ("generations", "proofs"):
-            shutil.rmtree(installation.home / folder, ignore_errors=True)
+        for folder in installation.folders:
+            shutil.rmtree(folder, ignore_errors=True)
