@@ -33,6 +33,14 @@ def find_account(host: Host, name: str) -> tuple[int, int] | None:
     return (int(line[1]), int(line[2])) if line else None
 
 
+def owner_name(owner: int) -> str:
+    """Return the name of the account with a number, or the number where it has none."""
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return str(owner)
+
+
 def identity_of(name: str) -> dict[str, Any]:
     """Return what lets subprocess run a command as an account; nothing for whoever runs this.
 

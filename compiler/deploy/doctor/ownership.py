@@ -9,13 +9,13 @@ looked into is, as a program can be added there.
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from compiler.bundle_paths import PLAN
+from compiler.deploy.accounts import owner_name
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
 from compiler.deploy.rooted import on_the_way
@@ -112,7 +112,7 @@ def _is_others(item: Owned, trusted: Iterable[int], *, is_on_the_way: bool = Fal
 def _finding(check_id: str, found: list[Owned], whole: Path) -> Finding:
     first = found[0]
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-    what = f"owner {_name(first.owner)}, mode {stat.S_IMODE(first.mode):04o}"
+    what = f"owner {owner_name(first.owner)}, mode {stat.S_IMODE(first.mode):04o}"
     is_below = whole in (first.path, *first.path.parents)
     place, all_below = (whole, "-R ") if is_below else (first.path, "")
     return failed(
@@ -121,10 +121,3 @@ def _finding(check_id: str, found: list[Owned], whole: Path) -> Finding:
         f"others than root can change {first.path} ({what}{more}), which the system's units start",
         f"chown {all_below}root:root {place} && chmod {all_below}go-w {place}",
     )
-
-
-def _name(owner: int) -> str:
-    try:
-        return pwd.getpwuid(owner).pw_name
-    except KeyError:
-        return str(owner)
