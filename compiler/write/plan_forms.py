@@ -29,7 +29,7 @@ NAME = Form(
     r"^[a-z][a-z0-9-]{0,31}$(?!\n)",
     "lower-case letters, digits and hyphens, at most 32, starting with a letter",
 )
-ACCOUNT = Form(r"^(?!root$)[a-z_][a-z0-9_-]{0,31}$(?!\n)", "an account other than root")
+ACCOUNT = Form(r"^(?!root$)[a-z_][a-z0-9_-]{0,31}$(?!\n)", "the name of an account other than root")
 VARIABLE = Form(r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)", "letters, digits and underscores")
 STACK = Form(r"[a-z0-9][a-z0-9._-]{0,63}\Z", "the name of a stack")
 PROCESS = Form(r"[a-z][a-z0-9_-]{0,79}\Z", "the name of a process")

@@ -50,8 +50,13 @@ def read_below(folder: int, path: str) -> Read:
             if held != folder:
                 os.close(held)
             held = inner
-        with open(os.open(name, _FILE, dir_fd=held), "rb") as file:
-            return _read(file.fileno())
+        handle = os.open(name, _FILE, dir_fd=held)
+        with open(handle, "rb"):
+            return _read(handle)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "a link, which is not followed", path) from None
     finally:
         if held != folder:
             os.close(held)

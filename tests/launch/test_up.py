@@ -268,7 +268,9 @@ def written(planned: Bundle) -> Bundle:
     """Return a bundle of one process, as dync would have written it."""
     planned.add(CACHE)
     planned.write()
-    (planned.root / MANIFEST).write_text(json.dumps({"format": 1, "files": {"launch.sh": ""}}))
+    (planned.root / MANIFEST).write_text(
+        json.dumps({"format": 1, "files": {"launch.sh": "0" * 64}})
+    )
     return planned
 
 

@@ -75,13 +75,15 @@ def read_source(folder: Path) -> ReadBundle:
     read_plan(folder)  # says best what is no bundle at all
     try:
         read = read_files(folder)
+        for path, why in read.unread.items():
+            raise NotWritten(f"{path}: {why}")
         present = set(present_files(folder)) - {MANIFEST}
         texts = {path: file.content.decode() for path, file in read.files.items()}
         plan = plan_from_json(texts.get(PLAN, ""))
     except (NotWritten, OSError, ValueError) as error:
         raise HostError(f"cannot read {folder}: {error}; make it again with dync build") from error
     written = {path for path, file in read.files.items() if file.is_as_written}
-    changed = tuple(sorted((present | read.files.keys() | read.unread.keys()) - written))
+    changed = tuple(sorted((present | read.files.keys()) - written))
     return ReadBundle(folder=folder, plan=plan, files=read.files, changed=changed)
 
 
