@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from compiler.plan import Plan
+from compiler.write.plan_reader import plan_from_json
 from demo.cpu_stack import model, stack_prefix
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +43,7 @@ def built(folder: Path, profile: str, *overrides: str, real: bool = False) -> tu
     command = [sys.executable, "-m", "compiler", "build", source, "-o", str(folder / profile)]
     subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
     text = (folder / profile / "plan.json").read_text("utf-8")
-    return folder / profile, Plan.from_json(text)
+    return folder / profile, plan_from_json(text)
 
 
 @contextmanager

@@ -14,20 +14,11 @@ from compiler.process import (
     API_KEY,
     TLS_CERTIFICATE,
     Kind,
-    KvSource,
-    Launch,
-    Listen,
-    Memory,
     Process,
     ProcessName,
-    Protocol,
-    Ready,
-    Tier,
-    TierServer,
-    WithoutLmcache,
     host_bytes,
 )
-from compiler.topology import Accelerator, CacheMode, Role, TopologyKind
+from compiler.topology import Accelerator, CacheMode, TopologyKind
 
 FORMAT = 1
 
@@ -211,20 +202,6 @@ class Plan:
         """Return the plan as JSON text: the same plan, the same bytes."""
         return _json(self) + "\n"
 
-    @staticmethod
-    def from_json(text: str) -> Plan:
-        """Read a plan back.
-
-        Errors: ValueError for text that is no plan of this format.
-        """
-        try:
-            data = json.loads(text)
-            if data["format"] != FORMAT:
-                raise ValueError(f"plan format {data['format']} is not {FORMAT}")
-            return _plan(data)
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"not a plan: {error!r}") from error
-
 
 def _json(value: Any, line: str = "\n") -> str:
     """Write a value as `json.dumps(indent=1)` does, which is several times slower for a plan.
@@ -262,57 +239,3 @@ def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
 @cache
 def _names(kind: type) -> tuple[str, ...]:
     return tuple(item.name for item in fields(kind))
-
-
-def _plan(data: dict[str, Any]) -> Plan:
-    lmcache, source = data["lmcache"], data["source"]
-    return Plan(
-        **{
-            **data,
-            "topology": TopologyKind(data["topology"]),
-            "accelerator": Accelerator(data["accelerator"]),
-            "lmcache": CacheChoice(**{**lmcache, "mode": CacheMode(lmcache["mode"])}),
-            "source": Source(
-                files=tuple(SourceFile(**item) for item in source["files"]),
-                overrides=source["overrides"],
-            ),
-            "services": tuple(Service(**item) for item in data.get("services", ())),
-            "processes": tuple(_process(item) for item in data["processes"]),
-        }
-    )
-
-
-def _process(data: dict[str, Any]) -> Process:
-    names = [name for name in _names(Launch) if name in data]
-    launch = {name: data.pop(name) for name in names}
-    off = data["without_lmcache"]
-    return Process(
-        **{
-            **data,
-            "kind": Kind(data["kind"]),
-            "role": None if data["role"] is None else Role(data["role"]),
-            "gpus": tuple(data["gpus"]),
-            "launch": _launch(launch),
-            "without_lmcache": WithoutLmcache(off) if isinstance(off, str) else _launch(off),
-            "switch_env": tuple(data["switch_env"]),
-            "listens": tuple(Listen(**item) for item in data["listens"]),
-            "after": tuple(data["after"]),
-            "ready": _ready(data["ready"]),
-            "memory": Memory(**data["memory"]),
-            "tiers": tuple(_tier(item) for item in data.get("tiers", ())),
-        }
-    )
-
-
-def _ready(data: dict[str, Any]) -> Ready:
-    return Ready(**{**data, "protocol": Protocol(data.get("protocol", Protocol.HTTP))})
-
-
-def _tier(data: dict[str, Any]) -> Tier:
-    server = data.get("server")
-    return Tier(**{**data, "server": TierServer(**server) if server else None})
-
-
-def _launch(data: dict[str, Any]) -> Launch:
-    source = data.get("kv_source", KvSource.ENGINE_FILE)
-    return Launch(**{**data, "argv": tuple(data["argv"]), "kv_source": KvSource(source)})

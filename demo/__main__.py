@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from compiler.plan import Plan
+from compiler.write.plan_reader import plan_from_json
 from demo.client import ask, long_prompt, metric
 from demo.cpu_stack import dync, launched, model, stack_prefix
 
@@ -27,7 +28,7 @@ def main() -> int:
         overrides = (f"model.id={weights}", f"deploy.prefix={prefix}", own_cache, *exact)
         options = [word for override in overrides for word in ("--set", override)]
         dync("build", str(PROFILE), "-o", str(bundle), *options)
-        plan = Plan.from_json((bundle / "plan.json").read_text(encoding="utf-8"))
+        plan = plan_from_json((bundle / "plan.json").read_text(encoding="utf-8"))
         with launched(bundle):
             return _measure(plan)
 

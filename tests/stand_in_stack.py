@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from compiler.deploy.accounts import said_by
 from compiler.stacks.stack import Stack
 
 
@@ -30,11 +32,13 @@ def fill_site(site: Path, versions: Mapping[str, str], modules: Iterable[str]) -
 def write_program(program: Path, site: Path) -> None:
     """Write a program that runs this Python with a site of its own.
 
-    It does nothing without this Python, which other accounts may be kept from.
+    Or the system's, where other accounts are kept from this one.
     """
+    is_open = said_by("nobody", sys.executable, "-c", "pass") is not None or os.geteuid() != 0
+    python = sys.executable if is_open else "/usr/bin/python3"
     program.parent.mkdir(parents=True)
     program.write_text(
         '#!/bin/sh\nif [ "$*" = "-c pass" ]; then exit 0; fi\n'
-        f'export PYTHONPATH={site}\nexec {sys.executable} -S "$@"\n'
+        f'export PYTHONPATH={site}\nexec {python} -S "$@"\n'
     )
     program.chmod(0o755)

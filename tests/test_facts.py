@@ -19,6 +19,7 @@ from compiler.emit.render import Renderer
 from compiler.library import templates
 from compiler.plan import Plan
 from compiler.process import Kind, KvSource, Launch, Process, WithoutLmcache, connectors_of
+from compiler.write.plan_reader import NotAPlan, plan_from_json
 from tests.support import PROFILES, compile_file, plan_in, plan_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,14 +79,14 @@ def test_profile_that_is_right_gets_no_warning(path: Path) -> None:
 def test_plan_reads_back_equal(path: Path) -> None:
     plan = plan_at(path)
     text = plan.to_json()
-    assert Plan.from_json(text) == plan
-    assert Plan.from_json(text).to_json() == text
+    assert plan_from_json(text) == plan
+    assert plan_from_json(text).to_json() == text
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', "nonsense", '{"format": 1}'])
 def test_what_is_no_plan_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"plan|Expecting"):
-        Plan.from_json(text)
+    with pytest.raises(NotAPlan):
+        plan_from_json(text)
 
 
 @every_profile
@@ -428,13 +429,16 @@ def test_emitters_read_every_field_of_the_plan(monkeypatch: pytest.MonkeyPatch) 
     """A field that nothing emits would be a silent gap between plan and deployment."""
     from dataclasses import fields
 
-    from compiler import plan as module
+    from compiler import plan as plan_module
+    from compiler import process as process_module
 
     plans = [plan_at(path) for path in ALL]
     kinds = [
         kind
+        for module in (plan_module, process_module)
         for kind in vars(module).values()
         if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
+        if kind is not process_module.Connector  # what a launch is asked for, and no part of it
     ]
     names: set[str] = set()
     seen: set[str] = set()

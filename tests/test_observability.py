@@ -27,6 +27,7 @@ from compiler.emit.render import Renderer
 from compiler.library import templates
 from compiler.plan import Plan
 from compiler.process import Kind, Tier
+from compiler.write.plan_reader import plan_from_json
 from tests.support import AGG, IN_PROCESS, PROFILES, ROOT, compile_file, free_port, plan_in, plan_of
 
 RECORDED = ROOT / "tests" / "metrics"
@@ -85,7 +86,7 @@ def test_every_metric_of_the_dashboard_is_exported(case: str) -> None:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.parts[-3])
 def test_the_scrape_file_has_every_process(path: Path) -> None:
-    plan = Plan.from_json(path.read_text("utf-8"))
+    plan = plan_from_json(path.read_text("utf-8"))
     files = {item.path: item.text for item in emit_observability(plan, Renderer(templates()))}
     (job,) = yaml.safe_load(files["observability/prometheus.yml"])["scrape_configs"]
     scraped = {
@@ -102,7 +103,7 @@ def test_the_scrape_file_has_every_process(path: Path) -> None:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.parts[-3])
 def test_the_dashboard_fits_grafanas_schema(path: Path) -> None:
-    given = dashboard(Plan.from_json(path.read_text("utf-8")))
+    given = dashboard(plan_from_json(path.read_text("utf-8")))
     read_back = json.loads(JSONEncoder().encode(Dashboard.from_json(given)))
     assert list(lost(given, read_back)) == []
     places = [panel["gridPos"] for panel in given["panels"]]
@@ -169,7 +170,7 @@ needs_prometheus = pytest.mark.skipif(
 @needs_prometheus
 def test_promtool_takes_the_scrape_file_and_every_expression(tmp_path: Path) -> None:
     for path in GOLDEN:
-        plan = Plan.from_json(path.read_text("utf-8"))
+        plan = plan_from_json(path.read_text("utf-8"))
         text = next(emit_observability(plan, Renderer(templates()))).text
         (tmp_path / f"{plan.name}.yml").write_text(text)
     configs = sorted(map(str, tmp_path.glob("*.yml")))

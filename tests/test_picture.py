@@ -22,6 +22,7 @@ from compiler.emit.render import Renderer
 from compiler.library import templates
 from compiler.plan import Plan
 from compiler.process import Kind, Tier, TierServer
+from compiler.write.plan_reader import plan_from_json
 from tests.support import AGG, DISAGG, IN_PROCESS, PROFILES, ROOT, compile_text, plan_of
 
 GOLDEN = sorted((ROOT / "tests/golden").glob("*/expected/plan.json"))
@@ -149,7 +150,7 @@ def boxes_of(drawn: Drawn) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.parts[-3])
 def test_all_of_the_plan_is_in_the_picture(path: Path) -> None:
-    plan = Plan.from_json(path.read_text("utf-8"))
+    plan = plan_from_json(path.read_text("utf-8"))
     drawn = Drawn(plan)
     is_legible(drawn)
     boxes, text = boxes_of(drawn), mermaid(plan)

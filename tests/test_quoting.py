@@ -10,7 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compiler.document import Json
-from compiler.emit.quoting import comment, shell_word, yaml_lines, yaml_scalar
+from compiler.emit.quoting import (
+    comment,
+    html_comment,
+    markdown,
+    shell_word,
+    yaml_lines,
+    yaml_scalar,
+)
 
 TRICKY = "\x85\u2028\u2029\ufeff\ufffe\x7f\x9f\t\n\r\x1b 'ab\"\\$`#:{}[],&*!%-,|>@🦜"
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.text(TRICKY, max_size=8)
@@ -66,3 +73,21 @@ def test_comment_is_one_line(text: str) -> None:
     assert len(comment(text).splitlines()) <= 1
     if text.isprintable():
         assert comment(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
+        ("<img src=x onerror=y>", r"\<img src=x onerror=y\>"),
+        ("a|b `c` [d](e)", r"a\|b \`c\` \[d\](e)"),
+        ("*a* _b_ kv_events", r"\*a\* \_b\_ kv_events"),
+        ("a\n# b", r"a\\n# b"),
+    ],
+)
+def test_markdown_is_read_as_it_was_written(text: str, written: str) -> None:
+    assert markdown(text) == written
+
+
+def test_a_comment_of_html_does_not_end_early() -> None:
+    assert "-->" not in html_comment("dync build a-->b.yaml --set x=1")

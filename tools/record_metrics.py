@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compiler.plan import Plan  # noqa: E402 - the checkout is not installed
+from compiler.write.plan_reader import plan_from_json  # noqa: E402
 from demo.client import ask, long_prompt  # noqa: E402
 from demo.cpu_stack import dync, launched, model, stack_prefix  # noqa: E402
 
@@ -37,7 +37,7 @@ def main() -> None:
         bundle = Path(folder) / profile
         options = [word for override in given for word in ("--set", override)]
         dync("build", str(ROOT / "profiles" / f"{profile}.yaml"), "-o", str(bundle), *options)
-        plan = Plan.from_json((bundle / "plan.json").read_text(encoding="utf-8"))
+        plan = plan_from_json((bundle / "plan.json").read_text(encoding="utf-8"))
         with launched(bundle):
             for number in range(36):
                 ask(plan.url, plan.served_name, long_prompt(f"prompt-{number % 12}", 40))

@@ -41,7 +41,8 @@ def build_command(
     """
     from compiler.emit.bundle import emit
     from compiler.library import templates
-    from compiler.write.bundle import NotWritten, write
+    from compiler.write.bundle import write
+    from compiler.write.manifest import NotWritten
 
     if out is not None and len(profiles) > 1:
         raise click.UsageError("-o names one bundle: give one profile")

@@ -57,7 +57,6 @@ def install_command(
     processes whose own files changed restart, and if the new generation does not serve, or `dync
     verify` fails, the old one comes back.
     """
-    from compiler.deploy.environment_file import write_environment
     from compiler.deploy.install.install import Choices, install
     from compiler.deploy.install.switch import WentBack
     from compiler.deploy.installation import read_plan
@@ -67,14 +66,16 @@ def install_command(
     host = host_of(root, for_user)
     plan = read_plan(Path(bundle))
     choices = Choices(
-        start=not no_start, verify=not no_verify, overwrite=overwrite, create_user=create_user
+        start=not no_start,
+        verify=not no_verify,
+        overwrite=overwrite,
+        create_user=create_user,
+        passed={name: os.environ.get(name, "") for name in passed},
     )
     for name in passed:
         files = {process.secrets[name] for process in plan.processes if name in process.secrets}
         if files:
             raise HostError(f"{name} comes from {', '.join(sorted(files))}: leave --pass out")
-    if passed:
-        write_environment(host, plan.name, {name: os.environ.get(name, "") for name in passed})
     try:
         install(Path(bundle), host, choices, click.echo, stack=known_stack(plan.stack))
     except WentBack as error:

@@ -6,7 +6,10 @@ import os
 import pwd
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from compiler.deploy.installation import Host
@@ -30,19 +33,50 @@ def find_account(host: Host, name: str) -> tuple[int, int] | None:
     return (int(line[1]), int(line[2])) if line else None
 
 
+def owner_name(owner: int) -> str:
+    """Return the name of the account with a number, or the number where it has none."""
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return str(owner)
+
+
+def identity_of(name: str) -> dict[str, Any]:
+    """Return what lets subprocess run a command as an account; nothing for whoever runs this.
+
+    Errors: KeyError where there is no such account.
+    """
+    if not name or (entry := pwd.getpwnam(name)).pw_uid == os.geteuid():
+        return {}
+    groups = os.getgrouplist(name, entry.pw_gid)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
+
+
+@contextmanager
+def acting_as(name: str) -> Iterator[dict[str, Any]]:
+    """Return what lets subprocess run an account's own programs, with a home that it may write.
+
+    Errors: KeyError where there is no such account.
+    """
+    identity = identity_of(name)
+    if not identity:
+        yield {}
+        return
+    with TemporaryDirectory(prefix="dync-home-") as home:
+        os.chown(home, identity["user"], identity["group"])
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        yield {**identity, "cwd": "/", "env": {"PATH": path, "LANG": "C.UTF-8", "HOME": home}}
+
+
 def said_by(name: str, *command: str) -> str | None:
     """Run a command of this machine as an account and return its output; None where it fails.
 
     name: empty for whoever runs this.
     """
-    identity: dict[str, Any] = {}
     try:
-        if name and (entry := pwd.getpwnam(name)).pw_uid != os.geteuid():
-            groups = os.getgrouplist(name, entry.pw_gid)
-            identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
         done = subprocess.run(
             command, cwd="/", check=False, capture_output=True, text=True, timeout=_WITHIN_S,
-            **identity,
+            **identity_of(name),
         )  # fmt: skip
     except (KeyError, OSError, subprocess.SubprocessError):
         return None

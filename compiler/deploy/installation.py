@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compiler.bundle_paths import PLAN, UNITS_FOLDER, USER_UNITS_FOLDER
+from compiler.deploy.rooted import inside
+from compiler.emit.systemd.unit_names import service_units
 from compiler.errors import HostError
 from compiler.plan import Plan
+from compiler.write.plan_reader import NotAPlan, plan_from_json
+from compiler.write.safe_read import read_file
 
 _GENERATION = re.compile(r"generations/([1-9][0-9]*)\Z")
 
@@ -28,8 +32,20 @@ class Host:
     cache: Path
 
     def at(self, path: Path) -> Path:
-        """Return where a path of the host lies on this machine."""
-        return self.root / path.relative_to("/")
+        """Return where a path of the host lies on this machine; an image's links stay in it.
+
+        Errors: HostError where they lead in a circle.
+        """
+        if self.is_here:
+            return path
+        try:
+            return inside(self.root, path)
+        except OSError as error:
+            raise HostError(f"{self.root} has no {path}: {error.strerror}") from error
+
+    def entry(self, path: Path) -> Path:
+        """Return where a path's own entry lies: of a link, the link itself."""
+        return self.at(path.parent) / path.name
 
     @property
     def is_here(self) -> bool:
@@ -90,7 +106,7 @@ class Installation:
     @property
     def home(self) -> Path:
         """Return the deployment's folder on this machine."""
-        return self.host.at(self.host.config / self.name)
+        return self._below()
 
     @property
     def link(self) -> Path:
@@ -101,7 +117,7 @@ class Installation:
     def numbers(self) -> list[int]:
         """List the generations that are there."""
         try:
-            names = os.listdir(self.home / "generations")
+            names = os.listdir(self._below("generations"))
         except FileNotFoundError:
             return []
         return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))
@@ -121,11 +137,16 @@ class Installation:
 
     def folder(self, number: int) -> Path:
         """Return a generation's folder on this machine."""
-        return self.home / "generations" / str(number)
+        return self._below("generations", str(number))
 
     def proof(self, number: int) -> Path:
         """Return where the result of a generation's proof is kept."""
-        return self.home / "proofs" / f"{number}.json"
+        return self._below("proofs") / f"{number}.json"
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Return the folders of the generations, and of their proofs."""
+        return self._below("generations"), self._below("proofs")
 
     def plan(self, number: int) -> Plan:
         """Read a generation's plan.
@@ -133,6 +154,13 @@ class Installation:
         Errors: HostError where it cannot be read.
         """
         return read_plan(self.folder(number))
+
+    def _below(self, *steps: str) -> Path:
+        return self.host.at(self.host.config.joinpath(self.name, *steps))
+
+    def services(self, plan: Plan) -> tuple[str, ...]:
+        """Return the services that this host's manager has of a plan, in a start order."""
+        return service_units(plan, is_system=self.host.is_system)
 
     def unit_target(self, unit: str) -> Path:
         """Return what the link of a unit names, as the manager sees it."""
@@ -142,14 +170,17 @@ class Installation:
 def _number(link: Path) -> int | None:
     try:
         found = _GENERATION.match(os.readlink(link))
-    except FileNotFoundError:
+    except OSError:  # not there, or no link
         return None
     return int(found[1]) if found else None
 
 
 def is_bundle(folder: Path) -> bool:
     """Return whether a folder is a bundle, and not the name of something installed."""
-    return (folder / PLAN).is_file()
+    try:
+        return (folder / PLAN).is_file()
+    except OSError:  # not to be looked into: whoever reads it says why
+        return True
 
 
 def read_plan(bundle: Path) -> Plan:
@@ -158,15 +189,15 @@ def read_plan(bundle: Path) -> Plan:
     Errors: HostError where the folder is no bundle of this version's.
     """
     try:
-        return Plan.from_json((bundle / PLAN).read_text(encoding="utf-8"))
+        return plan_from_json(read_file(bundle / PLAN))
     except OSError as error:
         reason = error.strerror or str(error)
         raise HostError(
             f"{bundle} is no bundle: plan.json: {reason}; dync build makes one"
         ) from None
-    except ValueError as error:
+    except NotAPlan as error:
         raise HostError(
-            f"{bundle}/plan.json: {error}; make the bundle again with dync build"
+            f"{bundle}/plan.json is no plan that dync wrote: {error}; make it again with dync build"
         ) from None
 
 

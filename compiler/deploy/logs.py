@@ -9,7 +9,7 @@ from pathlib import Path
 from compiler import bundle_paths
 from compiler.deploy.deployment import Deployment, Manager
 from compiler.deploy.systemd import Systemd
-from compiler.emit.systemd.unit_names import process_unit, service_units
+from compiler.emit.systemd.unit_names import process_unit
 from compiler.errors import HostError
 from compiler.process import Process
 
@@ -59,7 +59,7 @@ def show_command(
         names = [process.name for process in processes]
         every = len(names) == len(deployment.plan.processes)
         units = (
-            service_units(deployment.plan)
+            deployment.installation.services(deployment.plan)
             if every
             else tuple(process_unit(deployment.plan.name, name) for name in names)
         )

@@ -109,11 +109,12 @@ def accelerator_of(stack: Stack, prefix: Path) -> str:
 
 
 def check(
-    stack: Stack, accelerator: str, prefix: Path, *, loads: bool = True
+    stack: Stack, accelerator: str, prefix: Path, *, loads: bool = True, **identity: Any
 ) -> Iterator[PinCheck]:
     """Look at an environment: versions against the pins and the lock, every part loaded.
 
-    loads: false where the versions are enough, as loading takes some seconds.
+    loads: false where the versions are enough, as loading takes some seconds. identity: what lets
+    subprocess run it as another account.
     """
     form, folder = form_of(stack, accelerator), folder_of(stack, prefix)
     python, record = folder / "bin" / "python", read_record(folder)
@@ -126,7 +127,9 @@ def check(
     imports, extensions = (form.imports, form.extensions) if loads else ((), ())
     lists = (sorted(names), imports, extensions)
     command = [str(python), "-c", _PROBE, *map(json.dumps, lists)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, errors="replace", **identity
+    )
     seen = _seen(done.stdout)
     if seen is None:
         yield PinCheck(str(python), f"does not run (status {done.returncode})", "runs")

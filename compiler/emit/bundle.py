@@ -32,6 +32,7 @@ TEMPLATES = (
     "built.sh.j2",
     "bundle_readme.md.j2",
     "service.j2",
+    "gpus.service.j2",
     "registrations.service.j2",
     "serving.service.j2",
     "target.j2",

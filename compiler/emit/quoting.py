@@ -26,6 +26,8 @@ _NGINX_ESCAPES = {"\n": "n", "\t": "t", "\r": "r"}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Workers are much alike: most of their words are quoted thousands of times.
 _remembered = lru_cache(maxsize=20_000)
+# What begins markup within a line: emphasis, code, links, HTML, cells, escapes, entities.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _C_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -164,6 +166,19 @@ def xml_text(text: str) -> str:
     """Write text for an XML element; what XML cannot carry becomes U+FFFD."""
     clean = _NOT_XML.sub("\ufffd", text).replace("\r", "\ufffd")
     return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown(text: str) -> str:
+    """Make text safe to stand on a line of Markdown or in a cell of its table, read as it is.
+
+    Source: CommonMark 0.31, 2.4: ASCII punctuation after a backslash is itself; 4.6: HTML.
+    """
+    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", comment(text))
+
+
+def html_comment(text: str) -> str:
+    """Make text safe to stand in a comment of HTML, which ends at the first `-->`."""
+    return text.replace(">", "&gt;")
 
 
 def printf_escapes(text: str) -> str:

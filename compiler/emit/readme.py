@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.emit.artifact import Artifact, header
-from compiler.emit.quoting import comment, shell_word
+from compiler.emit.quoting import html_comment, markdown, shell_word
 from compiler.emit.render import Renderer
 from compiler.emit.tiers import server_checks
 from compiler.plan import Plan
@@ -48,10 +48,10 @@ def emit_readme(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     """Emit the page for whoever finds the bundle on a host."""
     body = {"model": plan.served_name, "prompt": "Hello", "max_tokens": 8}
     view = ReadmeView(
-        header=header(plan),
+        header=tuple(map(html_comment, header(plan))),
         name=plan.name,
-        stack=plan.stack,
-        model=comment(plan.model),
+        stack=markdown(plan.stack),
+        model=markdown(plan.model),
         topology=plan.topology.value,
         cache=_cache(plan),
         url=plan.url,
@@ -71,7 +71,7 @@ def _cache(plan: Plan) -> str:
         return "off"
     memory = f"{cache.mode.value}, chunks of {cache.chunk_size} tokens, {cache.cpu_cache_gb:g} GiB"
     places = (tier.place for process in plan.processes for tier in process.tiers)
-    return "; ".join((memory, *dict.fromkeys(map(comment, places))))
+    return "; ".join((memory, *dict.fromkeys(map(markdown, places))))
 
 
 def _needs(plan: Plan) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def _needs(plan: Plan) -> tuple[str, ...]:
         for check in server_checks(plan, process)
         if check.store is None
     )
-    services = [f"{service.purpose} at {service.url}" for service in plan.services]
+    services = [f"{service.purpose} at {markdown(service.url)}" for service in plan.services]
     listed = [*services, *(f"the server of a storage tier at {place}" for place in servers)]
     return (f"Must run already: {', '.join(listed)}.", "") if listed else ()
 
@@ -103,10 +103,12 @@ def _named(plan: Plan) -> str:
 
 def _row(process: Process) -> RowView:
     return RowView(
-        name=process.name,
+        name=markdown(process.name),
         kind=process.role.value if process.role else process.kind.value,
-        gpus=", ".join(process.gpus) or "-",
-        ports=", ".join(f"{listen.port} ({listen.purpose})" for listen in process.listens),
-        after=", ".join(process.after) or "-",
-        ready=process.ready.url,
+        gpus=", ".join(map(markdown, process.gpus)) or "-",
+        ports=", ".join(
+            f"{listen.port} ({markdown(listen.purpose)})" for listen in process.listens
+        ),
+        after=", ".join(map(markdown, process.after)) or "-",
+        ready=markdown(process.ready.url),
     )

@@ -6,12 +6,11 @@ import ctypes
 import errno
 import fcntl
 import glob
-import hashlib
-import json
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -20,9 +19,18 @@ from pathlib import Path
 from compiler.bundle_paths import STATE_FOLDERS
 from compiler.emit.artifact import Artifact
 from compiler.write.atomic import sync_folder
+from compiler.write.manifest import (
+    MANIFEST,
+    NotWritten,
+    digest,
+    files_in,
+    manifest_of,
+    written_files,
+)
+from compiler.write.safe_read import opened, read_below
 from compiler.write.state import NotKept, carry_state, mounted_state
+from compiler.write.strict_json import NotStrict
 
-MANIFEST = ".dync.json"
 BYTECODE = "__pycache__"
 """What Python keeps beside modules of lib/ that an engine has loaded; the next build drops it."""
 
@@ -30,10 +38,6 @@ _THREADS = 16
 """Each waits for the disk most of the time."""
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
-
-
-class NotWritten(Exception):
-    """A bundle that cannot be put in place; its text says why and what to do."""
 
 
 def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = False) -> bool:
@@ -47,7 +51,7 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
     place = Path(os.path.realpath(out_dir))
     _sweep(place)
     files = {artifact.path: artifact for artifact in artifacts}
-    manifest = _manifest({path: artifact.text for path, artifact in files.items()})
+    manifest = manifest_of({path: artifact.text for path, artifact in files.items()})
     if _stands(place, manifest, overwrite=overwrite):
         return False
     fresh: Path | None = None
@@ -77,35 +81,16 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
     return True
 
 
-def _manifest(texts: dict[str, str]) -> str:
-    digests = {path: _digest(text.encode()) for path, text in sorted(texts.items())}
-    return json.dumps({"format": 1, "files": digests}, indent=1) + "\n"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def written_files(place: Path) -> dict[str, str]:
-    """Return the files of a bundle and their hashes, as dync wrote them.
-
-    Errors: NotWritten where the folder was not written by dync.
-    """
-    try:
-        return dict(json.loads((place / MANIFEST).read_text(encoding="utf-8"))["files"])
-    except FileNotFoundError:
-        raise NotWritten(f"{place} was not written by dync") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise NotWritten(f"cannot read {place / MANIFEST}: {error}") from error
-
-
 def changed_files(place: Path) -> list[str]:
     """List the files of a bundle that are not, or no longer, as dync wrote them.
 
     Errors: NotWritten where the folder was not written by dync.
     """
     digests = written_files(place)
-    changed = {path for path in _present(place) if not _is_as_written(place, path, digests)}
+    try:
+        changed = set(_changed(place, digests))
+    except OSError as error:
+        raise NotWritten(f"cannot read {place}: {error.strerror}") from error
     return sorted(changed | {path for path in digests if not (place / path).is_file()})
 
 
@@ -118,25 +103,36 @@ def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
     try:
         if not any(place.iterdir()):
             return False
-        old = (place / MANIFEST).read_text(encoding="utf-8")
-        digests = dict(json.loads(old)["files"])
+        with opened(place) as folder:
+            old = read_below(folder, MANIFEST).content
+        digests = files_in(old)
+        changed = _changed(place, digests)
     except FileNotFoundError:
         raise NotWritten(
             f"{place} was not written by dync: name another place with -o, or remove it"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise NotWritten(f"cannot read {place / MANIFEST}: {error}") from error
-    changed = [path for path in _present(place) if not _is_as_written(place, path, digests)]
+    except OSError as error:
+        raise NotWritten(f"cannot read {place / MANIFEST}: {error.strerror}") from error
+    except NotStrict as error:
+        raise NotWritten(
+            f"{place / MANIFEST} is none that dync wrote: {error}; name another place with -o, or "
+            "remove it"
+        ) from error
     if changed and not overwrite:
         shown = ", ".join(sorted(changed)[:5]) + (", …" if len(changed) > 5 else "")
         raise NotWritten(
             f"{place} was changed since dync wrote it ({shown}): move those files away, name "
             "another place with -o, or give --overwrite to lose them"
         )
-    return old == manifest and not changed and all((place / path).is_file() for path in digests)
+    return (
+        old == manifest.encode()
+        and not changed
+        and all((place / path).is_file() for path in digests)
+    )
 
 
-def _present(place: Path) -> Iterator[str]:
+def present_files(place: Path) -> Iterator[str]:
+    """List what lies in a bundle, but for what it writes itself while it runs."""
     for folder, names, files in os.walk(place):
         relative = Path(folder).relative_to(place)
         names[:] = [name for name in names if name != BYTECODE]
@@ -148,14 +144,17 @@ def _present(place: Path) -> Iterator[str]:
             yield str(relative / name)
 
 
-def _is_as_written(place: Path, path: str, digests: dict[str, str]) -> bool:
+def _changed(place: Path, digests: Mapping[str, str]) -> list[str]:
+    """List what lies in a bundle and is not as it was written, a link and a pipe among it."""
+    with opened(place) as folder:
+        return [path for path in present_files(place) if not _is_as_written(folder, path, digests)]
+
+
+def _is_as_written(folder: int, path: str, digests: Mapping[str, str]) -> bool:
     if path == MANIFEST:
         return True
-    file = place / path
-    if path not in digests or file.is_symlink() or not file.is_file():
-        return False
     try:
-        return _digest(file.read_bytes()) == digests[path]
+        return path in digests and digest(read_below(folder, path).content) == digests[path]
     except OSError:
         return False
 
@@ -226,16 +225,25 @@ def _swap_entries(fresh: Path, place: Path) -> None:
 def _sweep(place: Path) -> None:
     """Remove what killed builds left beside the bundle, unless a build still holds it.
 
-    A bundle that was set aside and never replaced comes back first.
+    A bundle that was set aside and never replaced comes back first; what another account put there
+    is neither believed nor touched.
     """
     for left in place.parent.glob(f".{glob.escape(place.name)}.dync-*"):
         with suppress(OSError):
-            if left.name.endswith("-old") and not place.exists():
-                os.rename(left, place)
-                continue
-            handle = os.open(left, os.O_RDONLY)
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
+                if not _is_own(handle):
+                    continue
+                if left.name.endswith("-old") and not place.exists():
+                    os.rename(left, place)
+                    continue
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(handle)
+
+
+def _is_own(folder: int) -> bool:
+    """Return whether a folder is this account's, and no other can have put anything into it."""
+    status = os.fstat(folder)
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from compiler.plan import Plan
+from compiler.write.plan_reader import plan_from_json
 from demo.client import ask
 from demo.cpu_stack import cache_folder, model, stack_prefix
 
@@ -123,7 +124,7 @@ def build(prefix: Path, tmp_path: Path) -> Build:
         command = [sys.executable, "-m", "compiler", "build"]
         command.append(str(ROOT / "profiles" / f"{profile}.yaml"))
         subprocess.run([*command, "--overwrite", "-o", str(bundle), *options], check=True)
-        plan = Plan.from_json((bundle / "plan.json").read_text(encoding="utf-8"))
+        plan = plan_from_json((bundle / "plan.json").read_text(encoding="utf-8"))
         return bundle, plan
 
     return run

@@ -21,6 +21,7 @@ import pytest
 
 from benchmarks.fault_injection import rewritten
 from compiler.plan import Plan
+from compiler.write.plan_reader import plan_from_json
 from demo.client import ask, long_prompt, metric
 from demo.cpu_stack import cache_folder
 from tests.engine.conftest import alone, answers, until
@@ -84,7 +85,7 @@ class Running:
         out = self.folder / profile.stem
         build = [DYNC, "build", str(profile), "-o", str(out), *words]
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
-        return Plan.from_json((out / "plan.json").read_text("utf-8"))
+        return plan_from_json((out / "plan.json").read_text("utf-8"))
 
     def dync(self, *words: str) -> subprocess.CompletedProcess[str]:
         done = self.machine.try_run(DYNC, *words)

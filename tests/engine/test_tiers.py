@@ -27,6 +27,7 @@ from compiler.library import templates
 from compiler.plan import Plan
 from compiler.process import Kind, Process
 from compiler.write.bundle import write
+from compiler.write.plan_reader import plan_from_json
 from demo.client import ask, long_prompt, metric
 from demo.cpu_stack import STACK, launched
 from tests.engine.conftest import packages, until
@@ -340,7 +341,7 @@ def said_by(prefix: Path, code: str, *words: str) -> tuple[list[Any], str]:
 
 def test_lmcaches_own_parser_takes_every_adapter(prefix: Path) -> None:
     plans = [
-        Plan.from_json(path.read_text("utf-8"))
+        plan_from_json(path.read_text("utf-8"))
         for path in sorted(GOLDEN.glob("tiers-*/expected/plan.json"))
     ]
     adapters = {

@@ -29,7 +29,7 @@ from compiler.deploy.verify.proof import Proof
 from compiler.deploy.verify.record import record_of
 from compiler.process import ProcessName
 from compiler.report.up import launch_view
-from compiler.write.bundle import MANIFEST
+from compiler.write.manifest import MANIFEST
 from tests.support import AGG, plan_of
 
 from .conftest import PATIENCE_S, Bundle
@@ -268,7 +268,9 @@ def written(planned: Bundle) -> Bundle:
     """Return a bundle of one process, as dync would have written it."""
     planned.add(CACHE)
     planned.write()
-    (planned.root / MANIFEST).write_text(json.dumps({"format": 1, "files": {"launch.sh": ""}}))
+    (planned.root / MANIFEST).write_text(
+        json.dumps({"format": 1, "files": {"launch.sh": "0" * 64}})
+    )
     return planned
 
 

@@ -21,8 +21,8 @@ from compiler.emit.render import Renderer
 from compiler.library import library, templates
 from compiler.load.compose import Unreadable
 from compiler.pipeline import Compiled, compile_profile
-from compiler.plan import Plan
 from compiler.report.diagnostics import FORMATS
+from compiler.write.plan_reader import plan_from_json
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
 TEXTS = {path.name: path.read_text("utf-8") for path in sorted(PROFILES.glob("*.yaml"))}
@@ -141,7 +141,7 @@ def compiled(text: str, overrides: Sequence[str] = ()) -> Compiled:
         assert any(found.severity is Severity.ERROR for found in outcome.diagnostics)
     else:
         plan = outcome.resolved.plan
-        assert Plan.from_json(plan.to_json()) == plan
+        assert plan_from_json(plan.to_json()) == plan
         artifacts = emit(plan, {})
         assert {"launch.sh", "plan.json", "README.md"} <= {artifact.path for artifact in artifacts}
     return outcome

@@ -113,7 +113,7 @@ def of_the_stack(plan: Plan) -> list[Process]:
 
 
 def processes_of(plan: Plan) -> tuple[str, ...]:
-    return service_units(plan)[:-1]
+    return tuple(process_unit(plan.name, process.name) for process in plan.processes)
 
 
 def assert_started_as_planned(shared: Path, plan: Plan, extra: Mapping[str, str]) -> None:
@@ -255,7 +255,7 @@ def test_a_proxy_has_a_low_port_and_files_that_root_alone_reads(
 
 
 def verified(folder: Path, plan: Plan, *, is_system: bool = True) -> list[str]:
-    units = (*service_units(plan), target_unit(plan.name))
+    units = (*service_units(plan, is_system=is_system), target_unit(plan.name))
     return Systemd(is_system).verify(folder, units)
 
 
@@ -303,7 +303,7 @@ def test_a_missing_dependency_is_caught(tmp_path: Path) -> None:
     stand_in(plan)
     write(emit(plan, templates()), tmp_path / "bundle")
     folder = tmp_path / "bundle" / UNITS_FOLDER
-    (folder / service_units(plan)[-1]).unlink()
+    (folder / service_units(plan, is_system=True)[-1]).unlink()
     done = subprocess.run(
         ["systemd-analyze", "verify", str(folder / target_unit(plan.name))],
         capture_output=True,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from compiler.write.bundle import NotWritten, write
+from compiler.write.bundle import write
+from compiler.write.manifest import NotWritten
 
 from .test_write import NEW, OLD, beside, ended, in_child, is_whole, place
 

@@ -23,7 +23,8 @@ import pytest
 
 from compiler.bundle_paths import STATE_FOLDERS
 from compiler.emit.artifact import Artifact
-from compiler.write.bundle import MANIFEST, NotWritten, write
+from compiler.write.bundle import write
+from compiler.write.manifest import MANIFEST, NotWritten
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 200

@@ -14,7 +14,15 @@ def check(subject: Subject) -> Iterator[Finding]:
     name = subject.account
     if not name:
         return
-    if find_account(subject.host, name) is None:
+    found = find_account(subject.host, name)
+    if found is not None and found[0] == 0:
+        yield failed(
+            "account", name, f"{name} (deploy.user) is root, by its number",
+            "name an account without privileges in the profile",
+        )  # fmt: skip
+    elif found is None and subject.makes_account:
+        yield passed("account", name, "will be made")
+    elif found is None:
         yield failed(
             "account", name, f"there is no account {name} (deploy.user)",
             "give --create-user to dync install, or name another in the profile",

@@ -82,7 +82,7 @@ def _environment(subject: Subject) -> Mapping[str, str]:
         return {"HF_HOME": str(Path.home() / ".cache" / "huggingface"), **os.environ}
     own = subject.plan.workers[0].env
     home = subject.host.cache / subject.plan.name / "huggingface"
-    kept = read_environment(subject.host, subject.plan.name)
+    kept = {**read_environment(subject.host, subject.plan.name), **subject.passed}
     return {"HF_HOME": str(home), **own, **kept}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from compiler.deploy.accounts import acting_as
+from compiler.deploy.doctor.ownership import others_of_stack
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.deploy.stack_check import StackFailed
@@ -14,8 +16,10 @@ from compiler.deploy.stack_check import check as look
 def check_program(subject: Subject) -> Iterator[Finding]:
     """Look whether the environment is there, and whether the account can run it."""
     program = subject.program
-    if not os.path.lexists(subject.host.at(program)):
+    if not os.path.lexists(subject.host.entry(program)):
         yield failed("stack", subject.plan.stack, f"there is no stack at {program}", _make(subject))
+    elif _is_not_for_root(subject):
+        return
     elif not subject.may(str(program), "-c", "pass"):
         yield failed(
             "stack", subject.plan.stack, f"{subject.who} cannot run {program}",
@@ -37,9 +41,13 @@ def check_parts(subject: Subject) -> Iterator[Finding]:
         return
     if not os.path.exists(subject.program):
         return
+    if _is_not_for_root(subject) or not subject.may(str(subject.program), "-c", "pass"):
+        return  # as is one that cannot be run
     runs = any(process.argv[0] == str(subject.program) for process in subject.running)
     try:
-        found = list(look(stack, subject.plan.accelerator.value, subject.prefix, loads=not runs))
+        with acting_as(subject.account if subject.can_ask else "") as identity:
+            accelerator = subject.plan.accelerator.value
+            found = list(look(stack, accelerator, subject.prefix, loads=not runs, **identity))
     except StackFailed as error:
         yield failed("stack", stack.name, str(error), "choose another stack: dync stack list")
         return
@@ -64,3 +72,13 @@ def _make(subject: Subject) -> str:
         f"dync stack install {subject.plan.stack} --accelerator {accelerator} "
         f"--prefix {subject.prefix}"
     )
+
+
+def _is_not_for_root(subject: Subject) -> bool:
+    """Return whether root would run what others wrote, or run it for an account that is not there.
+
+    The checks of ownership and of the account say so.
+    """
+    if os.geteuid() != 0:
+        return False
+    return not subject.can_ask if subject.account else bool(others_of_stack(subject))

@@ -15,9 +15,9 @@ _PROGRAM = "redis-server"
 def check(subject: Subject) -> Iterator[Finding]:
     """Look for the store's program in the folders that its process will search."""
     for process in subject.plan.stores:
-        folders = process.env["PATH"].split(":")
-        places = [Path(folder) / _PROGRAM for folder in folders]
-        found = [place for place in places if os.path.lexists(subject.host.at(place))]
+        folders = process.env.get("PATH", "").split(":")
+        places = [Path(folder) / _PROGRAM for folder in folders if folder.startswith("/")]
+        found = [place for place in places if os.path.lexists(subject.host.entry(place))]
         if found:
             yield passed("store", _PROGRAM, f"{process.name} runs {found[0]}")
         else:

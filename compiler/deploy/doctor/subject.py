@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.deploy.accounts import find_account, said_by
@@ -13,6 +14,7 @@ from compiler.plan import Plan
 from compiler.process import Process
 from compiler.stacks.stack import Stack
 from compiler.stacks.tier_specs import TierSpecs, specs_in
+from compiler.write.manifest import ReadFile
 
 HERE = system_host(Path("/"))
 
@@ -23,7 +25,9 @@ class Subject:
 
     stack: None where the plan's is not of this release. folder: the bundle's, or where it would be
     built. manager: who starts the processes, and so as which account. running: those of the
-    deployment that run already; what they hold is no fault.
+    deployment that run already; what they hold is no fault. files: the bundle's as they were read
+    to be installed. passed: variables that are to be kept for the processes. makes_account: whether
+    an account that is not there will be made.
     """
 
     plan: Plan
@@ -32,6 +36,9 @@ class Subject:
     host: Host = HERE
     manager: Manager = Manager.LAUNCHER
     running: tuple[Process, ...] = ()
+    files: Mapping[str, ReadFile] | None = None
+    passed: Mapping[str, str] = field(default_factory=dict)
+    makes_account: bool = False
 
     @property
     def program(self) -> Path:
@@ -68,6 +75,11 @@ class Subject:
     def who(self) -> str:
         """Return the account as messages name it."""
         return f"the account {self.account}" if self.account else "you"
+
+    @property
+    def is_by_root(self) -> bool:
+        """Whether what lies there is started by root: by the system's units, or by launch.sh."""
+        return self.host.is_system and (self.is_under_systemd or os.geteuid() == 0)
 
     @property
     def can_ask(self) -> bool:

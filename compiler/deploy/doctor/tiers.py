@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from compiler.byte_units import GIB
+from compiler.deploy.accounts import find_account, owner_name
 from compiler.deploy.doctor.disk import LEAST
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, warned
@@ -56,6 +58,7 @@ def _access(subject: Subject, tier: Tier) -> Iterator[Finding]:
     place = nearest(Path(folder))
     what = f"where its tier {tier.kind} is to be"
     if os.path.isdir(folder):
+        yield from _others(subject, tier)
         if not subject.may("test", "-w", folder, "-a", "-x", folder):
             owner = subject.account or "your account"
             yield failed(
@@ -77,6 +80,31 @@ def _access(subject: Subject, tier: Tier) -> Iterator[Finding]:
             folder,
             f"{subject.who} cannot reach {folder}, {what}",
             f"open {place} to it (chmod o+x), or choose another path",
+        )
+
+
+def _others(subject: Subject, tier: Tier) -> Iterator[Finding]:
+    """Look whether others own or may write what the processes will take for their own KV."""
+    folder, status = tier.folder, os.stat(tier.folder)
+    account = find_account(subject.host, subject.account) if subject.account else None
+    own = (0, account[0] if account else os.geteuid())
+    if tier.shared or (subject.account and account is None):
+        return
+    if status.st_uid not in own:
+        yield failed(
+            "disk",
+            folder,
+            f"{folder}, where its tier {tier.kind} is to be, belongs to "
+            f"{owner_name(status.st_uid)}, who can read and change what is cached",
+            f"chown -R {subject.account or '$USER'} {folder}, or choose another path",
+        )
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield warned(
+            "disk",
+            folder,
+            f"others may write {folder}, where its tier {tier.kind} is to be, and so change what "
+            "is cached",
+            f"chmod go-w {folder}",
         )
 
 

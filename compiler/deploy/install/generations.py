@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
-from compiler.bundle_paths import RUN_FOLDER
+from compiler.bundle_paths import PLAN, RUN_FOLDER
 from compiler.deploy.installation import Installation, read_plan
 from compiler.diff.restarts import Bundle
 from compiler.emit.artifact import Artifact
 from compiler.errors import HostError
+from compiler.plan import Plan
 from compiler.write.atomic import put_link, sync_folder
-from compiler.write.bundle import NotWritten, changed_files, write, written_files
+from compiler.write.bundle import changed_files, present_files, write
+from compiler.write.manifest import MANIFEST, NotWritten, ReadFile, read_files
+from compiler.write.plan_reader import plan_from_json
 
 KEPT = 5
 """Generations that stay for `dync rollback`, besides those that still run."""
@@ -45,21 +49,64 @@ def locked(installation: Installation) -> Iterator[None]:
             installation.home.rmdir()  # only an empty one: nothing came of it
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBundle:
+    """A bundle that was read once: what is looked at, and then put in place.
+
+    changed: what is not as dync wrote it, or was not written by it.
+    """
+
+    folder: Path
+    plan: Plan
+    files: Mapping[str, ReadFile]
+    changed: tuple[str, ...]
+
+    @property
+    def bundle(self) -> Bundle:
+        """Return it as texts."""
+        return Bundle(plan=self.plan, texts={p: f.content.decode() for p, f in self.files.items()})
+
+
+def read_source(folder: Path) -> ReadBundle:
+    """Read what dync wrote into a bundle, each file once and no link followed.
+
+    Errors: HostError where it cannot be read.
+    """
+    read_plan(folder)  # says best what is no bundle at all
+    try:
+        read = read_files(folder)
+        for path, why in read.unread.items():
+            raise NotWritten(f"{path}: {why}")
+        present = set(present_files(folder)) - {MANIFEST}
+        texts = {path: file.content.decode() for path, file in read.files.items()}
+        plan = plan_from_json(texts.get(PLAN, ""))
+    except (NotWritten, OSError, ValueError) as error:
+        raise HostError(f"cannot read {folder}: {error}; make it again with dync build") from error
+    written = {path for path, file in read.files.items() if file.is_as_written}
+    changed = tuple(sorted((present | read.files.keys()) - written))
+    return ReadBundle(folder=folder, plan=plan, files=read.files, changed=changed)
+
+
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle as texts: what dync wrote into it.
 
     Errors: HostError where it cannot be read.
     """
-    plan = read_plan(folder)
-    try:
-        texts = {path: (folder / path).read_text("utf-8") for path in written_files(folder)}
-    except (NotWritten, OSError, ValueError) as error:
-        raise HostError(f"cannot read {folder}: {error}; make it again with dync build") from error
-    return Bundle(plan=plan, texts=texts)
+    return read_source(folder).bundle
 
 
-def refuse_changed(folder: Path, hint: str) -> None:
+def refuse_changed(folder: Path, changed: Sequence[str], hint: str) -> None:
     """Refuse a bundle or generation that somebody edited.
+
+    Errors: HostError.
+    """
+    if changed:
+        shown = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
+        raise HostError(f"{folder} was changed since dync wrote it ({shown}): {hint}")
+
+
+def refuse_changed_generation(folder: Path, hint: str) -> None:
+    """Refuse a generation that somebody edited, also one of another release.
 
     Errors: HostError.
     """
@@ -67,23 +114,21 @@ def refuse_changed(folder: Path, hint: str) -> None:
         changed = changed_files(folder)
     except NotWritten as error:
         raise HostError(f"{error}; {hint}") from error
-    if changed:
-        shown = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
-        raise HostError(f"{folder} was changed since dync wrote it ({shown}): {hint}")
+    refuse_changed(folder, changed, hint)
 
 
-def add(installation: Installation, source: Path) -> int:
-    """Copy a bundle into a new generation; return its number, or that of the equal current one.
+def add(installation: Installation, source: ReadBundle) -> int:
+    """Write a bundle into a new generation; return its number, or that of the equal current one.
 
     Errors: HostError where the disk does; nothing is left then.
     """
-    bundle, current = read_bundle(source), installation.current
-    if current is not None and _equals(installation.folder(current), bundle):
+    current = installation.current
+    if current is not None and _equals(installation.folder(current), source):
         return current
     number = max((*installation.numbers, 0)) + 1
     artifacts = [
-        Artifact(path=path, text=text, executable=os.access(source / path, os.X_OK))
-        for path, text in bundle.texts.items()
+        Artifact(path=path, text=file.content.decode(), executable=bool(file.mode & 0o100))
+        for path, file in source.files.items()
     ]
     folder = installation.folder(number)
     try:
@@ -140,8 +185,9 @@ def running_generation(installation: Installation, pid: int) -> int | None:
     return None
 
 
-def _equals(folder: Path, bundle: Bundle) -> bool:
+def _equals(folder: Path, source: ReadBundle) -> bool:
     try:
-        return not changed_files(folder) and read_bundle(folder).texts == bundle.texts
-    except (NotWritten, HostError):
+        there = read_source(folder)
+    except HostError:
         return False
+    return not there.changed and there.bundle.texts == source.bundle.texts

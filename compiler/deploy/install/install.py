@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compiler.deploy.doctor.already import subject_of_units
 from compiler.deploy.doctor.subject import Subject
+from compiler.deploy.environment_file import refuse_empty, written_environment
 from compiler.deploy.install.generations import (
+    ReadBundle,
     add,
     locked,
+    prune,
+    read_source,
     refuse_changed,
 )
 from compiler.deploy.install.requirements import (
     create_account,
     refuse_other_user,
+    refuse_others_files,
     refuse_stray_environment,
     refuse_unfit,
 )
 from compiler.deploy.install.rollout import Say, stop
-from compiler.deploy.install.switch import Switch, start, undo
+from compiler.deploy.install.switch import Switch, running_generations, start, undo
 from compiler.deploy.install.tier_folders import make_tier_folders, tier_data
 from compiler.deploy.install.unit_links import drop_ins, link_units, refuse_foreign, unlink_units
-from compiler.deploy.installation import Host, Installation, read_plan
+from compiler.deploy.installation import Host, Installation
 from compiler.deploy.systemd import Systemd
-from compiler.emit.systemd.unit_names import service_units, target_unit
+from compiler.emit.systemd.unit_names import target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.stacks.stack import Stack
@@ -37,33 +42,43 @@ from compiler.stacks.stack import Stack
 class Choices:
     """How to install: what the options of the command say.
 
-    verify: whether a generation must be proved before it is called serving.
+    verify: whether a generation must be proved before it is called serving. passed: variables of
+    the caller's shell that are kept for the processes.
     """
 
     start: bool = True
     verify: bool = True
     overwrite: bool = False
     create_user: bool = False
+    passed: Mapping[str, str] = field(default_factory=dict)
 
 
-def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stack | None) -> None:
+def install(
+    bundle: Path,
+    host: Host,
+    choices: Choices,
+    say: Say,
+    *,
+    stack: Stack | None,
+) -> None:
     """Make a bundle a host's running generation; go back to the old one if it does not serve.
 
     stack: the plan's own; None where it is not of this release, and nothing is known of it.
     Errors: HostError, and nothing was changed; WentBack, and the old generation is in place.
     """
-    plan = read_plan(bundle)
+    source = read_source(bundle)
+    plan = source.plan
     installation = Installation(host=host, name=plan.name)
     systemd = Systemd(host.is_system)
-    subject = _prepare(bundle, plan, installation, choices, stack)
+    subject = _prepare(source, installation, choices, stack)
     with locked(installation):
         old = installation.current
         refuse_foreign(installation, plan, overwrite=choices.overwrite)
-        number = add(installation, bundle)
+        number = add(installation, source)
         try:
             _verify(systemd, installation, number, plan)
             make_tier_folders(host, plan)
-            with _disk(installation):
+            with written_environment(host, plan.name, choices.passed), _disk(installation):
                 link_units(installation, number, old)
         except HostError:
             undo(installation, number, old, plan)
@@ -72,7 +87,7 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stac
             f"generation {number} of {plan.name} is "
             f"{'in place already' if number == old else 'in place'}: {installation.folder(number)}"
         )
-        for path in drop_ins(installation, (*service_units(plan), target_unit(plan.name))):
+        for path in drop_ins(installation, (*installation.services(plan), target_unit(plan.name))):
             say(f"kept drop-in {path}")
         if host.is_here and choices.start:
             step = Switch(
@@ -84,8 +99,8 @@ def install(bundle: Path, host: Host, choices: Choices, say: Say, *, stack: Stac
                 specs=subject.specs,
             )
             start(step, verifies=choices.verify)
-        elif host.is_here:
-            _reload_if_running(systemd)
+        else:
+            _settle(installation, systemd, plan)
 
 
 def rollback(installation: Installation, to: int | None, choices: Choices, say: Say) -> int:
@@ -107,6 +122,7 @@ def rollback(installation: Installation, to: int | None, choices: Choices, say: 
                 f"there is {there}, and {current} is current"
             )
         refuse_foreign(installation, installation.plan(number), overwrite=choices.overwrite)
+        refuse_others_files(installation, number)
         with _disk(installation):
             link_units(installation, number, current)
         say(f"generation {number} of {installation.name} is in place")
@@ -115,8 +131,8 @@ def rollback(installation: Installation, to: int | None, choices: Choices, say: 
                 installation=installation, systemd=systemd, number=number, old=current, say=say
             )
             start(step, verifies=False)  # an operator's word is enough to go back
-        elif installation.host.is_here:
-            _reload_if_running(systemd)
+        else:
+            _settle(installation, systemd, installation.plan(number))
     return number
 
 
@@ -134,15 +150,16 @@ def uninstall(installation: Installation, *, purge: bool, overwrite: bool, say: 
         refuse_foreign(installation, plan, overwrite=overwrite)
         runs = host.is_here and _is_running(systemd)
         if runs:
-            stop(systemd, (target_unit(plan.name), *reversed(service_units(plan))))
+            stop(systemd, (target_unit(plan.name), *reversed(installation.services(plan))))
         with _disk(installation):
             unlink_units(installation, plan)
             installation.link.unlink()
             (installation.home / "previous").unlink(missing_ok=True)
             for unfinished in installation.home.glob(".*.dync-new"):
                 unfinished.unlink()
-            shutil.rmtree(installation.home / "generations")
-            shutil.rmtree(installation.home / "proofs", ignore_errors=True)
+            generations, proofs = installation.folders
+            shutil.rmtree(generations)
+            shutil.rmtree(proofs, ignore_errors=True)
         if runs:
             systemd.reload()
         own = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
@@ -152,30 +169,39 @@ def uninstall(installation: Installation, *, purge: bool, overwrite: bool, say: 
                 shutil.rmtree(folder, ignore_errors=True)
         left = [str(path) for path in (*data, installation.home) if path.exists()]
         say(f"{plan.name} is uninstalled{': left ' + ', '.join(left) if left else ''}")
-    for path in drop_ins(installation, (*service_units(plan), target_unit(plan.name))):
+    for path in drop_ins(installation, (*installation.services(plan), target_unit(plan.name))):
         say(f"kept drop-in {path}")
 
 
 def _prepare(
-    bundle: Path, plan: Plan, installation: Installation, choices: Choices, stack: Stack | None
+    source: ReadBundle, installation: Installation, choices: Choices, stack: Stack | None
 ) -> Subject:
     """Refuse whatever would fail later, before anything is changed; return what was looked at."""
-    host, systemd = installation.host, Systemd(installation.host.is_system)
-    if not (bundle / host.units_folder).is_dir():
-        raise HostError(f"{bundle} has no units: make it again with dync build")
+    host, systemd, plan = installation.host, Systemd(installation.host.is_system), source.plan
+    if f"{host.units_folder}/{target_unit(plan.name)}" not in source.files:
+        raise HostError(f"{source.folder} has no units: make it again with dync build")
     if not choices.overwrite:
         refuse_changed(
-            bundle, "make it again with dync build, or give --overwrite to install it so"
+            source.folder,
+            source.changed,
+            "make it again with dync build, or give --overwrite to install it so",
         )
     refuse_other_user(host)
+    refuse_empty(choices.passed)
     starts = host.is_here and choices.start
     if starts:
         systemd.refuse_unless_running()
         refuse_stray_environment(systemd, plan)
-    if choices.create_user:
-        create_account(host, plan)
-    subject = subject_of_units(plan, stack, bundle, host)
+    subject = replace(
+        subject_of_units(plan, stack, source.folder, host),
+        files=source.files,
+        passed=choices.passed,
+        makes_account=choices.create_user,
+    )
     refuse_unfit(subject, starts=starts)
+    if choices.create_user and create_account(host, plan):
+        subject = replace(subject, makes_account=False)
+        refuse_unfit(subject, starts=starts)  # what can be asked of an account that is there
     return subject
 
 
@@ -193,7 +219,7 @@ def _verify(systemd: Systemd, installation: Installation, number: int, plan: Pla
     """
     host = installation.host
     folder = installation.folder(number) / host.units_folder
-    units = (*service_units(plan), target_unit(plan.name))
+    units = (*installation.services(plan), target_unit(plan.name))
     said = systemd.verify(folder, units)
     if not host.is_here:
         said = [line for line in said if " is not executable: No such file" not in line]
@@ -209,9 +235,13 @@ def _is_running(systemd: Systemd) -> bool:
     return True
 
 
-def _reload_if_running(systemd: Systemd) -> None:
-    if _is_running(systemd):
+def _settle(installation: Installation, systemd: Systemd, plan: Plan) -> None:
+    """Let a manager that runs see the new files, and drop the generations that nothing needs."""
+    running: set[int] = set()
+    if installation.host.is_here and _is_running(systemd):
         systemd.reload()
+        running = running_generations(installation, systemd, plan)
+    prune(installation, running)
 
 
 @contextmanager

@@ -7,9 +7,12 @@ import shutil
 import subprocess
 
 from compiler.deploy.accounts import find_account
+from compiler.deploy.deployment import Manager
+from compiler.deploy.doctor import ownership
 from compiler.deploy.doctor.examine import Phase, examine
 from compiler.deploy.doctor.subject import Subject
-from compiler.deploy.installation import Host
+from compiler.deploy.finding import Verdict
+from compiler.deploy.installation import Host, Installation
 from compiler.deploy.systemd import Systemd
 from compiler.errors import HostError
 from compiler.plan import Plan
@@ -60,13 +63,31 @@ def refuse_stray_environment(systemd: Systemd, plan: Plan) -> None:
         )
 
 
-def create_account(host: Host, plan: Plan) -> None:
-    """Make the deployment's account, as a system user without a login.
+def refuse_others_files(installation: Installation, number: int) -> None:
+    """Refuse a generation that others than root can change, or whose stack they can.
+
+    Errors: HostError.
+    """
+    folder = installation.folder(number)
+    subject = Subject(
+        plan=installation.plan(number),
+        stack=None,
+        folder=folder,
+        host=installation.host,
+        manager=Manager.SYSTEMD,
+    )
+    found = [item.line for item in ownership.check(subject) if item.verdict is Verdict.FAIL]
+    if found:
+        raise HostError("\n  ".join((f"generation {number} is not to be trusted:", *found)))
+
+
+def create_account(host: Host, plan: Plan) -> bool:
+    """Make the deployment's account, as a system user without a login; False if it is there.
 
     Errors: HostError.
     """
     if not host.is_system or find_account(host, plan.user) is not None:
-        return
+        return False
     if shutil.which("systemd-sysusers") is None:
         raise HostError(
             f"systemd-sysusers is missing: make the account {plan.user} with useradd -r"
@@ -78,3 +99,4 @@ def create_account(host: Host, plan: Plan) -> None:
     )
     if done.returncode:
         raise HostError(f"cannot make the account {plan.user}: {done.stderr.strip()}")
+    return True

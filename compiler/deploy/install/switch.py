@@ -12,7 +12,7 @@ from compiler.deploy.install.unit_links import link_units, unlink_units
 from compiler.deploy.installation import Installation
 from compiler.deploy.systemd import Systemd
 from compiler.deploy.verify.first_start import in_words, prove_in_time
-from compiler.emit.systemd.unit_names import service_units, target_unit
+from compiler.emit.systemd.unit_names import target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.stacks.tier_specs import TierSpecs
@@ -56,9 +56,14 @@ def start(step: Switch, *, verifies: bool) -> None:
         step.say(f"{plan.name} serves at {plan.url} (asked for {asked_s:.0f} s){said}")
     except (NotReady, HostError, KeyboardInterrupt) as error:
         raise _go_back(step, error) from error
-    states = systemd.show(service_units(installation.plan(step.number)))
+    prune(installation, running_generations(installation, systemd, installation.plan(step.number)))
+
+
+def running_generations(installation: Installation, systemd: Systemd, plan: Plan) -> set[int]:
+    """Return the generations that processes of a deployment were started from."""
+    states = systemd.show(installation.services(plan))
     running = {running_generation(installation, state.main_pid) for state in states.values()}
-    prune(installation, {found for found in running if found is not None})
+    return {found for found in running if found is not None}
 
 
 def _prove(step: Switch) -> str:
@@ -90,7 +95,7 @@ def _go_back(step: Switch, error: BaseException) -> WentBack:
     why = str(error) or "interrupted"
     plan = installation.plan(step.number)
     if old is None:
-        stop(systemd, (target_unit(plan.name), *reversed(service_units(plan))))
+        stop(systemd, (target_unit(plan.name), *reversed(installation.services(plan))))
         undo(installation, step.number, old, plan)
         systemd.reload()
         return WentBack(f"{why}; nothing is installed now", unit)
@@ -114,9 +119,9 @@ def _left_over(installation: Installation, number: int, old: int | None) -> tupl
     """List the units of the old generation that the new one does not have, last started first."""
     if old is None:
         return ()
-    kept = set(service_units(installation.plan(number)))
+    kept = set(installation.services(installation.plan(number)))
     try:
-        before = service_units(installation.plan(old))
+        before = installation.services(installation.plan(old))
     except HostError:  # another release's plan: its units without a link are gone all the same
         return ()
     return tuple(unit for unit in reversed(before) if unit not in kept)
@@ -133,5 +138,5 @@ def undo(installation: Installation, number: int, old: int | None, plan: Plan) -
         link_units(installation, old, number)
     drop(installation, number)
     if old is None:
-        for folder in ("generations", "proofs"):
-            shutil.rmtree(installation.home / folder, ignore_errors=True)
+        for folder in installation.folders:
+            shutil.rmtree(folder, ignore_errors=True)

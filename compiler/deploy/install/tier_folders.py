@@ -27,7 +27,8 @@ def make_tier_folders(host: Host, plan: Plan) -> None:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=_MODE)
             if host.is_system:
-                os.chown(folder, *_owner(host, plan.user))
+                # Not through a link that was put in its place meanwhile.
+                os.chown(folder, *_owner(host, plan.user), follow_symlinks=False)
         except OSError as error:
             raise HostError(
                 f"cannot make the folder {folder} of the tier {tier.kind}: {error}"
@@ -36,7 +37,17 @@ def make_tier_folders(host: Host, plan: Plan) -> None:
 
 def tier_data(host: Host, plan: Plan) -> tuple[Path, ...]:
     """Return the folders that only this deployment writes: what `--purge` takes away."""
-    return tuple(host.at(Path(tier.folder)) for tier in tiers_with_folder(plan) if not tier.shared)
+    account = find_account(host, plan.user) if host.is_system else (os.geteuid(), os.getegid())
+    folders = (host.at(Path(tier.folder)) for tier in tiers_with_folder(plan) if not tier.shared)
+    return tuple(path for path in folders if account and _is_of(path, account[0]))
+
+
+def _is_of(folder: Path, owner: int) -> bool:
+    """Return whether a folder is an account's own: what is root's was there for something else."""
+    try:
+        return folder.stat(follow_symlinks=False).st_uid == owner
+    except OSError:
+        return False
 
 
 def _owner(host: Host, name: str) -> tuple[int, int]:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from compiler.deploy.install.generations import refuse_changed, switch
+from compiler.deploy.install.generations import refuse_changed_generation, switch
 from compiler.deploy.installation import Installation
-from compiler.emit.systemd.unit_names import PREFIX, service_units, target_unit
+from compiler.emit.systemd.unit_names import PREFIX, target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.write.atomic import put_file, put_link, sync_folder
+from compiler.write.safe_read import read_file
 
 SAVED = ".replaced-by-dync"
 
@@ -28,16 +29,21 @@ def link_units(installation: Installation, number: int, old: int | None) -> None
     plan = installation.plan(number)
     folder = host.at(host.units)
     folder.mkdir(parents=True, exist_ok=True)
-    for unit in service_units(plan):
+    for unit in _units_of(installation, number, plan):
         _link(folder / unit, str(installation.unit_target(unit)))
     target = target_unit(installation.name)
-    text = (installation.folder(number) / host.units_folder / target).read_bytes()
-    _put(folder / target, text)
+    _put(folder / target, read_file(installation.folder(number) / host.units_folder / target))
     sync_folder(folder)
     switch(installation, number)
     remove_units(installation, set(stray_units(installation)))
     if old is None:
         enable(installation)
+
+
+def _units_of(installation: Installation, number: int, plan: Plan) -> Iterator[str]:
+    """List the services of a plan that a generation has; one of an older dync lacks the newest."""
+    folder = installation.folder(number) / installation.host.units_folder
+    yield from (unit for unit in installation.services(plan) if (folder / unit).is_file())
 
 
 def enable(installation: Installation) -> None:
@@ -53,7 +59,7 @@ def unlink_units(installation: Installation, plan: Plan) -> None:
     """Take away every unit that dync placed, and the link that enabled the target."""
     with suppress(FileNotFoundError):
         _wants(installation).unlink()
-    own = {*service_units(plan), target_unit(installation.name)}
+    own = {*installation.services(plan), target_unit(installation.name)}
     remove_units(installation, {*own, *stray_units(installation)})
 
 
@@ -71,7 +77,9 @@ def stray_units(installation: Installation) -> Iterator[str]:
     """List links to units that the current generation does not have."""
     host = installation.host
     number = installation.current
-    there = set(service_units(installation.plan(number))) if number is not None else set()
+    there: set[str] = set()
+    if number is not None:
+        there |= {*_units_of(installation, number, installation.plan(number))}
     for path in host.at(host.units).glob(f"{PREFIX}*.service"):
         if path.name not in there and _links_to(path, str(installation.unit_target(path.name))):
             yield path.name
@@ -93,7 +101,7 @@ def refuse_foreign(installation: Installation, plan: Plan, *, overwrite: bool) -
         os.replace(path, f"{path}{SAVED}")
     number = installation.current
     if number is not None and not overwrite:
-        refuse_changed(
+        refuse_changed_generation(
             installation.folder(number),
             "take the change into the profile, or give --overwrite to leave it behind there",
         )
@@ -102,14 +110,14 @@ def refuse_foreign(installation: Installation, plan: Plan, *, overwrite: bool) -
 def _foreign(installation: Installation, plan: Plan) -> Iterator[Path]:
     host = installation.host
     units, overrides = host.at(host.units), host.at(host.overrides)
-    for unit in service_units(plan):
+    for unit in installation.services(plan):
         path = units / unit
         if os.path.lexists(path) and not _links_to(path, str(installation.unit_target(unit))):
             yield path
     target = target_unit(installation.name)
     if os.path.lexists(units / target) and not _is_own_target(installation, units / target):
         yield units / target
-    for unit in (*service_units(plan), target):
+    for unit in (*installation.services(plan), target):
         if os.path.lexists(overrides / unit):
             yield overrides / unit
 

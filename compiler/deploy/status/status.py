@@ -20,7 +20,7 @@ from compiler.deploy.probe.services import ask_redis
 from compiler.deploy.status.activity import Activity, activity
 from compiler.deploy.systemd import Systemd, UnitState
 from compiler.deploy.verify.record import Record, recorded
-from compiler.emit.systemd.unit_names import process_unit, service_units, target_unit
+from compiler.emit.systemd.unit_names import process_unit, target_unit
 from compiler.errors import ProbeError
 from compiler.plan import Plan
 from compiler.process import Process, ProcessName, Protocol, Ready
@@ -83,7 +83,8 @@ def status(deployment: Deployment, metrics: Mapping[str, str]) -> Status:
         else _process(process, states.get(process.name), alive.get(process.name), metrics)
         for process in plan.processes
     )
-    units = (*service_units(plan), target_unit(plan.name))
+    services = installation.services(plan) if installation else ()
+    units = (*services, target_unit(plan.name))
     return Status(
         name=plan.name,
         named=deployment.named,

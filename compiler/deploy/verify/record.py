@@ -18,7 +18,7 @@ from compiler.deploy.stack_record import RECORD
 from compiler.deploy.verify.proof import Proof
 from compiler.plan import Plan
 from compiler.write.atomic import put_file
-from compiler.write.bundle import NotWritten, written_files
+from compiler.write.manifest import NotWritten, written_files
 
 _MOST_BYTES = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")

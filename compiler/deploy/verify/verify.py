@@ -23,7 +23,8 @@ from compiler.deploy.verify.tier_counts import count_tiers, judge_tiers
 from compiler.emit.systemd.unit_names import unit_environment
 from compiler.process import Kind, Process, ProcessName
 from compiler.stacks.tier_specs import TierSpecs
-from compiler.write.bundle import NotWritten, changed_files
+from compiler.write.bundle import changed_files
+from compiler.write.manifest import NotWritten
 
 _FIRST_TRIES = 3
 """The first handshake between two engines can fail on a busy machine."""

@@ -16,6 +16,7 @@ EVERYWHERE = (
     "SystemCallFilter=~@clock @cpu-emulation @module @mount @obsolete @raw-io @reboot @swap",
     "SystemCallErrorNumber=EPERM",
     "UMask=0077",
+    "LimitCORE=0",
 )
 
 # Mounts and capabilities: only the system's manager can.
@@ -34,6 +35,29 @@ SYSTEM = (
 
 # ProtectClock= also denies every device that no DeviceAllow= names, so GPUs go with it.
 WITHOUT_GPU = ("PrivateDevices=yes", "ProtectClock=yes")
+
+# Of the unit that loads the driver: root, without what loading modules and making devices needs.
+DRIVERS = (
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=CAP_SYS_MODULE CAP_SYS_ADMIN CAP_MKNOD CAP_CHOWN CAP_FOWNER"
+    " CAP_DAC_OVERRIDE",
+    "LockPersonality=yes",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "RestrictAddressFamilies=AF_UNIX",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=~@clock @cpu-emulation @mount @obsolete @raw-io @reboot @swap",
+    "SystemCallErrorNumber=EPERM",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "PrivateNetwork=yes",
+    "PrivateTmp=yes",
+    "LimitCORE=0",
+)
 
 
 FIRST_FREE_PORT = 1024  # net.ipv4.ip_unprivileged_port_start as Linux has it

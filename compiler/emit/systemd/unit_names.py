@@ -28,6 +28,11 @@ def registrations_unit(name: str) -> str:
     return f"{PREFIX}{name}-registrations.service"
 
 
+def drivers_unit(name: str) -> str:
+    """Return the unit that loads the driver of the GPUs, the only one that is root's."""
+    return f"{PREFIX}{name}-gpus.service"
+
+
 def unit_environment(name: str, process: Process, *, is_system: bool) -> dict[str, str]:
     """Return what a unit sets beside the plan's variables: places of this host, by specifiers."""
     cache = f"%C/dync/{name}"
@@ -49,11 +54,17 @@ def unit_environment(name: str, process: Process, *, is_system: bool) -> dict[st
     return found
 
 
-def service_units(plan: Plan) -> tuple[str, ...]:
-    """Return every service of a plan, in a start order."""
+def service_units(plan: Plan, *, is_system: bool) -> tuple[str, ...]:
+    """Return every service of a plan that a manager has, in a start order."""
     processes = tuple(process_unit(plan.name, process.name) for process in plan.processes)
     keeper = (registrations_unit(plan.name),) if plan.registrations else ()
-    return (*keeper, *processes, serving_unit(plan.name))
+    drivers = (drivers_unit(plan.name),) if is_system and has_gpus(plan) else ()
+    return (*drivers, *keeper, *processes, serving_unit(plan.name))
+
+
+def has_gpus(plan: Plan) -> bool:
+    """Return whether a process of the plan is on a GPU, so that a driver must be loaded."""
+    return any(process.gpus for process in plan.processes)
 
 
 def restarted_with(plan: Plan, process: ProcessName) -> tuple[ProcessName, ...]:

@@ -17,6 +17,7 @@ from compiler.emit.quoting import (
     unit_word,
 )
 from compiler.emit.render import Renderer
+from compiler.emit.systemd.drivers import drivers, emit_drivers
 from compiler.emit.systemd.sandbox import FIRST_FREE_PORT, LIMITS, NET_BIND, sandbox
 from compiler.emit.systemd.unit_names import (
     process_unit,
@@ -72,6 +73,7 @@ def _units_for(
             text = renderer.render("service.j2", view)
             yield Artifact(path=f"{manager.folder}/{unit}", text=text)
     for manager in managers:
+        yield from emit_drivers(plan, manager, renderer)
         if plan.registrations:
             text = renderer.render("registrations.service.j2", _registrations(plan, manager))
             yield Artifact(path=f"{manager.folder}/{registrations_unit(plan.name)}", text=text)
@@ -95,8 +97,13 @@ def _service(
         readme=f"{_home(plan)}/current/README.md",
         target=target_unit(plan.name),
         part_of=_caches(plan, process),
-        wants=(*_network(manager), *_keeper(plan), *_units(plan, process)),
-        after=(*_network(manager), *_drivers(process, manager), *_units(plan, process)),
+        wants=(
+            *_network(manager),
+            *drivers(plan, process, manager),
+            *_keeper(plan),
+            *_units(plan, process),
+        ),
+        after=(*_network(manager), *drivers(plan, process, manager), *_units(plan, process)),
         start_limit_s=START_LIMIT_S,
         start_limit_tries=math.ceil(PERSIST_S / restart_s),
         identifier=f"dync-{plan.name}-{process.name}",
@@ -105,7 +112,7 @@ def _service(
         environment=_environment(plan, process, manager),
         environment_file=f"{_home(plan)}/environment",
         credentials=_credentials(process),
-        before=_before(plan, process, manager),
+        before=_before(plan, process),
         command=command,
         ready=_library(*words),
         afterwards=(_library("sweep"),) if process.kind in _SHARES_MEMORY else (),
@@ -140,10 +147,6 @@ def _home(plan: Plan) -> str:
 
 def _network(manager: UnitManager) -> tuple[str, ...]:
     return ("network-online.target",) if manager.is_system else ()
-
-
-def _drivers(process: Process, manager: UnitManager) -> tuple[str, ...]:
-    return ("nvidia-persistenced.service",) if process.gpus and manager.is_system else ()
 
 
 def _units(plan: Plan, process: Process) -> tuple[str, ...]:
@@ -218,11 +221,9 @@ def _credentials(process: Process) -> tuple[str, ...]:
     return tuple(f"{name}:{unit_path(file)}" for name, file in process.secrets.items())
 
 
-def _before(plan: Plan, process: Process, manager: UnitManager) -> tuple[str, ...]:
-    """GPUs are waited for as root, which alone may load the driver's modules."""
-    gpus = _library("gpus", str(GPU_WITHIN_S), *process.gpus)
+def _before(plan: Plan, process: Process) -> tuple[str, ...]:
     return (
-        *((f"{'+' if manager.is_system else ''}{gpus}",) if process.gpus else ()),
+        *((_library("gpus", str(GPU_WITHIN_S), *process.gpus),) if process.gpus else ()),
         *(_library("folder", *folder_words(tier)) for tier in folders(process)),
         *(
             _library(

@@ -87,6 +87,21 @@ class RegistrationsView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriversView:
+    """The fields of gpus.service.j2."""
+
+    header: tuple[str, ...]
+    description: str
+    readme: str
+    target: str
+    identifier: str
+    path: str
+    commands: tuple[str, ...]
+    start_timeout_s: int
+    sandbox: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetView:
     """The fields of target.j2."""
 

@@ -1,0 +1,84 @@
+"""Read files of a folder that another account may have written, and may change meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_BYTES = 256_000_000
+"""More than any file of a bundle: the plan of 10,000 workers has a fifth of it."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe is not waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of one file, and what the file was while it was read."""
+
+    content: bytes
+    status: os.stat_result
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[int]:
+    """Hold a folder open; links on the way to it are followed, since whoever asks named them.
+
+    Errors: OSError.
+    """
+    handle = os.open(folder, _FOLDER)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def read_below(folder: int, path: str) -> Read:
+    """Read a regular file below an open folder, following no link on the way.
+
+    Errors: OSError, also for what is no regular file, or larger than any of a bundle.
+    """
+    *above, name = path.split("/")
+    held = folder
+    try:
+        for step in above:
+            inner = os.open(step, _FOLDER | os.O_NOFOLLOW, dir_fd=held)
+            if held != folder:
+                os.close(held)
+            held = inner
+        handle = os.open(name, _FILE, dir_fd=held)
+        with open(handle, "rb"):
+            return _read(handle)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "a link, which is not followed", path) from None
+    finally:
+        if held != folder:
+            os.close(held)
+
+
+def read_file(path: Path) -> bytes:
+    """Read one regular file that is no link.
+
+    Errors: OSError.
+    """
+    with opened(path.parent) as folder:
+        return read_below(folder, path.name).content
+
+
+def _read(handle: int) -> Read:
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    parts, size = [], 0
+    while part := os.read(handle, 1 << 20):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_BYTES} bytes")
+    return Read(b"".join(parts), status)

@@ -1,0 +1,385 @@
+"""Bundles that somebody else made: nothing of them is believed, and nothing is changed by them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from compiler import shipped_files
+from compiler.cli.main import dync
+from compiler.emit.bundle import emit
+from compiler.library import templates
+from compiler.write import plan_forms
+from compiler.write.bundle import write
+from compiler.write.manifest import MANIFEST
+from compiler.write.plan_reader import NotAPlan, plan_from_json
+from tests.support import DISAGG, ROOT, plan_of
+
+GOLDEN = ROOT / "tests/golden/tiers-multiprocess/expected/plan.json"
+KEY = ROOT / "tests/golden/agg-key/expected/plan.json"
+COMMANDS = (
+    ("install", "BUNDLE", "--root", "IMAGE", "--create-user"),
+    ("install", "BUNDLE", "--root", "IMAGE", "--overwrite", "--pass", "HF_HOME"),
+    ("rollback", "BUNDLE", "--root", "IMAGE"),
+    ("uninstall", "BUNDLE", "--root", "IMAGE", "--purge"),
+    ("doctor", "BUNDLE", "--root", "IMAGE"),
+    ("diff", "BUNDLE", "BUNDLE"),
+    ("down", "BUNDLE"),
+    ("up", "BUNDLE", "--plain"),
+    ("status", "BUNDLE"),
+    ("logs", "BUNDLE"),
+    ("verify", "BUNDLE"),
+)
+EVIL = (
+    "../../OUT",
+    "/OUT",
+    "a/../../OUT",
+    "./OUT",
+    "a//b",
+    "",
+    ".",
+    "..",
+    "a\nb",
+    "a\0b",
+    "logs/x",
+)
+
+
+def snapshot(folder: Path) -> dict[str, object]:
+    """Return all that lies in a folder: what each file is, whose, and what it holds."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        what = os.readlink(path) if path.is_symlink() else ""
+        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        found[str(path)] = (status.st_mode, status.st_uid, what, content)
+    return found
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """Return a folder with an image, and a bundle beside it."""
+    image = tmp_path / "image"
+    (image / "etc").mkdir(parents=True)
+    (image / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\ndync:x:999:999::/:/bin/sh\n")
+    program = image / "opt/dync/stacks/vllm-0.32/bin/python"
+    program.parent.mkdir(parents=True)
+    program.symlink_to("/usr/bin/python3")
+    write(emit(plan_of(DISAGG), templates()), tmp_path / "bundle")
+    return tmp_path
+
+
+def run(world: Path, *words: str) -> Result:
+    places = {"BUNDLE": str(world / "bundle"), "IMAGE": str(world / "image")}
+    named = [places.get(word, word) for word in words]
+    return CliRunner().invoke(dync, named, env={"HF_HOME": "/srv/hf", "HOME": str(world)})
+
+
+def assert_refused(world: Path, *words: str) -> str:
+    before = snapshot(world)
+    done = run(world, *words)
+    assert done.exit_code == 1, (words, done.output, done.exception)
+    assert isinstance(done.exception, SystemExit), (words, done.exception)
+    assert snapshot(world) == before, words
+    return done.output
+
+
+def signed(world: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the plan of a bundle, and its digest with it: only its names are wrong then."""
+    plan = world / "bundle/plan.json"
+    data = json.loads(plan.read_text())
+    change(data)
+    plan.write_text(json.dumps(data))
+    manifest = world / "bundle" / MANIFEST
+    listed = json.loads(manifest.read_text())
+    listed["files"]["plan.json"] = hashlib.sha256(plan.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(listed))
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_a_name_in_the_manifest_leads_nowhere(world: Path, name: str) -> None:
+    manifest = world / "bundle" / MANIFEST
+    listed = json.loads(manifest.read_text())
+    (world / "OUT").write_text("mine")
+    listed["files"][name] = hashlib.sha256(b"mine").hexdigest()
+    manifest.write_text(json.dumps(listed))
+    for option in ((), ("--overwrite",)):
+        said = assert_refused(world, "install", "BUNDLE", "--root", "IMAGE", *option)
+        assert MANIFEST in said
+
+
+@pytest.mark.parametrize("name", [name for name in EVIL if name != "logs/x"])
+def test_a_name_in_the_plan_leads_nowhere(world: Path, name: str) -> None:
+    signed(world, lambda data: data.update(name=name))
+    for words in COMMANDS:
+        said = assert_refused(world, *words)
+        assert "is no plan that dync wrote" in said
+        assert "make it again with dync build" in said
+
+
+def test_a_swapped_file_is_neither_followed_nor_believed(world: Path) -> None:
+    """What is hashed is what is written: a link to a closed file is no file of the bundle."""
+    secret = world / "secret"
+    secret.write_text("hush")
+    secret.chmod(0o600)
+    for path in ("engine/decode-0.yaml", "plan.json", MANIFEST, "lib"):
+        kept = world / "kept"
+        (world / "bundle" / path).rename(kept)
+        (world / "bundle" / path).symlink_to(secret)
+        for option in ((), ("--overwrite",)):
+            assert_refused(world, "install", "BUNDLE", "--root", "IMAGE", *option)
+        (world / "bundle" / path).unlink()
+        kept.rename(world / "bundle" / path)
+    assert run(world, "install", "BUNDLE", "--root", "IMAGE").exit_code == 0
+
+
+@pytest.mark.parametrize("path", ["plan.json", MANIFEST, "lib/dync.sh"])
+def test_a_pipe_is_not_waited_for(world: Path, path: str) -> None:
+    (world / "bundle" / path).unlink()
+    os.mkfifo(world / "bundle" / path)
+    assert_refused(world, "install", "BUNDLE", "--root", "IMAGE")
+
+
+def test_an_images_links_stay_in_it(world: Path) -> None:
+    image, outside = world / "image", world / "outside"
+    (outside / "etc").mkdir(parents=True)
+    (image / "usr/local/lib").mkdir(parents=True)
+    (image / "usr/local/lib/systemd").symlink_to(outside)
+    (image / "etc/dync").symlink_to(f"../../../../../../../..{outside}/etc")
+    before = snapshot(outside)
+    done = run(world, "install", "BUNDLE", "--root", "IMAGE", "--pass", "HF_HOME")
+    assert done.exit_code == 0, done.output
+    assert snapshot(outside) == before
+    within = image / str(outside).lstrip("/")
+    assert (within / "etc/pair/environment").is_file()
+    assert (within / "system/dync-pair.target").is_file()
+    assert run(world, "uninstall", "BUNDLE", "--root", "IMAGE", "--purge").exit_code == 0
+    assert snapshot(outside) == before
+
+
+def test_nothing_is_written_for_what_is_refused(world: Path) -> None:
+    """Neither the account nor the variables of the caller's shell."""
+    (world / "image/etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    shutil.rmtree(world / "image/opt")
+    words = ("install", "BUNDLE", "--root", "IMAGE", "--create-user", "--pass", "HF_HOME")
+    assert "there is no stack" in assert_refused(world, *words)
+
+
+@pytest.mark.parametrize("who", ["owner", "mode"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "image/opt/dync/stacks/vllm-0.32/bin",
+        "image/opt/dync/stacks/vllm-0.32/bin/nvidia-smi",
+        "image/opt",
+        "bundle",
+        "bundle/lib/service.sh",
+    ],
+)
+def test_what_others_can_change_is_refused(world: Path, place: str, who: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    path = world / place
+    if not path.exists():
+        path.write_text("#!/bin/sh\n")
+    if who == "owner":
+        os.chown(path, 12345, 12345)
+    else:
+        path.chmod(path.stat().st_mode | 0o020)
+    said = assert_refused(world, "install", "BUNDLE", "--root", "IMAGE")
+    assert f"others than root can change {path} (owner " in said
+    assert "root:root" in said
+    looked = run(world, "doctor", "BUNDLE", "--root", "IMAGE", "--format", "json")
+    failures = [item for item in json.loads(looked.output)["findings"] if item["verdict"] == "fail"]
+    assert [item["subject"] for item in failures] == [str(path)]
+
+
+def test_a_leftover_of_another_account_does_not_become_the_bundle(world: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    plan = plan_of(DISAGG)
+    left = world / ".fresh.dync-x-old"
+    write(emit(plan, templates()), left)
+    (left / "mine").write_text("theirs")
+    for path in (left, *left.rglob("*")):
+        os.chown(path, 12345, 12345)
+    write(emit(plan, templates()), world / "fresh")
+    assert not (world / "fresh/mine").exists()
+    assert (world / "fresh").stat().st_uid == os.geteuid()
+    assert left.is_dir()
+
+
+# ---- plans
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, (dict, list)):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from paths(value[key], (*path, key))
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    value = copy.copy(value)
+    value[path[0]] = put(value[path[0]], path[1:], new)
+    return value
+
+
+def without(value: Any, path: tuple[Any, ...]) -> Any:
+    value = copy.deepcopy(value)
+    place = value
+    for step in path[:-1]:
+        place = place[step]
+    del place[path[-1]]
+    return value
+
+
+PLANS = [json.loads(file.read_text("utf-8")) for file in (GOLDEN, KEY)]
+PLACES = [list(paths(plan)) for plan in PLANS]
+FREE = {
+    *("argv", "env", "engine_args", "kv_transfer_config", "lmcache_config", "overrides", "secrets"),
+    "switch_argv",
+}
+TRAPS: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1.5, 10**18, 2**70, -(2**70), float("nan"), float("inf"), 1e300),
+    *("", "x", "..", "../../OUT", "/", "/OUT", "a\nb", "\x1b[31m", "é\u202e", "a" * 5000, "%n"),
+    *(
+        [],
+        [[]],
+        [None],
+        ["x"],
+        {},
+        {"x": 1},
+        {"": {}},
+        {"name": "x"},
+        "root",
+        "/etc",
+        "\ud800",
+        "\0",
+    ),
+)
+quiet = settings(
+    derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@pytest.mark.parametrize("number", range(len(PLANS)))
+def test_a_key_too_few_or_too_many_is_said(number: int) -> None:
+    plan = PLANS[number]
+    for path in PLACES[number]:
+        if path and isinstance(path[-1], str) and not set(path[:-1]) & FREE:
+            with pytest.raises(NotAPlan, match=path[-1]):
+                plan_from_json(json.dumps(without(plan, path)))
+            more = put(plan, (*path[:-1],), {**_at(plan, path[:-1]), "more": 1})
+            with pytest.raises(NotAPlan, match="more"):
+                plan_from_json(json.dumps(more))
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 100_000, "nested deeper"),
+        ('{"format": 1, "format": 1}', '"format" is there twice'),
+        ('{"format": NaN}', "NaN is no number"),
+        ('{"format": 1e999}', "is no number"),
+        ('{"format": ' + "9" * 5000 + "}", "a number of 5000 digits"),
+        ('{"format": true}', "plan format true is not 1"),
+        ('{"format": "\\ud800"}', "half a character"),
+        ('{"format": "\\u0000"}', "NUL"),
+        ("\ud800", "no UTF-8"),
+        ("", "no JSON"),
+        ("null", "expected a mapping"),
+    ],
+)
+def test_what_is_no_plan_is_said_in_a_line(text: str, says: str) -> None:
+    with pytest.raises(NotAPlan, match=says) as raised:
+        plan_from_json(text)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("processes",), [], "processes: [], expected a list that is not empty"),
+        (("processes", 0, "argv"), [], "processes.0.argv: [], expected a list that is not empty"),
+        (("processes", 0, "argv", 0), "bin/x", 'processes.0.argv.0: "bin/x", expected an absolute'),
+        (("model",), None, "model: null, expected text that is not empty"),
+        (("user",), "root", 'user: "root", expected the name of an account other than root'),
+        (("processes", 0, "listens", 0, "port"), 0, "expected a whole number from 1 to 65535"),
+        (("processes", 0, "ready", "host"), "a b", "processes.0.ready.host: "),
+        (("registrations",), "../x", "registrations: "),
+        (("processes", 1, "secrets"), {"A": "relative"}, "processes.1.secrets.A: "),
+        (("processes", 1, "after"), ["nobody"], 'processes.1.after: "nobody" is no process before'),
+    ],
+)
+def test_a_plan_says_where_it_is_wrong(path: tuple[Any, ...], value: Any, says: str) -> None:
+    with pytest.raises(NotAPlan) as raised:
+        plan_from_json(json.dumps(put(PLANS[1], path, value)))
+    assert str(raised.value).startswith(says) or says in str(raised.value)
+
+
+@given(number=st.sampled_from([0, 1]), at=st.integers(0, 10**6), trap=st.sampled_from(TRAPS))
+@settings(quiet, max_examples=600)
+def test_any_plan_is_read_or_refused(number: int, at: int, trap: Any) -> None:
+    """What is read can be emitted again, and says the same."""
+    places = PLACES[number]
+    text = json.dumps(put(PLANS[number], places[at % len(places)], trap))
+    try:
+        plan = plan_from_json(text)
+    except NotAPlan:
+        return
+    assert plan_from_json(plan.to_json()) == plan
+    emit(plan, templates())
+
+
+@given(at=st.integers(0, 10**6), trap=st.sampled_from(TRAPS), command=st.sampled_from(COMMANDS[:7]))
+@example(at=0, trap=None, command=COMMANDS[0])
+@settings(quiet, max_examples=40)
+def test_no_command_ends_with_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, at: int, trap: Any, command: tuple[str, ...]
+) -> None:
+    world = tmp_path_factory.mktemp("world")
+    (world / "image/etc").mkdir(parents=True)
+    plan = json.loads((ROOT / "tests/golden/agg/expected/plan.json").read_text())
+    shutil.copytree(ROOT / "tests/golden/agg/expected", world / "bundle")
+    places = list(paths(plan))
+    (world / "bundle/plan.json").write_text(json.dumps(put(plan, places[at % len(places)], trap)))
+    before = snapshot(world)
+    done = run(world, *command)
+    assert isinstance(done.exception, (SystemExit, type(None))), (command, done.exception)
+    assert snapshot(world) == before
+    shutil.rmtree(world)
+
+
+def test_forms_are_those_of_the_profile() -> None:
+    """A name that `dync check` lets pass is one that is read back, and no other."""
+    schema = shipped_files.profile_schema()["properties"]
+    deploy, worker = schema["deploy"]["properties"], schema["workers"]["items"]["properties"]
+    assert schema["name"]["pattern"] == plan_forms.NAME.pattern
+    assert deploy["user"]["pattern"] == plan_forms.ACCOUNT.pattern
+    assert worker["env"]["propertyNames"]["pattern"] == plan_forms.VARIABLE.pattern
+
+
+@pytest.mark.parametrize("table", ["FORMS", "KEYS", "NOT_EMPTY", "PORTS"])
+def test_tables_name_fields_that_are_there(table: str) -> None:
+    for kind, name in getattr(plan_forms, table):
+        assert name in kind.__dataclass_fields__
