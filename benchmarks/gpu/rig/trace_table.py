@@ -63,21 +63,18 @@ def stages(parts: Sequence[Row]) -> dict[str, float]:
 def _short(timed: Sequence[Row], rows: Sequence[Row]) -> None:
     """Print one table of all warm answers: a column for each bundle and length, medians."""
     columns = sorted({(row["name"], row["length"]) for row in timed})
-    warm, cold = [
-        [
-            [row for row in timed if (row["name"], row["length"]) == column and is_of(row)]
-            for column in columns
-        ]
-        for is_of in (lambda row: row["kind"] != "cold", lambda row: row["kind"] == "cold")
-    ]
+    held = [[row for row in timed if (row["name"], row["length"]) == column] for column in columns]
+    warm = [[row for row in each if row["kind"] != "cold"] for each in held]
+    cold = [[row for row in each if row["kind"] == "cold"] for each in held]
     print()
     _line("warm, ms", [f"{name} {length:,}" for name, length in columns])
     print("|---" * (len(columns) + 1) + "|")
-    found = [[stages(row["parts"]) for row in held] for held in warm]
+    found = [[stages(row["parts"]) for row in each] for each in warm]
     for stage in STAGES.values():
-        _line(stage, [_median([each[stage] for each in held if stage in each]) for held in found])
-    _line("first token, warm", [_median([row["first_token_ms"] for row in held]) for held in warm])
-    _line("first token, cold", [_median([row["first_token_ms"] for row in held]) for held in cold])
+        _line(stage, [_median([each[stage] for each in some if stage in each]) for some in found])
+    for kind, some in (("warm", warm), ("cold", cold)):
+        firsts = [[row["first_token_ms"] for row in each] for each in some]
+        _line(f"first token, {kind}", [_median(each) for each in firsts])
     _line("the copy at its limit", [_median([_limit_ms(rows, length)]) for _, length in columns])
 
 
