@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.gpu.rig.activities import summary
 from benchmarks.gpu.rig.parts import Span, Window, parts, phases
+from benchmarks.gpu.rig.trace_table import stages
 from tests.support import ROOT
 
 MS = 1_000_000
@@ -47,6 +48,10 @@ def test_parts_add_up_to_the_wait_and_end_where_it_was_seen() -> None:
     assert ended["until it is scheduled"] == 44
     assert ended["back to the client"] == 55
     assert sum(each["ms"] for each in found) == 55
+    short = stages(found)
+    assert short["lookup in the cache server"] == 5
+    assert short["copied"] == 25
+    assert round(sum(short.values()), 3) == 55
 
 
 def test_the_servers_phases_are_summed_up_within_the_window() -> None:

@@ -12,9 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.gpu.forms import Machine
 from benchmarks.gpu.pack_engines import pack
 from benchmarks.gpu.packing.pack import Folders, brings_own_torch, pack_installed
-from benchmarks.gpu.prepare import Machine, prepare
+from benchmarks.gpu.prepare import prepare
 
 
 def main() -> int:

@@ -112,7 +112,12 @@ KINDS: Mapping[str, Kind] = {
     "kind-hybrid": Kind(
         config=HYBRID,
         given={"lmcache.chunk_size": 544},
-        args={**CACHED, **EAGER, "attention_backend": "FLASH_ATTN"},
+        args={
+            **CACHED,
+            **EAGER,
+            "attention_backend": "FLASH_ATTN",
+            "gdn_prefill_backend": "triton",  # on Hopper flashinfer else, which is not packed
+        },
     ),
     "kind-latent": Kind(
         config=LATENT, args={**EAGER, "attention_backend": "TRITON_MLA"}, gpus="[1]"

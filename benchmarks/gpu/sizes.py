@@ -79,8 +79,8 @@ def on_gpu(bundles: Bundles, gpu: int) -> Bundles:
     }
 
 
-def _gpus(given: Given) -> set[str]:
-    return {f"{key.split('.')[0]}.gpus" for key in given if key.startswith("workers[")}
+def _gpus(given: Given) -> list[str]:
+    return sorted({f"{key.split('.')[0]}.gpus" for key in given if key.startswith("workers[")})
 
 
 def options(given: Given) -> Iterator[str]:

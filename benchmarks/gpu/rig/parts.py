@@ -71,7 +71,7 @@ def _cached(worker: str) -> tuple[Mark, ...]:
             ("batched_submit_retrieve_requests",),
             _some,
         ),
-        Mark("until the server begins it", server, RETRIEVE, begin=True),
+        Mark("until the server begins the copy", server, RETRIEVE, begin=True),
         Mark("until its stream is there", server, ("mp.retrieve.start",)),
         Mark("issued, while the first pieces are copied", server, RETRIEVE),
         Mark("copied", server, COPIED),

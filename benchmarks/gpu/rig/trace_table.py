@@ -12,6 +12,22 @@ from typing import Any
 Row = Mapping[str, Any]
 TOKEN_BYTES = 147_456
 """KV of a token of the 8B shape; beside it a copy's limit is told."""
+STAGES: Mapping[str, str] = {
+    "to the engine core": "HTTP and tokens, to the engine core",
+    "until its answer is seen": "lookup in the cache server",
+    "until its stream is there": "scheduled, copy asked for",
+    "copied": "copied",
+    "until it is scheduled": "copy seen, step scheduled",
+    "step issued": "step issued",
+    "computed and sampled": "step computed and sampled",
+    "to decode's engine core": "router, HTTP and tokens, to decode's engine core",
+    "decode: pieces listed": "decode: NIXL asked",
+    "decode: reads posted": "decode: reads posted",
+    "decode: transfer, until it is seen": "decode: transfer, until it is seen",
+    "decode: computed and sampled": "decode: scheduled, issued, computed",
+    "back to the client": "back to the client",
+}
+"""The short table's rows, each by the last part that belongs to it."""
 
 
 def main() -> None:
@@ -23,12 +39,51 @@ def main() -> None:
         if row["what"] == "failed":
             print(row["name"], row.get("length"), "failed:", row["error"])
     timed = [row for row in rows if row["what"] == "parts"]
+    _short(timed, rows)
     for name, length in dict.fromkeys((row["name"], row["length"]) for row in timed):
         held = [row for row in timed if (row["name"], row["length"]) == (name, length)]
         _parts(name, length, held, rows)
     for row in rows:
         if row["what"] == "recorded":
             _recorded(row)
+
+
+def stages(parts: Sequence[Row]) -> dict[str, float]:
+    """Return an answer's parts in the short table's rows; together they are the whole."""
+    found: dict[str, float] = {}
+    since = 0.0
+    for part in parts:
+        since += part["ms"]
+        if part["part"] in STAGES:
+            found[STAGES[part["part"]]] = since
+            since = 0.0
+    return found
+
+
+def _short(timed: Sequence[Row], rows: Sequence[Row]) -> None:
+    """Print one table of all warm answers: a column for each bundle and length, medians."""
+    columns = sorted({(row["name"], row["length"]) for row in timed})
+    held = [[row for row in timed if (row["name"], row["length"]) == column] for column in columns]
+    warm = [[row for row in each if row["kind"] != "cold"] for each in held]
+    cold = [[row for row in each if row["kind"] == "cold"] for each in held]
+    print()
+    _line("warm, ms", [f"{name} {length:,}" for name, length in columns])
+    print("|---" * (len(columns) + 1) + "|")
+    found = [[stages(row["parts"]) for row in each] for each in warm]
+    for stage in STAGES.values():
+        _line(stage, [_median([each[stage] for each in some if stage in each]) for some in found])
+    for kind, some in (("warm", warm), ("cold", cold)):
+        firsts = [[row["first_token_ms"] for row in each] for each in some]
+        _line(f"first token, {kind}", [_median(each) for each in firsts])
+    _line("the copy at its limit", [_median([_limit_ms(rows, length)]) for _, length in columns])
+
+
+def _median(times: Sequence[float]) -> str:
+    return f"{statistics.median(times):.1f}" if any(times) else ""
+
+
+def _line(head: str, cells: Sequence[str]) -> None:
+    print("|", " | ".join((head, *cells)), "|")
 
 
 def _parts(name: str, length: int, held: Sequence[Row], rows: Sequence[Row]) -> None:
