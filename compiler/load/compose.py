@@ -24,6 +24,7 @@ TOP_KEYS = (
     "lmcache",
     "model",
     "name",
+    "secret_env",
     "stack",
     "topology",
     "workers",

@@ -301,6 +301,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "dync-test", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
         pytest.skip("only root can mount a small disk")
+    place.chmod(0o700)
     yield place
     subprocess.run(["umount", str(place)], check=True)
 

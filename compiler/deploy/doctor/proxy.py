@@ -37,7 +37,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 def _program(subject: Subject, process: Process) -> Finding:
     """Look for nginx in the folders that the process will search."""
     places = [Path(folder) / PROGRAM for folder in process.env["PATH"].split(":")]
-    found = [place for place in places if os.path.lexists(subject.host.at(place))]
+    found = [place for place in places if os.path.lexists(subject.host.entry(place))]
     if found:
         return passed("proxy", PROGRAM, f"{process.name} runs {found[0]}")
     return failed(
