@@ -31,6 +31,7 @@ T = TypeVar("T")
 _NO_FILES = ("/proc/", "/sys/")
 """Below these, also what looks like a file is a part of the running system."""
 MAX_BYTES = 8_000_000
+_MISSING = "no config.json of it is here"
 
 
 def file_content(path: str | Path) -> bytes:
@@ -153,7 +154,8 @@ def load_model(asked: AskedModel, hub_caches: tuple[str, ...] = ()) -> FoundMode
     try:
         return found_model(load_config(asked, hub_caches))
     except Unknown as reason:
-        return FoundModel(config=None, reason=str(reason))
+        said = str(reason)
+        return FoundModel(config=None, reason=said, is_missing=said == _MISSING)
 
 
 def load_shape(asked: AskedModel, hub_caches: tuple[str, ...] = ()) -> KvShape:
@@ -180,7 +182,7 @@ def _config(asked: AskedModel, hub_caches: tuple[str, ...]) -> dict[str, Json]:
         return _with_quantization(folder)
     known = known_models().get(asked.place)
     if known is None:
-        raise Unknown("no config.json of it is here")
+        raise Unknown(_MISSING)
     return dict(known)
 
 

@@ -49,10 +49,14 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundModel:
-    """What is known of the model that a profile asks for; reason: why nothing, or not all."""
+    """What is known of the model that a profile asks for.
+
+    reason: why nothing, or not all. is_missing: no config.json of it was found.
+    """
 
     config: ModelConfig | None
     reason: str = ""
+    is_missing: bool = False
 
 
 def model_config(config: Mapping[str, Json]) -> ModelConfig:
