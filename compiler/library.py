@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -152,7 +152,9 @@ def tier_specs(plan: Plan) -> TierSpecs:
 def load_model(asked: AskedModel, hub_caches: tuple[str, ...] = ()) -> FoundModel:
     """Read what rules depend on of a model."""
     try:
-        return found_model(load_config(asked, hub_caches))
+        found = found_model(load_config(asked, hub_caches))
+        architecture = found.config.architecture if found.config else ""
+        return replace(found, releases=releases_with(architecture))
     except Unknown as reason:
         said = str(reason)
         return FoundModel(config=None, reason=said, is_missing=said == _MISSING)
@@ -206,6 +208,13 @@ def _snapshot(cache: Path, model: str, revision: str) -> Path | None:
         commit = revision
     folder = place / "snapshots" / commit
     return folder if (folder / "config.json").is_file() else None
+
+
+@lru_cache(maxsize=8)
+def releases_with(architecture: str) -> tuple[str, ...]:
+    """Return the releases of vLLM that have an architecture; none where nobody looked for it."""
+    known = json.loads(shipped_files.architectures_text())["architectures"]
+    return tuple(known.get(architecture, ()))
 
 
 @lru_cache(maxsize=1)

@@ -73,7 +73,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     elif lacking and model.keeps_state:
         yield RULE.at(
             at,
-            f"{id_} has layers with a state, which {_NAMES.get(lacking, lacking)} cannot carry here",
+            f"{id_} has layers with a state, which {_NAMES.get(lacking, lacking)} does not carry",
             fix="write lmcache.mode: multiprocess, on a stack that has it"
             if lacking in _NAMES
             else "write stack: vllm-0.32, whose NIXL carries them",

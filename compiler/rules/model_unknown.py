@@ -24,6 +24,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import FoundModel
+from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
 RULE = Rule(
@@ -50,7 +51,7 @@ OF_MODELS = (
 """Rules that say nothing, or less, of a model that is not known."""
 
 
-def check(topology: Topology, found: FoundModel) -> Iterator[Diagnostic]:
+def check(topology: Topology, stack: Stack, found: FoundModel) -> Iterator[Diagnostic]:  # noqa: ARG001
     """Report once what is not known of the model, with the rules that depend on it."""
     if not found.reason:
         return

@@ -39,6 +39,7 @@ from compiler.rules import (
     lmcache_environment,
     lmcache_settings,
     lmcache_unused,
+    model_architecture,
     model_id,
     model_limits,
     model_unknown,
@@ -123,8 +124,8 @@ MODEL_RULES = (
 model is None where there is no config.json of it.
 """
 
-FOUND_RULES = (model_unknown,)
-"""check(topology, found): what is known of the model at all."""
+FOUND_RULES = (model_unknown, model_architecture)
+"""check(topology, stack, found): what is known of the model at all."""
 
 PLAN_RULES = (port_conflict,)
 """check(resolved): what only finished plans show, of one profile or of several on one host."""
@@ -143,7 +144,7 @@ def check_stack(topology: Topology, stack: Stack, model: FoundModel) -> Iterator
     for rule_of_model in MODEL_RULES:
         yield from rule_of_model.check(topology, stack, model.config)
     for rule_of_knowledge in FOUND_RULES:
-        yield from rule_of_knowledge.check(topology, model)
+        yield from rule_of_knowledge.check(topology, stack, model)
 
 
 def check_plans(resolved: Sequence[Resolved]) -> Iterator[Diagnostic]:
