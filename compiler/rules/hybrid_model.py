@@ -41,7 +41,7 @@ from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.resolve.connectors import loses_hybrid_manager, without_manager
 from compiler.stacks.stack import Stack
-from compiler.topology import Accelerator, CacheMode, Topology, TopologyKind, WorkerGroup
+from compiler.topology import CacheMode, Topology, TopologyKind, WorkerGroup
 
 RULE = Rule("hybrid-model", Severity.ERROR)
 
@@ -63,14 +63,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         )
     lacking = without_manager(topology, stack)
     at = cache.origin.of("mode") if cache.origin.wrote("mode") else topology.model.origin.of("id")
-    if topology.accelerator is Accelerator.CPU and model.keeps_state:
-        yield RULE.at(
-            topology.model.origin.of("id"),
-            f"{id_} has layers with a state, which vLLM does not serve on a CPU",
-            fix="choose a model of attention layers alone",
-            why="vLLM has no hybrid KV cache manager on a CPU, and cannot unify states with KV",
-        )
-    elif lacking and model.keeps_state:
+    if lacking and model.keeps_state:
         yield RULE.at(
             at,
             f"{id_} has layers with a state, which {_NAMES.get(lacking, lacking)} does not carry",
