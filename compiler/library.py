@@ -207,7 +207,7 @@ def _snapshot(cache: Path, model: str, revision: str) -> Path | None:
     except (OSError, ValueError):
         commit = revision
     folder = place / "snapshots" / commit
-    return folder if (folder / "config.json").is_file() else None
+    return folder if os.path.isfile(folder / "config.json") else None
 
 
 @lru_cache(maxsize=8)
@@ -230,7 +230,7 @@ def _with_quantization(folder: Path) -> dict[str, Json]:
     Source: vLLM 0.32.0 transformers_utils/config.py, hf_quant_config.json.
     """
     found = _json_file(folder / "config.json")
-    if found.get("quantization_config") is None and (folder / "hf_quant_config.json").is_file():
+    if found.get("quantization_config") is None and os.path.isfile(folder / "hf_quant_config.json"):
         found["quantization_config"] = _json_file(folder / "hf_quant_config.json")
     return found
 

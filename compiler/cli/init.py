@@ -40,7 +40,8 @@ def init_command(topology: str, model: str | None, out: str | None) -> None:
 
 def _for_model(text: str, model: str) -> str:
     """Return a template with another model, its chunks and the options that its layers need."""
-    word = model if _PLAIN.match(model) else json.dumps(model, ensure_ascii=False)
+    is_plain = "/" in model and _PLAIN.match(model)  # a bare word may be a number to YAML
+    word = model if is_plain else json.dumps(model)
     text = text.replace(f"  id: {_EXAMPLE}", f"  id: {word}").replace(_EXAMPLE, word)
     needed = _needed(model)
     if not needed:
