@@ -131,7 +131,7 @@ def timed(module):
         took[module.RULE.id] = took.get(module.RULE.id, 0.0) + time.perf_counter() - began
         return found
     module.check = inner
-for table in ("TOPOLOGY_RULES", "STACK_RULES", "MODEL_RULES", "PLAN_RULES"):
+for table in ("TOPOLOGY_RULES", "STACK_RULES", "MODEL_RULES", "FOUND_RULES", "PLAN_RULES"):
     for module in getattr(rules, table):
         timed(module)
 began = time.perf_counter()

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ T = TypeVar("T")
 _NO_FILES = ("/proc/", "/sys/")
 """Below these, also what looks like a file is a part of the running system."""
 MAX_BYTES = 8_000_000
+_MISSING = "no config.json of it is here"
 
 
 def file_content(path: str | Path) -> bytes:
@@ -152,9 +153,12 @@ def tier_specs(plan: Plan) -> TierSpecs:
 def load_model(asked: AskedModel, hub_caches: tuple[str, ...] = ()) -> FoundModel:
     """Read what rules depend on of a model."""
     try:
-        return found_model(load_config(asked, hub_caches))
+        found = found_model(load_config(asked, hub_caches))
+        architecture = found.config.architecture if found.config else ""
+        return replace(found, releases=releases_with(architecture))
     except Unknown as reason:
-        return FoundModel(config=None, reason=str(reason))
+        said = str(reason)
+        return FoundModel(config=None, reason=said, is_missing=said == _MISSING)
 
 
 def load_shape(asked: AskedModel, hub_caches: tuple[str, ...] = ()) -> KvShape:
@@ -181,7 +185,7 @@ def _config(asked: AskedModel, hub_caches: tuple[str, ...]) -> dict[str, Json]:
         return _with_quantization(folder)
     known = known_models().get(asked.place)
     if known is None:
-        raise Unknown("no config.json of it is here")
+        raise Unknown(_MISSING)
     return dict(known)
 
 
@@ -204,7 +208,14 @@ def _snapshot(cache: Path, model: str, revision: str) -> Path | None:
     except (OSError, ValueError):
         commit = revision
     folder = place / "snapshots" / commit
-    return folder if (folder / "config.json").is_file() else None
+    return folder if os.path.isfile(folder / "config.json") else None
+
+
+@lru_cache(maxsize=8)
+def releases_with(architecture: str) -> tuple[str, ...]:
+    """Return the releases of vLLM that have an architecture; none where nobody looked for it."""
+    known = json.loads(shipped_files.architectures_text())["architectures"]
+    return tuple(known.get(architecture, ()))
 
 
 @lru_cache(maxsize=1)
@@ -220,7 +231,7 @@ def _with_quantization(folder: Path) -> dict[str, Json]:
     Source: vLLM 0.32.0 transformers_utils/config.py, hf_quant_config.json.
     """
     found = _json_file(folder / "config.json")
-    if found.get("quantization_config") is None and (folder / "hf_quant_config.json").is_file():
+    if found.get("quantization_config") is None and os.path.isfile(folder / "hf_quant_config.json"):
         found["quantization_config"] = _json_file(folder / "hf_quant_config.json")
     return found
 

@@ -78,3 +78,8 @@ def template_text(name: str) -> str:
 def models_text() -> str:
     """Read what is known of widely served models."""
     return data_text("models.json")
+
+
+def architectures_text() -> str:
+    """Read which releases of vLLM have which architectures of models."""
+    return data_text("architectures.json")

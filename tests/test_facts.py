@@ -57,6 +57,7 @@ ACCEPTED = sorted((Path(__file__).parent / "accepted").glob("*.yaml"))
 
 
 SAYS_WHAT_IS_SET = {
+    "model-unknown",
     "in-process-full-graphs",
     "in-process-needs-flash-attention",
     "combination-on-paper",
@@ -289,6 +290,16 @@ def test_nixl_on_a_gpu_reads_over_cuda_ipc(path: Path) -> None:
         transfers = f"{NIXL}_HOST" in launch.env
         wanted = "on" if transfers and on_gpu else None
         assert launch.env.get("UCX_CUDA_IPC_ENABLE_GET_ZCOPY") == wanted, name
+
+
+@every_profile
+def test_nixl_finds_states_as_it_copies_them(path: Path) -> None:
+    """Channels first, or a worker of a model with states ends; older vLLM has no such variable."""
+    plan = plan_at(path)
+    knows = plan.accelerator.value == "cuda" and plan.stack not in ("dynamo-1.0", "dynamo-0.7")
+    for launch, name in launches(plan):
+        wanted = "DS" if f"{NIXL}_HOST" in launch.env and knows else None
+        assert launch.env.get("VLLM_SSM_CONV_STATE_LAYOUT") == wanted, name
 
 
 @every_profile

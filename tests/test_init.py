@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from compiler.cli.main import dync
 from compiler.shipped_files import profile_schema, template_text
-from tests.support import compile_text
+from tests.support import compile_text, plan_in
 
 NAMES = ("agg", "disagg")
 _COMMENTED = re.compile(r"^( *)# ?( *)(?=[a-z_]+:(?: |$))", re.MULTILINE)
@@ -90,3 +92,21 @@ def test_every_value_has_a_word_beside_it(name: str) -> None:
         "  gpus: [1]",
     }
     assert [line for line in bare if line.strip() not in {word.strip() for word in allowed}] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("model", "chunk"),
+    [
+        ("Qwen/Qwen3-8B", 256),
+        ("Qwen/Qwen3.5-27B", 784),
+        ("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-FP8", 8320),
+        ("/srv/my models/one", 256),
+    ],
+)
+def test_a_profile_of_a_model_fits_it(name: str, model: str, chunk: int) -> None:
+    done = CliRunner().invoke(dync, ["init", name, "--model", model])
+    compiled = compile_text(done.stdout)
+    assert {found.rule for found in compiled.diagnostics} <= {"model-unknown"}
+    plan = plan_in(compiled)
+    assert (plan.model, plan.lmcache.chunk_size) == (model, chunk)

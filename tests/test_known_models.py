@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from compiler import shipped_files
+from compiler.cli.main import dync
 from compiler.document import Json
 from compiler.library import known_models, load_config, load_model, load_shape
 from compiler.model.asked import AskedModel, asked_model
@@ -134,3 +136,44 @@ def test_one_model_for_all_workers(args: list[dict[str, Json]], unread: str) -> 
 def test_a_path_and_a_revision_of_the_options_count() -> None:
     found = asked_model("some/model", [{"hf_config_path": "/srv/conf", "revision": "v2"}])
     assert (found.place, found.revision) == ("/srv/conf", "v2")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_hidden_layers": 10**12, "num_attention_heads": 4, "hidden_size": 64},
+        {"architectures": "Some", "num_hidden_layers": True, "layer_types": 5},
+        {"num_hidden_layers": 2, "layer_types": [["a"], None], "rope_scaling": [1]},
+        {"num_hidden_layers": 2, "linear_attn_config": {"full_attn_layers": "x"}},
+        {"hybrid_override_pattern": "M*?", "quantization_config": "fp8"},
+        {"block_configs": [1, {"attention": []}], "num_hidden_layers": 2},
+        {"sliding_window": -1, "sliding_window_pattern": 0, "num_hidden_layers": 1},
+        {"text_config": {"text_config": {}}, "index_topk": 1, "index_head_dim": 0},
+        {"quantization_config": {"quant_method": 5, "kv_cache_scheme": [1], "producer": 1}},
+        {
+            "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64,
+            "sliding_window": 8, "layer_types": ["mamba", "sliding_attention"],
+            "mamba_n_groups": 1, "mamba_n_heads": 1, "mamba_d_head": 1, "mamba_d_state": 1,
+            "mamba_d_conv": 1, "mamba_d_ssm": 1,
+        },
+    ],
+    ids=lambda config: next(iter(config)),
+)  # fmt: skip
+def test_whatever_config_json_says_is_read_without_a_traceback(
+    config: dict[str, Json], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    profile = tmp_path / "one.yaml"
+    profile.write_text(
+        f"name: one\nstack: vllm-0.32\ntopology: agg\nmodel: {{id: {tmp_path}}}\n"
+        "workers: [{role: aggregated, gpus: [0], engine_args: {enable_prefix_caching: true}}]\n",
+        "utf-8",
+    )
+    done = CliRunner().invoke(dync, ["check", "--explain-memory", str(profile)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code in (0, 1)
+
+
+def test_a_name_too_long_for_a_folder_is_not_there(tmp_path: Path) -> None:
+    long = AskedModel(place="a" * 5000, revision="b\0c" * 3000, overrides={})
+    assert load_model(long, (str(tmp_path),)).is_missing

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
-from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
+from compiler.rules.tables import FOUND_RULES, MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
 from tests.support import ROOT
 
 VALUES, JOINING = "values", {"library", "pipeline", "__main__"}  # at the top
@@ -35,7 +35,7 @@ ORDER = (
     "cli",
     "__main__",
 )
-RULES = (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *PLAN_RULES)
+RULES = (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *FOUND_RULES, *PLAN_RULES)
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((ROOT / "compiler").rglob("*.py"))

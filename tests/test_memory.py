@@ -112,6 +112,30 @@ def test_layers_with_a_window_take_no_more_for_a_longer_request() -> None:
     assert (windows.rank_bytes(1, 2), windows.grows) == (28 * 4096, False)
 
 
+def test_a_block_holds_a_state() -> None:
+    """A start of vLLM 0.32.0 on a CPU: `Setting attention block size to 640 tokens to ensure …`."""
+    shape = kv_shape(
+        {
+            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 32, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+            "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4,
+            "full_attention_interval": 4,
+        }
+    )  # fmt: skip
+    split = WorkerShape(shape=shape, ranks=1, engine_args={}, default_block=128)
+    assert (split.block_tokens, split.state_bytes) == (640, 137216)
+    # A state is kept for each block: 137216 / 640 bytes a token, in whole 16 bytes.
+    assert split.stored_bytes == 256 + 3 * 224
+    wider = WorkerShape(
+        shape=shape,
+        ranks=1,
+        engine_args={"speculative_config": {"method": "mtp"}},
+        default_block=128,
+    )
+    with pytest.raises(Unknown):
+        _ = wider.block_tokens
+
+
 def test_keys_and_values_of_their_own_size_and_layers_that_share() -> None:
     mimo: Json = {
         "model_type": "mimo_v2_flash", "num_hidden_layers": 3, "num_attention_heads": 64,

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from compiler.cli.main import dync
 from compiler.diagnostic import Diagnostic
-from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
+from compiler.rules.tables import FOUND_RULES, MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
 from tests.test_errors import CASES, FOLDER, arguments
 
-RULES = (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *PLAN_RULES)
+RULES = (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *FOUND_RULES, *PLAN_RULES)
 
 
 def silent(*_: object) -> Iterator[Diagnostic]:

@@ -20,7 +20,13 @@ from compiler.library import library  # noqa: E402
 from compiler.load.yaml_tree import parse_data  # noqa: E402
 from compiler.rules.explain import pages  # noqa: E402
 from compiler.rules.reading_pages import READING_PAGES  # noqa: E402
-from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES  # noqa: E402
+from compiler.rules.tables import (  # noqa: E402
+    FOUND_RULES,
+    MODEL_RULES,
+    PLAN_RULES,
+    STACK_RULES,
+    TOPOLOGY_RULES,
+)
 from compiler.stacks.stack import KnownIssue  # noqa: E402
 
 HEADER = """\
@@ -55,7 +61,7 @@ def rule_rows() -> Iterator[tuple[str, str, str, str, str]]:
     for stage, table in (
         ("profile", TOPOLOGY_RULES),
         ("stack", STACK_RULES),
-        ("model", MODEL_RULES),
+        ("model", (*MODEL_RULES, *FOUND_RULES)),
         ("plan", PLAN_RULES),
     ):
         for module in table:

@@ -34,8 +34,8 @@ def print_memory(compiled: Compiled) -> None:
 
 def _weights_bytes(folder: Path | None) -> int | None:
     """Add up the weights in a model's folder."""
-    files = [path.stat().st_size for path in folder.glob("*.safetensors")] if folder else []
-    return sum(files) or None
+    files = folder.glob("*.safetensors") if folder else ()
+    return sum(os.path.getsize(path) for path in files if path.is_file()) or None
 
 
 def _max_len(plan: Plan) -> int | None:

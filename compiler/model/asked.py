@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 from compiler.document import Json
 
-_OPTIONS = ("hf_config_path", "revision", "config_format", "hf_overrides")
-"""What makes the model another one than its id says."""
+_OPTIONS: Mapping[str, Json] = {
+    "hf_config_path": None,
+    "revision": "main",
+    "config_format": "auto",
+    "hf_overrides": {},
+}
+"""What makes the model another one than its id says, and what each is by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +33,11 @@ class AskedModel:
 
 def asked_model(model: str, workers: Iterable[Mapping[str, Json]]) -> AskedModel:
     """Return the model that all workers serve, by the id that the profile has and their options."""
-    first, *others = [{name: args.get(name) for name in _OPTIONS} for args in workers]
+    first, *others = [
+        {name: args.get(name) or default for name, default in _OPTIONS.items()} for args in workers
+    ]
     differing = [name for name in _OPTIONS for other in others if other[name] != first[name]]
-    overrides, form = _mapping(first["hf_overrides"]), str(first["config_format"] or "auto")
+    overrides, form = _mapping(first["hf_overrides"]), str(first["config_format"])
     unread = ""
     if differing:
         unread = f"its workers have different {differing[0]}"
@@ -40,7 +47,7 @@ def asked_model(model: str, workers: Iterable[Mapping[str, Json]]) -> AskedModel
         unread = "its hf_overrides are no mapping"
     return AskedModel(
         place=str(first["hf_config_path"] or model),
-        revision=str(first["revision"] or "main"),
+        revision=str(first["revision"]),
         overrides=overrides or {},
         unread=unread,
     )
@@ -53,6 +60,4 @@ def _mapping(given: Json) -> dict[str, Json] | None:
             given = json.loads(given)
         except ValueError:
             return None
-    if given is None:
-        return {}
     return dict(given) if isinstance(given, dict) else None

@@ -90,7 +90,8 @@ class WorkerShape:
 
     @property
     def _attention(self) -> KvLayers:
-        return next(one for one in self.shape.layers if one.keeps is Keeps.ALL)
+        full = (one for one in self.shape.layers if one.keeps is Keeps.ALL)
+        return next(full, self.shape.layers[0])
 
     @property
     def _token_bytes(self) -> int:
@@ -102,10 +103,12 @@ class WorkerShape:
     def _drafts(self) -> int:
         """Return the tokens that speculation guesses at once."""
         given = self.engine_args.get("speculative_config")
-        drafts = given.get("num_speculative_tokens") if isinstance(given, Mapping) else 0
-        if isinstance(given, Mapping) and not isinstance(drafts, int):
+        if not given:
+            return 0
+        drafts = given.get("num_speculative_tokens") if isinstance(given, Mapping) else None
+        if not isinstance(drafts, int) or drafts < 0:
             raise Unknown("how many tokens speculation guesses is not said")
-        return drafts if isinstance(drafts, int) else 0
+        return drafts
 
     def _dtype(self, option: str, auto: int) -> int:
         return DTYPE_BYTES.get(str(self.engine_args.get(option, "auto")), auto)

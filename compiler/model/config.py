@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compiler.document import Json
-from compiler.model.config_json import text_part, whole
+from compiler.model.config_json import text_part, whole, words
 from compiler.model.kv_shape import KvShape, kv_heads, kv_shape, latent_size
 from compiler.model.layers import Keeps, Unknown, has_state_keys, layer_kinds
 
@@ -30,12 +30,14 @@ _SCALED = {"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_
 class ModelConfig:
     """One model: None where its config.json does not say.
 
+    architecture: the first of those that its config.json names; empty where it names none.
     max_len: the longest request that vLLM lets it serve, in tokens. keeps_state: some layers have a
     state (Mamba, linear attention). has_windows: some layers look back a fixed number of tokens,
     and others at all. has_index: layers have a second cache, by which DSA chooses tokens.
     shape: what its layers keep of a token, and their states.
     """
 
+    architecture: str
     attention_heads: int | None
     kv_heads: int | None
     max_len: int | None
@@ -49,10 +51,16 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundModel:
-    """What is known of the model that a profile asks for; reason: why nothing, or not all."""
+    """What is known of the model that a profile asks for.
+
+    reason: why nothing, or not all. is_missing: no config.json of it was found. releases: those of
+    vLLM, among the ones that were looked at, that have its architecture.
+    """
 
     config: ModelConfig | None
     reason: str = ""
+    is_missing: bool = False
+    releases: tuple[str, ...] = ()
 
 
 def model_config(config: Mapping[str, Json]) -> ModelConfig:
@@ -67,7 +75,9 @@ def model_config(config: Mapping[str, Json]) -> ModelConfig:
         shape = kv_shape(config)
     except Unknown:
         shape = None
+    named = words(config, "architectures") or [""]
     return ModelConfig(
+        architecture=named[0],
         attention_heads=whole(text, "num_attention_heads"),
         kv_heads=kv_heads(text),
         max_len=_max_len(text),

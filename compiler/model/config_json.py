@@ -47,11 +47,11 @@ _QUANTIZATION = frozenset(
 
 def text_part(config: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the part of a config.json that is about text: that of a larger model, or all of it."""
-    for key in _TEXT_PARTS:
-        nested = config.get(key)
-        if isinstance(nested, dict):
-            return text_part(nested)
-    return config
+    while True:
+        nested = next((it for key in _TEXT_PARTS if isinstance(it := config.get(key), dict)), None)
+        if not isinstance(nested, dict):
+            return config
+        config = nested
 
 
 def quantization(config: Mapping[str, Json]) -> Mapping[str, Json]:

@@ -71,6 +71,7 @@ _WORDS = {
 }
 _LETTERS = {"M": Keeps.STATE, "*": Keeps.ALL, "-": Keeps.NOTHING, "E": Keeps.NOTHING}
 """Of Nemotron-H's hybrid_override_pattern: vLLM 0.32.0 model_executor/models/nemotron_h.py."""
+_MOST_LAYERS = 10_000
 _EVERY_SIXTH = ("gemma3", "gemma3_text")
 _EVERY_SECOND = ("gemma2",)
 # Every layer has attention and Mamba side by side: model_executor/models/falcon_h1.py.
@@ -95,6 +96,8 @@ def layer_kinds(config: Mapping[str, Json]) -> tuple[Keeps, ...]:
     if text.get("model_type") in _OTHER_TYPES:
         raise Unknown(f"the layers of model type {text['model_type']} are not known")
     layers = whole(text, "num_hidden_layers") or 0
+    if layers > _MOST_LAYERS:
+        raise Unknown(f"its config.json says that it has {layers} layers")
     kinds = _stated(text, layers) or _by_count(text, layers)
     shared = whole(text, "num_kv_shared_layers") or 0
     # The last layers take the KV of an earlier one: Gemma 3n and 4.

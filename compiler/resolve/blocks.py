@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from compiler.model.block_size import WorkerShape
+from dataclasses import dataclass
+
+from compiler.model.block_size import WorkerShape, asked_block
+from compiler.model.config import ModelConfig
 from compiler.model.kv_shape import KvShape
+from compiler.model.layers import Unknown
+from compiler.resolve.connectors import chunk_multiple
 from compiler.stacks.stack import Platform
 from compiler.topology import WorkerGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What a chunk must be a whole number of, in tokens, and where it comes from.
+
+    holds_state: the engine raises it to the size of a state.
+    """
+
+    tokens: int
+    because: str
+    holds_state: bool = False
 
 
 def split_of(group: WorkerGroup, shape: KvShape, platform: Platform) -> WorkerShape:
@@ -17,3 +34,23 @@ def split_of(group: WorkerGroup, shape: KvShape, platform: Platform) -> WorkerSh
         default_block=platform.block_size,
         latent_block=platform.latent_block,
     )
+
+
+def block_of(group: WorkerGroup, platform: Platform, model: ModelConfig | None) -> Block | None:
+    """Return a group's blocks; None where the states of its model are not known."""
+    tokens, because = chunk_multiple(group, platform)
+    spread = tokens // (asked_block(group.engine_args) or platform.block_size)
+    if model is None or not model.keeps_state:
+        return Block(tokens=tokens, because=because)
+    if model.shape is None:
+        return None
+    split = split_of(group, model.shape, platform)
+    try:
+        raised = split.block_tokens * spread
+    except Unknown:
+        return None
+    if raised <= tokens:
+        return Block(tokens=tokens, because=because)
+    ranks = f" over {split.ranks} GPUs" if split.ranks > 1 else ""
+    because = f"vLLM raises it to hold a state of the model{ranks}"
+    return Block(tokens=raised, because=because, holds_state=True)

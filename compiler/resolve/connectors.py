@@ -69,6 +69,17 @@ def loses_hybrid_manager(topology: Topology, stack: Stack) -> bool:
     return cache.get("kv_connector") in stack.connectors.without_hybrid_manager
 
 
+def without_manager(topology: Topology, stack: Stack) -> str:
+    """Return the connector of a profile that lacks the hybrid KV cache manager; empty: none."""
+    named = []
+    if any(topology.uses_lmcache(group) for group in topology.workers):
+        named.append(stack.connectors.cache.get(topology.lmcache.mode.value, {}))
+    if topology.kind is TopologyKind.DISAGG:
+        named += [stack.connectors.transfer.get(group.role.value, {}) for group in topology.workers]
+    found = (str(one.get("kv_connector", "")) for one in named)
+    return next((one for one in found if one in stack.connectors.without_hybrid_manager), "")
+
+
 def chunk_multiple(group: WorkerGroup, platform: Platform) -> tuple[int, str]:
     """Return the tokens that a group's chunk must be a multiple of, and where they come from."""
     given = group.engine_args.get("block_size")

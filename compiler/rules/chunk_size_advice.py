@@ -31,8 +31,7 @@ from compiler.byte_units import byte_text
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.model.layers import Unknown
-from compiler.resolve.blocks import split_of
-from compiler.resolve.connectors import chunk_multiple
+from compiler.resolve.blocks import block_of, split_of
 from compiler.stacks.stack import Platform, Stack
 from compiler.topology import Topology
 
@@ -53,8 +52,12 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     platform = stack.platforms.get(topology.accelerator.value)
     if platform is None or not caching:
         return
-    if any(cache.chunk_size % chunk_multiple(group, platform)[0] for group in caching):
-        return  # it has to change anyway: chunk-size-alignment
+    blocks = [block_of(group, platform, model) for group in caching]
+    if any(block is None or cache.chunk_size % block.tokens for block in blocks):
+        return  # it has to change anyway (chunk-size-alignment), or nothing is known of it
+    most = max(MOST, *(block.tokens for block in blocks if block is not None))
+    if LEAST <= cache.chunk_size <= most:
+        return  # a block of this model is as large
     is_small = cache.chunk_size < LEAST
     costs = "many look-ups a prompt" if is_small else "much of a prompt's end is computed again"
     facts = "; ".join(
@@ -63,7 +66,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     yield RULE.at(
         cache.origin.of("chunk_size"),
         facts,
-        fix=f"write chunk_size: {LEAST if is_small else MOST}, or keep what you measured",
+        fix=f"write chunk_size: {LEAST if is_small else most}, or keep what you measured",
     )
 
 

@@ -1,7 +1,9 @@
 """A chunk is a whole number of the engine's KV blocks.
 
 LMCacheMPConnector stores whole blocks and kills the engine on another size, after the model has
-loaded. In process nothing checks it, and the rest of a block is never reused.
+loaded. In process nothing checks it, and the rest of a block is never reused. The blocks of a model
+with states are as large as a state: vLLM raises them when it has loaded the model, by its split
+over GPUs, the dtype of its cache and speculation.
 
 Accepted:
     name: chunks
@@ -20,17 +22,20 @@ Rejected:
     workers: [{role: aggregated, gpus: [0]}]
 
 Source: lmcache 0.5.6 integration/vllm/vllm_multi_process_adapter.py, "LMCache chunk size … must be
-a multiple of …"; run on CPU, found after 35 s.
+a multiple of …"; run on CPU, found after 35 s. For models with states compiler/model/block_size.py,
+which tests/engine/test_block_sizes.py holds against vLLM's own code.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity
-from compiler.resolve.connectors import chunk_multiple
+from compiler.model.config import ModelConfig
+from compiler.resolve.blocks import Block, block_of
 from compiler.stacks.stack import Stack
-from compiler.topology import Topology
+from compiler.topology import CacheMode, Topology, WorkerGroup
 
 RULE = Rule(
     "chunk-size-alignment",
@@ -39,27 +44,38 @@ RULE = Rule(
 )
 
 
-def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
+def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
     """Report a chunk_size that cuts a block of some caching worker."""
     platform = stack.platforms.get(topology.accelerator.value)
     chunk = topology.lmcache.chunk_size
     if platform is None or not topology.lmcache.enabled:
         return
-    for group in topology.workers:
-        multiple, what = chunk_multiple(group, platform)
-        if not topology.uses_lmcache(group) or chunk % multiple == 0:
-            continue
-        below, above = chunk // multiple * multiple, (chunk // multiple + 1) * multiple
-        choices = [f"chunk_size: {size}" for size in (below, above) if size]
-        key = ("engine_args", "block_size") if "block_size" in group.engine_args else ("role",)
-        block = Label(span=group.origin.of(*key), text=f"{multiple} tokens per block: {what}")
-        is_default = not topology.lmcache.origin.wrote("chunk_size")
-        yield RULE.at(
-            block.span if is_default else topology.lmcache.origin.of("chunk_size"),
-            f"chunk_size {chunk}{' (the default)' if is_default else ''} is not a whole number of "
-            f"KV blocks of {multiple} tokens",
-            fix=f"write lmcache.{' or '.join(choices)}",
-            label=block.text if is_default else f"{chunk / multiple:.4g} blocks",
-            related=() if is_default else (block,),
-        )
-        return
+    caching = [group for group in topology.workers if topology.uses_lmcache(group)]
+    in_process = topology.lmcache.mode is CacheMode.IN_PROCESS  # holds no states: hybrid-model
+    its = None if in_process else model
+    blocks = [(group, block_of(group, platform, its)) for group in caching]
+    known = [(group, block) for group, block in blocks if block is not None]
+    cut = [(group, block) for group, block in known if chunk % block.tokens]
+    if cut:
+        multiple = math.lcm(*(block.tokens for _, block in known))
+        yield _finding(topology, *cut[0], multiple)
+
+
+def _finding(topology: Topology, group: WorkerGroup, block: Block, multiple: int) -> Diagnostic:
+    """Say which worker's block is cut, and which sizes fit the blocks of all."""
+    chunk = topology.lmcache.chunk_size
+    below, above = chunk // multiple * multiple, (chunk // multiple + 1) * multiple
+    choices = [f"chunk_size: {size}" for size in (below, above) if size]
+    key = ("engine_args", "block_size") if "block_size" in group.engine_args else ("role",)
+    label = Label(
+        span=group.origin.of(*key), text=f"{block.tokens} tokens per block: {block.because}"
+    )
+    is_default = not topology.lmcache.origin.wrote("chunk_size")
+    return RULE.at(
+        label.span if is_default else topology.lmcache.origin.of("chunk_size"),
+        f"chunk_size {chunk}{' (the default)' if is_default else ''} is not a whole number of "
+        f"KV blocks of {block.tokens} tokens",
+        fix=f"write lmcache.{' or '.join(choices)}",
+        label=label.text if is_default else f"{chunk / block.tokens:.4g} blocks",
+        related=() if is_default else (label,),
+    )

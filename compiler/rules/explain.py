@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 from compiler.rules.reading_pages import READING_PAGES
 from compiler.rules.stack_case import in_words
-from compiler.rules.tables import MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
+from compiler.rules.tables import FOUND_RULES, MODEL_RULES, PLAN_RULES, STACK_RULES, TOPOLOGY_RULES
 from compiler.stacks.stack import KnownIssue, Stack
 
 
 def pages(stacks: Iterable[Stack]) -> dict[str, str]:
     """Return the text of every rule id: rule modules, stack cases, and the rules of reading."""
     found = dict(READING_PAGES)
-    for module in (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *PLAN_RULES):
+    for module in (*TOPOLOGY_RULES, *STACK_RULES, *MODEL_RULES, *FOUND_RULES, *PLAN_RULES):
         found[module.RULE.id] = inspect.cleandoc(module.__doc__ or "") + "\n"
     for name, texts in _case_texts(stacks).items():
         found[name] = "\n".join(_case_page(text, names) for text, names in texts.items())

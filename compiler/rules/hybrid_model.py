@@ -3,13 +3,16 @@
 Layers with a state (Mamba, linear attention) need vLLM's hybrid KV cache manager. A connector
 without it turns the manager off, and the engine dies after it has loaded the model. LMCache in a
 server carries such layers only in the cache mode that prefix caching chooses, which is off by
-default for these models.
+default for these models, and some releases of vLLM choose for Mamba a mode that LMCache refuses.
+NIXL copies a state only where its convolution lies with the channels first. An encoder's part, to
+which a decoder attends, no LMCache carries.
 
 Accepted:
     name: hybrid
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-Next-80B-A3B-Instruct}
+    lmcache: {chunk_size: 544}
     workers:
       - role: aggregated
         gpus: [0]
@@ -20,11 +23,14 @@ Rejected:
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-Next-80B-A3B-Instruct}
+    lmcache: {chunk_size: 544}
     workers: [{role: aggregated, gpus: [0], engine_args: {attention_backend: FLASH_ATTN}}]
 
 Source: vLLM 0.32.0 config/vllm.py (disable_hybrid_kv_cache_manager), v1/core/kv_cache_utils.py
 unify_hybrid_kv_cache_specs, config/model.py is_prefix_caching_supported, model_executor/models/
-config.py MambaModelConfig; lmcache 0.5.6 integration/vllm/kv_cache_group_edits.py.
+config.py MambaModelConfig, v1/nixl/base_worker.py "requires DS conv state layout"; 0.11.0 and
+0.16.0 config, "turn HMA off for connector"; lmcache 0.5.3 and 0.5.6 integration/vllm/
+kv_cache_group_edits.py, validate_kv_cache_groups.
 """
 
 from __future__ import annotations
@@ -33,61 +39,86 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.connectors import loses_hybrid_manager
+from compiler.resolve.connectors import loses_hybrid_manager, without_manager
 from compiler.stacks.stack import Stack
-from compiler.topology import Accelerator, CacheMode, Topology
+from compiler.topology import CacheMode, Topology, TopologyKind, WorkerGroup
 
 RULE = Rule("hybrid-model", Severity.ERROR)
 
 
+LAYOUT = "VLLM_SSM_CONV_STATE_LAYOUT"
+
+
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
-    """Report a hybrid model without the manager or the cache mode that it needs."""
-    if model is None or not (model.keeps_state or model.has_windows):
+    """Report a hybrid model without the manager, the cache mode or the layout that it needs."""
+    if model is None:
         return
-    cache = topology.lmcache
-    loses = loses_hybrid_manager(topology, stack)
-    at = cache.origin.of("mode") if cache.origin.wrote("mode") else topology.model.origin.of("id")
-    if topology.accelerator is Accelerator.CPU and model.keeps_state:
+    id_, cache = topology.model.id, topology.lmcache
+    if model.is_encoder_decoder and any(map(topology.uses_lmcache, topology.workers)):
         yield RULE.at(
             topology.model.origin.of("id"),
-            f"{topology.model.id} has layers with a state, which vLLM does not serve on a CPU",
-            fix="choose a model of attention layers alone",
-            why="vLLM has no hybrid KV cache manager on a CPU, and cannot unify states with KV",
+            f"{id_} has an encoder and a decoder, which LMCache does not carry",
+            fix="write lmcache.enabled: false",
+            why="LMCache refuses caches of cross-attention when the engine registers them",
         )
-    elif loses and model.keeps_state:
+    lacking = without_manager(topology, stack)
+    at = cache.origin.of("mode") if cache.origin.wrote("mode") else topology.model.origin.of("id")
+    if lacking and model.keeps_state:
         yield RULE.at(
             at,
-            f"{topology.model.id} has layers with a state, which LMCache in process cannot carry",
-            fix="write lmcache.mode: multiprocess, on a stack that has it",
+            f"{id_} has layers with a state, which {_NAMES.get(lacking, lacking)} does not carry",
+            fix="write lmcache.mode: multiprocess, on a stack that has it"
+            if lacking in _NAMES
+            else "write stack: vllm-0.32, whose NIXL carries them",
             why="the connector turns the hybrid KV cache manager off, "
             "and the engine dies without it",
         )
-    elif loses:
+    elif lacking and model.has_windows and loses_hybrid_manager(topology, stack):
         yield RULE.at(
             at,
-            f"{topology.model.id} has layers with a window, which keep whole prompts here",
+            f"{id_} has layers with a window, which keep whole prompts here",
             fix="write lmcache.mode: multiprocess where the stack has it, "
             "or expect less room for KV",
             why="the connector turns the hybrid KV cache manager off, "
             "so every layer keeps every token",
             severity=Severity.WARNING,
         )
-    elif model.keeps_state and cache.mode is CacheMode.MULTIPROCESS:
-        yield from _cache_mode(topology)
+    elif model.keeps_state:
+        for group in topology.workers:
+            yield from _states(topology, stack, model, group)
 
 
-def _cache_mode(topology: Topology) -> Iterator[Diagnostic]:
-    """Report workers whose states are not kept at block boundaries."""
-    for group in topology.workers:
-        if (
-            topology.uses_lmcache(group)
-            and group.engine_args.get("enable_prefix_caching") is not True
-        ):
+_NAMES = {"LMCacheConnectorV1": "LMCache in process"}
+
+
+def _states(
+    topology: Topology, stack: Stack, model: ModelConfig, group: WorkerGroup
+) -> Iterator[Diagnostic]:
+    """Report a worker whose states are kept, or lie, as no connector takes them."""
+    id_, args, refused = topology.model.id, group.engine_args, stack.connectors.refused_cache_mode
+    if topology.uses_lmcache(group) and topology.lmcache.mode is CacheMode.MULTIPROCESS:
+        shape = model.shape
+        is_mamba = shape is not None and shape.state is not None and shape.state.is_mamba
+        if args.get("enable_prefix_caching") is not True:
             yield RULE.at(
                 group.origin.of("engine_args", "enable_prefix_caching"),
-                f"{topology.model.id} has layers with a state, which LMCache carries only with "
-                "prefix caching",
+                f"{id_} has layers with a state, which LMCache carries only with prefix caching",
                 fix="write engine_args: {enable_prefix_caching: true}",
                 why="LMCache refuses states that are not kept at block boundaries, which vLLM does "
                 "with prefix caching alone",
             )
+        elif refused and is_mamba and args.get("mamba_cache_mode", refused) in (refused, "none"):
+            yield RULE.at(
+                group.origin.of("engine_args", "mamba_cache_mode"),
+                f"with prefix caching vLLM {stack.versions['vllm']} keeps {id_}'s states in the "
+                f"mode {refused}",
+                fix="write engine_args: {mamba_cache_mode: align}",
+                why=f"LMCache {stack.versions['lmcache']} takes states of the mode align alone",
+            )
+    if topology.kind is TopologyKind.DISAGG and group.env.get(LAYOUT, "DS") != "DS":
+        yield RULE.at(
+            group.origin.of("env", LAYOUT),
+            f"{LAYOUT} {group.env[LAYOUT]} is not how NIXL copies the states of {id_}",
+            fix=f"remove {LAYOUT}: dync sets DS for workers that move KV",
+            why="NIXL ends the worker where a convolution's channels do not come first",
+        )

@@ -12,6 +12,7 @@ from compiler.diagnostic import Diagnostic
 from compiler.model.config import FoundModel
 from compiler.resolve.plan_of import Resolved
 from compiler.rules import (
+    batch_smaller_than_block,
     cache_smaller_than_chunk,
     chunk_larger_than_prompt,
     chunk_size_advice,
@@ -29,6 +30,7 @@ from compiler.rules import (
     gpu_form,
     gpu_overcommit,
     hybrid_model,
+    index_cache,
     internal_ports,
     key_in_clear,
     kv_cache_layout,
@@ -38,8 +40,10 @@ from compiler.rules import (
     lmcache_environment,
     lmcache_settings,
     lmcache_unused,
+    model_architecture,
     model_id,
     model_limits,
+    model_unknown,
     pairing,
     port_conflict,
     proxy_unused,
@@ -91,7 +95,6 @@ STACK_RULES = (
     discovery,
     worker_port,
     served_name,
-    chunk_size_alignment,
     engine_args,
     engine_args_together,
     environment,
@@ -111,6 +114,9 @@ STACK_RULES = (
 MODEL_RULES = (
     model_limits,
     hybrid_model,
+    index_cache,
+    chunk_size_alignment,
+    batch_smaller_than_block,
     split_blocks,
     latent_attention,
     context_parallel,
@@ -123,6 +129,9 @@ MODEL_RULES = (
 
 model is None where there is no config.json of it.
 """
+
+FOUND_RULES = (model_unknown, model_architecture)
+"""check(topology, stack, found): what is known of the model at all."""
 
 PLAN_RULES = (port_conflict,)
 """check(resolved): what only finished plans show, of one profile or of several on one host."""
@@ -140,6 +149,8 @@ def check_stack(topology: Topology, stack: Stack, model: FoundModel) -> Iterator
         yield from rule.check(topology, stack)
     for rule_of_model in MODEL_RULES:
         yield from rule_of_model.check(topology, stack, model.config)
+    for rule_of_knowledge in FOUND_RULES:
+        yield from rule_of_knowledge.check(topology, stack, model)
 
 
 def check_plans(resolved: Sequence[Resolved]) -> Iterator[Diagnostic]:

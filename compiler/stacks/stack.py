@@ -79,7 +79,8 @@ class ConnectorCommand:
 class Connectors:
     """Which KV connectors a worker has: by LMCache mode, by role for the transfer, and for both.
 
-    command: None where the engine's file holds kv_transfer_config.
+    command: None where the engine's file holds kv_transfer_config. refused_cache_mode: what prefix
+    caching makes of Mamba's states on this stack, where LMCache refuses it.
     """
 
     cache: Mapping[str, Mapping[str, Json]]
@@ -87,6 +88,7 @@ class Connectors:
     several: Mapping[str, Json]
     cache_first: bool = False
     without_hybrid_manager: tuple[str, ...]
+    refused_cache_mode: str = ""
     command: ConnectorCommand | None = None
 
 

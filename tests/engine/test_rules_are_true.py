@@ -204,7 +204,7 @@ CASES = (
 def no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switch every rule off, and let an option that no engine has through to the engine's file."""
     monkeypatch.setattr(compiler.rules.tables, "TOPOLOGY_RULES", ())
-    for table in ("STACK_RULES", "MODEL_RULES", "PLAN_RULES"):
+    for table in ("STACK_RULES", "MODEL_RULES", "FOUND_RULES", "PLAN_RULES"):
         monkeypatch.setattr(compiler.rules.tables, table, ())
 
     class Options(dict[str, Option]):

@@ -24,6 +24,7 @@ environment=(
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
     VLLM_NIXL_SIDE_CHANNEL_PORT=8103
     VLLM_NO_USAGE_STATS=1
+    VLLM_SSM_CONV_STATE_LAYOUT=DS
 )
 argv=(
     /opt/dync/stacks/vllm-0.32/bin/python

@@ -36,6 +36,7 @@ environment=(
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
     VLLM_NIXL_SIDE_CHANNEL_PORT=8102
     VLLM_NO_USAGE_STATS=1
+    VLLM_SSM_CONV_STATE_LAYOUT=DS
 )
 argv=(
     /opt/dync/stacks/dynamo-1.3/bin/python

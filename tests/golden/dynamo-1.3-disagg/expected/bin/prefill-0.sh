@@ -37,6 +37,7 @@ environment=(
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
     VLLM_NIXL_SIDE_CHANNEL_PORT=8103
     VLLM_NO_USAGE_STATS=1
+    VLLM_SSM_CONV_STATE_LAYOUT=DS
     VLLM_USE_V2_MODEL_RUNNER=0
 )
 argv=(
@@ -77,6 +78,7 @@ if dync_without_lmcache; then
         VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
         VLLM_NIXL_SIDE_CHANNEL_PORT=8103
         VLLM_NO_USAGE_STATS=1
+        VLLM_SSM_CONV_STATE_LAYOUT=DS
     )
     argv=(
         /opt/dync/stacks/dynamo-1.3/bin/python

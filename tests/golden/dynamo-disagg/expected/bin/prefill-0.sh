@@ -35,6 +35,7 @@ environment=(
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
     VLLM_NIXL_SIDE_CHANNEL_PORT=8103
     VLLM_NO_USAGE_STATS=1
+    VLLM_SSM_CONV_STATE_LAYOUT=DS
 )
 argv=(
     /opt/dync/stacks/dynamo-1.6/bin/python
@@ -73,6 +74,7 @@ if dync_without_lmcache; then
         VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
         VLLM_NIXL_SIDE_CHANNEL_PORT=8103
         VLLM_NO_USAGE_STATS=1
+        VLLM_SSM_CONV_STATE_LAYOUT=DS
     )
     argv=(
         /opt/dync/stacks/dynamo-1.6/bin/python

@@ -25,6 +25,7 @@ environment=(
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
     VLLM_NIXL_SIDE_CHANNEL_PORT=8102
     VLLM_NO_USAGE_STATS=1
+    VLLM_SSM_CONV_STATE_LAYOUT=DS
     VLLM_USE_V2_MODEL_RUNNER=0
 )
 argv=(
@@ -51,6 +52,7 @@ if dync_without_lmcache; then
         VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1
         VLLM_NIXL_SIDE_CHANNEL_PORT=8102
         VLLM_NO_USAGE_STATS=1
+        VLLM_SSM_CONV_STATE_LAYOUT=DS
     )
     argv=(
         /opt/dync/stacks/vllm-0.25/bin/python
