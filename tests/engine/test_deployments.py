@@ -47,7 +47,7 @@ def left_running(bundle: Path) -> dict[int, str]:
         if entry.name.isdigit():
             try:
                 folder = Path(os.readlink(entry / "cwd"))
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             except OSError:
                 continue
             if folder.is_relative_to(bundle.resolve()):

@@ -296,6 +296,7 @@ def test_an_upgrade_that_cannot_start_goes_back(running: Running, plan: Plan) ->
     assert still == generation
 
 
+@pytest.mark.long
 def test_an_upgrade_that_answers_and_never_caches_goes_back(running: Running, plan: Plan) -> None:
     before = running.pids(plan)
     running.build(PROFILE, f"workers[1].{OWN_CACHE_OFF}", "workers[0].engine_args.max_num_seqs=8")
@@ -370,6 +371,7 @@ def steady_load(plan: Plan) -> Iterator[list[tuple[float, str]]]:
         print(f"measured: {sum(sent)} requests under the upgrade, {len(failed)} failed: {failed}")
 
 
+@pytest.mark.long
 def test_an_upgrade_of_one_replica_loses_no_request(running: Running) -> None:
     profile = running.folder / "two.yaml"
     (running.folder / "agg-cpu.yaml").write_text((PROFILES / "agg-cpu.yaml").read_text("utf-8"))

@@ -274,6 +274,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.long
 def test_a_worker_goes_on_without_redis_and_uses_it_again(
     bundle: Callable[..., tuple[Path, Plan]],
     redis: Redis,
