@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from compiler.bundle_paths import LIBRARY, PLAN, REDIS_SCRIPT, SERVICE_SCRIPT
 from compiler.emit.artifact import Artifact
@@ -54,8 +55,22 @@ def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
 
     Errors: none; a plan that cannot be emitted is a bug.
     """
-    artifacts = [Artifact(path=PLAN, text=plan.to_json()), *_emitted(plan, templates, _EMITTERS)]
-    return tuple(sorted(artifacts, key=lambda artifact: artifact.path))
+    return tuple(sorted(Emitted(plan, templates), key=lambda artifact: artifact.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """Every file of a plan's bundle, made anew each time that one goes through them.
+
+    Those of thousands of workers together are larger than all else of a build.
+    """
+
+    plan: Plan
+    templates: Mapping[str, str]
+
+    def __iter__(self) -> Iterator[Artifact]:
+        yield Artifact(path=PLAN, text=self.plan.to_json())
+        yield from _emitted(self.plan, self.templates, _EMITTERS)
 
 
 def emit_compared(plan: Plan, templates: Mapping[str, str]) -> Iterator[Artifact]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from compiler.bundle_paths import STATE_FOLDERS
@@ -27,6 +28,8 @@ BYTECODE = "__pycache__"
 
 _THREADS = 16
 """Each waits for the disk most of the time."""
+_BATCH = 1024
+"""So many files are held in memory at once."""
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -39,14 +42,13 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
     """Write a bundle beside its place, then swap it in; False if it stood there already.
 
     The folder at out_dir is the old bundle or the new one at every moment, also for a build that
-    is killed. `overwrite` also replaces a bundle that was changed by hand.
+    is killed. `overwrite` also replaces a bundle that was changed by hand. The artifacts are gone
+    through twice where a bundle stands there, and need never be held all at once.
     Errors: NotWritten where out_dir is not a bundle of dync's, or the disk refuses.
     """
     place = Path(os.path.realpath(out_dir))
     _sweep(place)
-    files = {artifact.path: artifact for artifact in artifacts}
-    manifest = _manifest({path: artifact.text for path, artifact in files.items()})
-    if _stands(place, manifest, overwrite=overwrite):
+    if _stands(place, artifacts, overwrite=overwrite):
         return False
     fresh: Path | None = None
     try:
@@ -55,7 +57,7 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
         handle = os.open(fresh, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            _fill(fresh, [*files.values(), Artifact(path=MANIFEST, text=manifest)])
+            _fill(fresh, artifacts)
             _carry_state(place, fresh)
             _swap(fresh, place)
         finally:
@@ -70,9 +72,9 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
     return True
 
 
-def _manifest(texts: dict[str, str]) -> str:
-    digests = {path: _digest(text.encode()) for path, text in sorted(texts.items())}
-    return json.dumps({"format": 1, "files": digests}, indent=1) + "\n"
+def _manifest(digests: dict[str, str]) -> Artifact:
+    files = dict(sorted(digests.items()))
+    return Artifact(path=MANIFEST, text=json.dumps({"format": 1, "files": files}, indent=1) + "\n")
 
 
 def _digest(content: bytes) -> str:
@@ -102,7 +104,7 @@ def changed_files(place: Path) -> list[str]:
     return sorted(changed | {path for path in digests if not (place / path).is_file()})
 
 
-def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
+def _stands(place: Path, artifacts: Iterable[Artifact], *, overwrite: bool) -> bool:
     """Return whether this very bundle stands there; refuse what must not be replaced."""
     if not place.is_dir():
         if place.exists():
@@ -111,8 +113,7 @@ def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
     try:
         if not any(place.iterdir()):
             return False
-        old = (place / MANIFEST).read_text(encoding="utf-8")
-        digests = dict(json.loads(old)["files"])
+        digests = dict(json.loads((place / MANIFEST).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
         raise NotWritten(
             f"{place} was not written by dync: name another place with -o, or remove it"
@@ -126,7 +127,19 @@ def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
             f"{place} was changed since dync wrote it ({shown}): move those files away, name "
             "another place with -o, or give --overwrite to lose them"
         )
-    return old == manifest and not changed and all((place / path).is_file() for path in digests)
+    if changed or not all((place / path).is_file() for path in digests):
+        return False
+    return _are_those(artifacts, digests)
+
+
+def _are_those(artifacts: Iterable[Artifact], digests: dict[str, str]) -> bool:
+    """Return whether these very files were written; the first that differs ends the look."""
+    paths = set()
+    for artifact in artifacts:
+        if digests.get(artifact.path) != _digest(artifact.text.encode()):
+            return False
+        paths.add(artifact.path)
+    return len(paths) == len(digests)
 
 
 def _present(place: Path) -> Iterator[str]:
@@ -153,17 +166,31 @@ def _is_as_written(place: Path, path: str, digests: dict[str, str]) -> bool:
         return False
 
 
-def _fill(folder: Path, artifacts: list[Artifact]) -> None:
-    holding = {os.path.dirname(artifact.path) for artifact in artifacts}
-    below = {parent for name in holding for parent in (Path(name), *Path(name).parents)}
-    folders = [folder / relative for relative in sorted(below)]
-    for made in folders:
-        made.mkdir(exist_ok=True)
-        os.chmod(made, 0o755)
+def _fill(folder: Path, artifacts: Iterable[Artifact]) -> None:
+    """Write files as they come, a batch at a time, and what dync wrote at the end."""
+    digests: dict[str, str] = {}
+    folders = {folder}
+    left = iter(artifacts)
+    os.chmod(folder, 0o755)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        shares = (artifacts[number::_THREADS] for number in range(_THREADS))
-        list(pool.map(partial(_put, folder), shares))
-        list(pool.map(sync_folder, folders))
+        while batch := list(islice(left, _BATCH)):
+            digests.update((item.path, _digest(item.text.encode())) for item in batch)
+            _write(pool, folder, batch, folders)
+        _write(pool, folder, [_manifest(digests)], folders)
+        list(pool.map(sync_folder, sorted(folders)))
+
+
+def _write(
+    pool: ThreadPoolExecutor, folder: Path, batch: list[Artifact], folders: set[Path]
+) -> None:
+    holding = {os.path.dirname(artifact.path) for artifact in batch}
+    below = {folder / step for name in holding for step in (Path(name), *Path(name).parents)}
+    for made in sorted(below - folders):
+        made.mkdir()
+        os.chmod(made, 0o755)
+    folders |= below
+    shares = (batch[number::_THREADS] for number in range(_THREADS))
+    list(pool.map(partial(_put, folder), shares))
 
 
 def _put(folder: Path, artifacts: list[Artifact]) -> None:
