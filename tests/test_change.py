@@ -52,10 +52,9 @@ def test_only_what_changed_restarts(override: str, restarting: set[str]) -> None
 def test_a_cache_server_takes_its_worker_along() -> None:
     found = changes(bundle(), bundle(DISAGG, "lmcache.cpu_cache_gb=7"))
     worker = next(change for change in found if change.process == "prefill-0")
-    assert (worker.action, worker.because_of, worker.lines) == (
+    assert (worker.action, worker.because_of) == (
         Action.RESTARTS,
         "lmcache-prefill-0",
-        (),
     )
 
 

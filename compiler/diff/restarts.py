@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from compiler.bundle_paths import PLAN, UNITS_FOLDER, engine_file, lmcache_file
+from compiler.bundle_paths import (
+    PLAN,
+    UNITS_FOLDER,
+    engine_file,
+    lmcache_file,
+    process_script,
+)
 from compiler.emit.systemd.unit_names import process_unit, restarted_with
-from compiler.plan import Plan
+from compiler.plan import Plan, Source
 from compiler.process import ProcessName
 
 Texts = Mapping[str, str]
+_COMMENT = re.compile("^#.*\n?", re.MULTILINE)
 
 
 class Action(str, Enum):
@@ -26,19 +34,23 @@ class Action(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A plan and the texts of its files by their paths."""
+    """A plan and the texts of its files by their paths.
+
+    is_emitted: whether this very program makes the texts of the plan. Where a process is the same
+    in two such bundles, and all else that its files are made of, nobody needs to look at them.
+    """
 
     plan: Plan
     texts: Texts
+    is_emitted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One process: its fate, the lines that differ, and the process that takes it along."""
+    """One process: its fate, and the process that takes it along."""
 
     process: ProcessName
     action: Action
-    lines: tuple[str, ...] = ()
     because_of: ProcessName | None = None
 
 
@@ -56,7 +68,13 @@ def _own_paths(bundle: Bundle, process: ProcessName) -> tuple[str, ...]:
 def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:
     """Compare two bundles process by process: the new one's in its order, then those that stop."""
     before = set(_names(old)) if old else set()
-    found = {name: _change(old if name in before else None, new, name) for name in _names(new)}
+    alike = _alike(old, new) if old else set()
+    found = {
+        name: Change(process=name, action=Action.KEEPS)
+        if name in alike
+        else _change(old if name in before else None, new, name)
+        for name in _names(new)
+    }
     for name, change in tuple(found.items()):
         if change.action is Action.RESTARTS:
             for other in restarted_with(new.plan, name):
@@ -70,6 +88,8 @@ def other_lines(old: Bundle, new: Bundle) -> tuple[str, ...]:
     """Return the differences in files that restart nothing, such as launch.sh."""
     names = {*_names(old), *_names(new)}
     owned = {path for name in names for side in (old, new) for path in _own_paths(side, name)}
+    for name in _alike(old, new):
+        owned |= {process_script(name), engine_file(name, with_lmcache=False)}
     skipped = (f"{UNITS_FOLDER}/", PLAN)
     paths = sorted({*old.texts, *new.texts} - owned)
     return tuple(
@@ -80,6 +100,24 @@ def other_lines(old: Bundle, new: Bundle) -> tuple[str, ...]:
     )
 
 
+def _alike(old: Bundle, new: Bundle) -> set[ProcessName]:
+    """Return the processes whose files are the same, since all that they are made of is."""
+    if not (old.is_emitted and new.is_emitted) or _around(old.plan) != _around(new.plan):
+        return set()
+    before = {process.name: process for process in old.plan.processes}
+    return {process.name for process in new.plan.processes if before.get(process.name) == process}
+
+
+def _around(plan: Plan) -> tuple[Plan, tuple[ProcessName, ...]]:
+    """Return what the files of one process are made of beside it: facts of the whole, other kinds.
+
+    Not what the profile's text is: it stands in comments.
+    """
+    nothing = Source(files=(), overrides={})
+    servers = tuple(server.name for server in plan.cache_servers)
+    return replace(plan, source=nothing, processes=plan.stores), servers
+
+
 def _names(bundle: Bundle) -> list[ProcessName]:
     return [process.name for process in bundle.plan.processes]
 
@@ -87,16 +125,17 @@ def _names(bundle: Bundle) -> list[ProcessName]:
 def _change(old: Bundle | None, new: Bundle, name: ProcessName) -> Change:
     if old is None:
         return Change(process=name, action=Action.STARTS)
-    paths = {*_own_paths(old, name), *_own_paths(new, name)}
-    if all(old.texts.get(path) == new.texts.get(path) for path in paths):
-        return Change(process=name, action=Action.KEEPS)
-    lines = tuple(_lines(own_texts(old, name), own_texts(new, name)))
-    return Change(process=name, action=Action.RESTARTS if lines else Action.KEEPS, lines=lines)
+    before, after = own_texts(old, name), own_texts(new, name)
+    is_same = all(before.get(path, "") == after.get(path, "") for path in {*before, *after})
+    return Change(process=name, action=Action.KEEPS if is_same else Action.RESTARTS)
 
 
-def _lines(old: Texts, new: Texts) -> Iterator[str]:
-    for path in sorted({*old, *new}):
-        before, after = old.get(path, "").splitlines(), new.get(path, "").splitlines()
+def file_lines(old: Bundle, new: Bundle, process: ProcessName) -> Iterator[str]:
+    """Return the lines in which the files that decide how a process runs differ."""
+    texts_before, texts_after = own_texts(old, process), own_texts(new, process)
+    for path in sorted({*texts_before, *texts_after}):
+        before = texts_before.get(path, "").splitlines()
+        after = texts_after.get(path, "").splitlines()
         if before == after:
             continue
         yield path
@@ -111,4 +150,4 @@ def _differ(old: str, new: str) -> bool:
 
 def _meant(text: str) -> str:
     """Drop comment lines: they name the profile and the command, and change with those."""
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+    return _COMMENT.sub("", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from compiler.bundle_paths import LIBRARY, PLAN, REDIS_SCRIPT, SERVICE_SCRIPT
@@ -15,7 +15,7 @@ from compiler.emit.picture.svg import emit_picture
 from compiler.emit.process_script import emit_process_scripts
 from compiler.emit.readme import emit_readme
 from compiler.emit.render import Renderer
-from compiler.emit.systemd.units import emit_system_units, emit_systemd
+from compiler.emit.systemd.units import emit_systemd
 from compiler.emit.tiers import emit_tier_library
 from compiler.plan import Plan
 
@@ -37,17 +37,16 @@ TEMPLATES = (
     "lib/start/sitecustomize.py",
 )
 Emitter = Callable[[Plan, Renderer], Iterator[Artifact]]
-_EMITTERS: tuple[Emitter, ...] = (
+WHOLE_EMITTERS: tuple[Emitter, ...] = (
     emit_launch,
-    emit_process_scripts,
-    emit_engine_files,
     emit_tier_library,
     emit_modules,
-    emit_systemd,
     emit_picture,
     emit_observability,
     emit_readme,
 )
+"""Of files that are a whole deployment's."""
+_EMITTERS = (emit_process_scripts, emit_engine_files, emit_systemd, *WHOLE_EMITTERS)
 
 
 def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
@@ -70,21 +69,6 @@ class Emitted:
 
     def __iter__(self) -> Iterator[Artifact]:
         yield Artifact(path=PLAN, text=self.plan.to_json())
-        yield from _emitted(self.plan, self.templates, _EMITTERS)
-
-
-def emit_compared(plan: Plan, templates: Mapping[str, str]) -> Iterator[Artifact]:
-    """Return the files by which deployments differ: plan.json and a user's units say nothing more.
-
-    A user's units are made of the same facts as the system's.
-    """
-    emitters = (emit_system_units if one is emit_systemd else one for one in _EMITTERS)
-    yield from _emitted(plan, templates, emitters)
-
-
-def _emitted(
-    plan: Plan, templates: Mapping[str, str], emitters: Iterable[Emitter]
-) -> Iterator[Artifact]:
-    renderer = Renderer(templates)
-    for emitter in emitters:
-        yield from emitter(plan, renderer)
+        renderer = Renderer(self.templates)
+        for emitter in _EMITTERS:
+            yield from emitter(self.plan, renderer)

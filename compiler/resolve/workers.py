@@ -41,6 +41,8 @@ class WorkerBuilder:
         self.cache_ports = cache_ports
         self.tiers = tiers
         self._given: dict[Path, dict[str, Json]] = {}
+        self._applied: dict[str, tuple[Setting, ...]] = {}
+        self._without_manager = loses_hybrid_manager(topology, stack) or None
 
     def launch(self, slot: WorkerSlot, *, uses_lmcache: bool) -> Launch:
         """Return one form of a worker."""

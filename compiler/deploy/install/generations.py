@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -46,16 +46,44 @@ def locked(installation: Installation) -> Iterator[None]:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle as texts: what dync wrote into it.
+    """Read a bundle as texts: what dync wrote into it, each when it is asked for.
 
-    Errors: HostError where it cannot be read.
+    Errors: HostError where it cannot be read, or is asked for a text that cannot be.
     """
     plan = read_plan(folder)
     try:
-        texts = {path: (folder / path).read_text("utf-8") for path in written_files(folder)}
-    except (NotWritten, OSError, ValueError) as error:
-        raise HostError(f"cannot read {folder}: {error}; make it again with dync build") from error
-    return Bundle(plan=plan, texts=texts)
+        return Bundle(plan=plan, texts=_FolderTexts(folder, tuple(written_files(folder))))
+    except NotWritten as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> HostError:
+    return HostError(f"cannot read {folder}: {error}; make it again with dync build")
+
+
+class _FolderTexts(Mapping[str, str]):
+    """The texts of a bundle's files by their paths: those of thousands of workers never at once."""
+
+    def __init__(self, folder: Path, paths: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._paths = dict.fromkeys(paths)
+
+    def __getitem__(self, path: str) -> str:
+        if path not in self._paths:
+            raise KeyError(path)
+        try:
+            return (self._folder / path).read_text("utf-8")
+        except (OSError, ValueError) as error:
+            raise _unreadable(self._folder, error) from error
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def refuse_changed(folder: Path, hint: str) -> None:
