@@ -105,7 +105,7 @@ def _read(named: str, overrides: tuple[str, ...], other: Bundle | None = None) -
     plan = planned(named, overrides)
     if other is not None and plan == other.plan and other.is_emitted:
         return other
-    return Bundle(plan=plan, texts=ComparedTexts(plan, templates()), is_emitted=True)
+    return Bundle(plan=plan, texts=ComparedTexts(plan, templates()))
 
 
 def _change_lines(found: tuple[Change, ...], old: Bundle | None, new: Bundle) -> Iterator[str]:

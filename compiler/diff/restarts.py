@@ -15,6 +15,7 @@ from compiler.bundle_paths import (
     lmcache_file,
     process_script,
 )
+from compiler.emit.compared import ComparedTexts
 from compiler.emit.systemd.unit_names import process_unit, restarted_with
 from compiler.plan import Plan, Source
 from compiler.process import ProcessName
@@ -34,15 +35,19 @@ class Action(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A plan and the texts of its files by their paths.
-
-    is_emitted: whether this very program makes the texts of the plan. Where a process is the same
-    in two such bundles, and all else that its files are made of, nobody needs to look at them.
-    """
+    """A plan and the texts of its files by their paths."""
 
     plan: Plan
     texts: Texts
-    is_emitted: bool = False
+
+    @property
+    def is_emitted(self) -> bool:
+        """Whether this very program makes the texts of the plan.
+
+        Where a process is the same in two such bundles, and all else that its files are made of,
+        nobody needs to look at them.
+        """
+        return isinstance(self.texts, ComparedTexts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +97,7 @@ def other_lines(old: Bundle, new: Bundle) -> tuple[str, ...]:
         owned |= {process_script(name), engine_file(name, with_lmcache=False)}
     skipped = (f"{UNITS_FOLDER}/", PLAN)
     paths = sorted({*old.texts, *new.texts} - owned)
-    return tuple(
-        path
-        for path in paths
-        if not path.startswith(skipped)
-        and _differ(old.texts.get(path, ""), new.texts.get(path, ""))
-    )
+    return tuple(path for path in paths if not path.startswith(skipped) and _differ(old, new, path))
 
 
 def _alike(old: Bundle, new: Bundle) -> set[ProcessName]:
@@ -125,8 +125,8 @@ def _names(bundle: Bundle) -> list[ProcessName]:
 def _change(old: Bundle | None, new: Bundle, name: ProcessName) -> Change:
     if old is None:
         return Change(process=name, action=Action.STARTS)
-    before, after = own_texts(old, name), own_texts(new, name)
-    is_same = all(before.get(path, "") == after.get(path, "") for path in {*before, *after})
+    paths = dict.fromkeys((*_own_paths(old, name)[::-1], *_own_paths(new, name)[::-1]))
+    is_same = not any(_differ(old, new, path) for path in paths)  # the cheapest to make first
     return Change(process=name, action=Action.KEEPS if is_same else Action.RESTARTS)
 
 
@@ -144,8 +144,14 @@ def file_lines(old: Bundle, new: Bundle, process: ProcessName) -> Iterator[str]:
                 yield f"  {line[0]} {line[1:]}"
 
 
-def _differ(old: str, new: str) -> bool:
-    return old != new and _meant(old) != _meant(new)
+def _differ(old: Bundle, new: Bundle, path: str) -> bool:
+    """Return whether a file differs but for its comments."""
+    if isinstance(old.texts, ComparedTexts) and isinstance(new.texts, ComparedTexts):
+        made_of = old.texts.made_of(path)
+        if made_of is not None and made_of == new.texts.made_of(path):
+            return False
+    before, after = old.texts.get(path, ""), new.texts.get(path, "")
+    return before != after and _meant(before) != _meant(after)
 
 
 def _meant(text: str) -> str:

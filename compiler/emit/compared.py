@@ -6,6 +6,7 @@ The files of thousands of workers are never held together.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 
 from compiler.bundle_paths import (
@@ -17,13 +18,15 @@ from compiler.bundle_paths import (
 )
 from compiler.emit.artifact import header
 from compiler.emit.bundle import WHOLE_EMITTERS
-from compiler.emit.engine_files import engine_text, lmcache_text
-from compiler.emit.process_script import script_text
+from compiler.emit.engine_files import engine_text, lmcache_text, option_lines
+from compiler.emit.process_script import script_text, script_view
 from compiler.emit.render import Renderer
 from compiler.emit.systemd.unit_names import process_unit
-from compiler.emit.systemd.units import system_unit_text
+from compiler.emit.systemd.units import system_unit_text, system_unit_view
 from compiler.plan import Plan
 from compiler.process import Kind, Launch, Process
+
+_encode = json.JSONEncoder().encode  # which keeps the order of keys
 
 
 class ComparedTexts(Mapping[str, str]):
@@ -50,6 +53,23 @@ class ComparedTexts(Mapping[str, str]):
             return self._whole[path]
         make, process = self._made[path]
         return make(process)
+
+    def made_of(self, path: str) -> object:
+        """Return what a process's file is made of but for its comments: equal, and so is the file.
+
+        It costs a part of the text; None for a file of the whole deployment, or of none.
+        """
+        if path not in self._made:
+            return None
+        make, process = self._made[path]
+        if make == self._script:
+            return script_view(self._plan, process, ())
+        if make == self._unit:
+            return system_unit_view(self._plan, process, ())
+        if make == self._lmcache:
+            return _encode(process.launch.lmcache_config)
+        launch = process.launch if make == self._engine else process.without_lmcache
+        return _encode(option_lines(launch)) if isinstance(launch, Launch) else None
 
     def __contains__(self, path: object) -> bool:
         return path in self._whole or path in self._made

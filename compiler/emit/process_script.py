@@ -88,10 +88,11 @@ def emit_process_scripts(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
 
 def script_text(plan: Plan, process: Process, renderer: Renderer, lines: tuple[str, ...]) -> str:
     """Return the script of one process; lines: those that open every file."""
-    return renderer.render("process.sh.j2", _view(plan, process, lines))
+    return renderer.render("process.sh.j2", script_view(plan, process, lines))
 
 
-def _view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
+def script_view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
+    """Return the fields of one process's script."""
     off = process.without_lmcache
     has_off_form = isinstance(off, Launch)
     return ScriptView(

@@ -71,9 +71,13 @@ def system_unit_text(
     plan: Plan, process: Process, renderer: Renderer, lines: tuple[str, ...]
 ) -> str:
     """Return the system's unit of one process; lines: those that open every file."""
+    return renderer.render("service.j2", system_unit_view(plan, process, lines))
+
+
+def system_unit_view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ServiceView:
+    """Return the fields of the system's unit of one process."""
     manager = next(manager for manager in MANAGERS if manager.is_system)
-    view = _service(plan, process, manager, lines, _command(process))
-    return renderer.render("service.j2", view)
+    return _service(plan, process, manager, lines, _command(process))
 
 
 def _service(
