@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from compiler.cli.main import dync
-from compiler.diff.restarts import Action, Bundle, Change, changes
+from compiler.diff.restarts import Action, Bundle, Change, changes, file_lines, other_lines
 from compiler.emit.bundle import emit
+from compiler.emit.compared import ComparedTexts
 from compiler.library import templates
 from tests.support import DISAGG, plan_of
 
@@ -25,6 +26,11 @@ def bundle(text: str = DISAGG, *overrides: str) -> Bundle:
 
 def fates(found: tuple[Change, ...]) -> dict[str, Action]:
     return {str(change.process): change.action for change in found}
+
+
+def made_when_asked(text: str = DISAGG, *overrides: str) -> Bundle:
+    plan = plan_of(text, *overrides)
+    return Bundle(plan=plan, texts=ComparedTexts(plan, templates()))
 
 
 ALL = ("lmcache-prefill-0", "prefill-0", "decode-0", "router")
@@ -47,6 +53,48 @@ def test_only_what_changed_restarts(override: str, restarting: set[str]) -> None
     assert found == {
         name: Action.RESTARTS if name in restarting else Action.KEEPS for name in (*ALL[1:], ALL[0])
     }
+
+
+STORE = "lmcache.tiers=[{redis: {managed: true, size_gb: 8, password_file: /etc/dync/r}}]"
+OVERRIDES = (
+    (),
+    ("workers[1].engine_args.max_num_seqs=8",),
+    ("workers[0].env.A=b",),
+    ("lmcache.chunk_size=512",),
+    ("lmcache.cpu_cache_gb=7",),
+    ("lmcache.enabled=false",),
+    (STORE,),
+    (STORE.replace("true,", "true, port: 7000,"),),
+    ("frontend.port=9000",),
+    ("model.served_name=other",),
+    ("deploy.user=other",),
+    ("deploy.first_port=20000",),
+    ("name=other",),
+)
+
+
+@pytest.mark.parametrize("new", OVERRIDES, ids=str)
+@pytest.mark.parametrize("old", [(), (STORE,)], ids=str)
+def test_what_is_never_looked_at_makes_no_difference(
+    old: tuple[str, ...], new: tuple[str, ...]
+) -> None:
+    read, made = ((kind(DISAGG, *old), kind(DISAGG, *new)) for kind in (bundle, made_when_asked))
+    assert changes(*made) == changes(*read)
+    assert other_lines(*made) == other_lines(*read)
+    for change in changes(*read):
+        if change.action is Action.RESTARTS:
+            lines = [tuple(file_lines(*sides, change.process)) for sides in (made, read)]
+            assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES, ids=str)
+def test_texts_made_when_asked_are_those_of_the_bundle(overrides: tuple[str, ...]) -> None:
+    written, made = bundle(DISAGG, *overrides).texts, made_when_asked(DISAGG, *overrides).texts
+    assert {path: written[path] for path in made} == dict(made)
+    left = {path for path in written if path not in made}
+    units = {path for path in left if path.startswith("systemd/")}
+    assert left - units == {"plan.json"}
+    assert not [path for path in units if "/user/" not in path and "-0.service" in path]
 
 
 def test_a_cache_server_takes_its_worker_along() -> None:
