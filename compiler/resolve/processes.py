@@ -21,7 +21,7 @@ from compiler.process import (
     WithoutLmcache,
 )
 from compiler.resolve.allocation import Allocation, CacheSlot, Port, WorkerSlot
-from compiler.resolve.conditions import DEFAULT_ROUTING, settings
+from compiler.resolve.conditions import DEFAULT_ROUTING
 from compiler.resolve.discovery import discovery_env, discovery_values
 from compiler.resolve.proxy import proxy_process
 from compiler.resolve.redis_store import store_process
@@ -193,7 +193,7 @@ class ProcessBuilder:
         ready = _ready(
             start, reachable(slot.host), slot.port, self.values, topology.deploy.ready_timeout_s
         )
-        applied = settings(topology, self.stack, slot.group, lmcache=slot.uses_lmcache)
+        applied = self.workers.applied(slot.group, lmcache=slot.uses_lmcache)
         for probe in (setting.ready for setting in applied if setting.ready):
             ready = replace(
                 ready,

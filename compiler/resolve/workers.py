@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from compiler.addresses import LOOPBACK
 from compiler.bundle_paths import engine_file, lmcache_file
@@ -18,10 +19,25 @@ from compiler.resolve.connectors import (
     loses_hybrid_manager,
 )
 from compiler.resolve.discovery import discovery_env
+from compiler.resolve.prefilled import Prefilled, PrefilledTexts
 from compiler.resolve.tiers import ProcessTiers, join
 from compiler.stacks.placeholders import fill, fill_argv, text_of
 from compiler.stacks.stack import ProcessSpec, Setting, Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
+
+_OWN_WORDS = frozenset({"host", "port", "cache_port", "engine_file"})
+"""What differs among workers that are alike, besides the ports that a stack asks for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """What one form of all workers of a kind has in common."""
+
+    applied: tuple[Setting, ...]
+    env: PrefilledTexts
+    setting_env: PrefilledTexts
+    case_env: Mapping[str, str]
+    engine_args: Prefilled
 
 
 class WorkerBuilder:
@@ -41,6 +57,10 @@ class WorkerBuilder:
         self.cache_ports = cache_ports
         self.tiers = tiers
         self._given: dict[Path, dict[str, Json]] = {}
+        self._kinds: dict[int, str] = {}
+        self._forms: dict[tuple[str, bool], _Form] = {}
+        self._applied: dict[tuple[str, bool], tuple[Setting, ...]] = {}
+        self._without_manager = loses_hybrid_manager(topology, stack) or None
 
     def launch(self, slot: WorkerSlot, *, uses_lmcache: bool) -> Launch:
         """Return one form of a worker."""
@@ -48,10 +68,10 @@ class WorkerBuilder:
         values = self._values(slot, is_off_form=slot.uses_lmcache and not uses_lmcache)
         cache = cache_connector(stack, topology.lmcache.mode, values) if uses_lmcache else None
         config = kv_transfer_config(topology, stack, slot.group.role, cache)
-        applied = list(settings(topology, stack, slot.group, lmcache=uses_lmcache))
+        form = self._form(slot, values, uses_lmcache=uses_lmcache)
         start = stack.starts["worker"]
         platform = stack.platforms[topology.accelerator.value]
-        added = (item for setting in applied for item in setting.argv)
+        added = (item for setting in form.applied for item in setting.argv)
         in_process = uses_lmcache and topology.lmcache.mode is CacheMode.IN_PROCESS
         lmcache_config = fill(dict(stack.lmcache_config), values) if in_process else {}
         tiers = self.tiers.get(slot.name, ProcessTiers()) if in_process else ProcessTiers()
@@ -59,8 +79,8 @@ class WorkerBuilder:
             argv=fill_argv(
                 (*platform.worker_argv, *added, *connector_argv(stack, config), *start.argv), values
             ),
-            env=self._env(slot, applied, values, tiers, uses_lmcache=uses_lmcache),
-            engine_args=self._engine_args(slot, applied, values),
+            env=self._env(slot, form, values, tiers, uses_lmcache=uses_lmcache),
+            engine_args=self._engine_args(slot, form, values),
             kv_transfer_config=config,
             kv_source=KvSource.COMMAND if stack.connectors.command else KvSource.ENGINE_FILE,
             lmcache_config=join(
@@ -69,32 +89,70 @@ class WorkerBuilder:
         )
 
     def _values(self, slot: WorkerSlot, *, is_off_form: bool) -> dict[str, Json]:
-        topology = self.topology
         return {
             **self.values,
             "host": slot.host,
             "port": slot.port,
             "tensor_parallel_size": slot.group.tensor_parallel_size,
-            "without_hybrid_manager": loses_hybrid_manager(topology, self.stack) or None,
+            "without_hybrid_manager": self._without_manager,
             "cache_port": self.cache_ports[slot.cache] if slot.cache else 0,
             "engine_file": engine_file(slot.name, with_lmcache=not is_off_form),
             **{port.word: port.port for port in slot.ports},
         }
 
+    def applied(self, group: WorkerGroup, *, lmcache: bool) -> tuple[Setting, ...]:
+        """Return the stack's settings that hold for a worker; lmcache: in the form with LMCache."""
+        key = self._kind(group), lmcache
+        if key not in self._applied:
+            found = settings(self.topology, self.stack, group, lmcache=lmcache)
+            self._applied[key] = tuple(found)
+        return self._applied[key]
+
+    def _kind(self, group: WorkerGroup) -> str:
+        """Return what groups have in common that are alike but for their places."""
+        if id(group) not in self._kinds:
+            facts = (group.role.value, group.tensor_parallel_size, group.env, group.engine_args)
+            self._kinds[id(group)] = repr(facts)
+        return self._kinds[id(group)]
+
+    def _form(self, slot: WorkerSlot, values: Mapping[str, Json], *, uses_lmcache: bool) -> _Form:
+        """Return what a form of a worker has in common with those of its kind."""
+        stack, topology, group = self.stack, self.topology, slot.group
+        key = self._kind(group), uses_lmcache
+        if key not in self._forms:
+            own = _OWN_WORDS | {port.word for port in slot.ports}
+            applied = self.applied(group, lmcache=uses_lmcache)
+            platform, start = stack.platforms[topology.accelerator.value], stack.starts["worker"]
+            engine_args = dict(stack.engine_args)
+            env: dict[str, Json] = {}
+            for setting in applied:
+                engine_args.update(setting.engine_args)
+                env.update(setting.env)
+            base = {**stack.env, **platform.env, **start.env}
+            self._forms[key] = _Form(
+                applied=applied,
+                env=PrefilledTexts(dict(sorted(base.items())), values, own),
+                setting_env=PrefilledTexts(env, values, own),
+                case_env=case_env(topology, stack, group) if uses_lmcache else {},
+                engine_args=Prefilled(engine_args, values, own),
+            )
+        return self._forms[key]
+
     def _env(
         self,
         slot: WorkerSlot,
-        applied: list[Setting],
+        form: _Form,
         values: Mapping[str, Json],
         tiers: ProcessTiers,
         *,
         uses_lmcache: bool,
     ) -> dict[str, str]:
         stack, topology = self.stack, self.topology
-        env = process_env(topology, stack, stack.starts["worker"], slot.gpus, values)
+        env = form.env.filled(values)
+        if topology.accelerator is Accelerator.CUDA:
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         env.update(discovery_env(topology, stack, values))
-        for setting in applied:
-            env.update({name: text_of(fill(value, values)) for name, value in setting.env.items()})
+        env.update(form.setting_env.filled(values))
         if slot.side_channel_port is not None:
             env[stack.side_channel["host_variable"]] = LOOPBACK
             env[stack.side_channel["port_variable"]] = str(slot.side_channel_port)
@@ -102,18 +160,15 @@ class WorkerBuilder:
         if uses_lmcache:
             if topology.lmcache.mode is CacheMode.IN_PROCESS and stack.lmcache_config:
                 env["LMCACHE_CONFIG_FILE"] = lmcache_file(slot.name)
-            env.update(case_env(topology, stack, slot.group))
+            env.update(form.case_env)
         env.update(tiers.env)
         env.update(slot.group.env)
         return dict(sorted(env.items()))
 
     def _engine_args(
-        self, slot: WorkerSlot, applied: list[Setting], values: Mapping[str, Json]
+        self, slot: WorkerSlot, form: _Form, values: Mapping[str, Json]
     ) -> dict[str, Json]:
-        template = dict(self.stack.engine_args)
-        for setting in applied:
-            template.update(setting.engine_args)
-        filled = {name: fill(value, values) for name, value in template.items()}
+        filled = form.engine_args.filled(values)
         arguments: dict[str, Json] = {
             name: value for name, value in filled.items() if value is not None
         }
