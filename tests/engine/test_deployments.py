@@ -47,11 +47,11 @@ def left_running(bundle: Path) -> dict[int, str]:
         if entry.name.isdigit():
             try:
                 folder = Path(os.readlink(entry / "cwd"))
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
             except OSError:
                 continue
             if folder.is_relative_to(bundle.resolve()):
-                found[int(entry.name)] = words
+                found[int(entry.name)] = words.decode("utf-8", "replace")
     return found
 
 
