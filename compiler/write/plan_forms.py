@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.plan import Plan, Service, SourceFile
+from compiler.plan import Plan, Service, Source, SourceFile
 from compiler.process import Launch, Listen, Process, Ready, Tier, TierServer
 
 
@@ -88,5 +88,10 @@ KEYS: Mapping[tuple[type[Any], str], Form] = {
 }
 """What the names of a mapping are."""
 
-NOT_EMPTY = {(Plan, "processes"), (Launch, "argv")}
+NOT_EMPTY = {
+    (Plan, "processes"),
+    (Source, "files"),
+    (Process, "listens"),
+    (Launch, "argv"),
+}
 PORTS = {(Listen, "port"), (Ready, "port"), (TierServer, "port")}

@@ -30,6 +30,8 @@ def refuse_senseless(plan: Plan) -> None:
 
 
 _ABOVE_A_PROGRAM = 4
+_CACHING = (Kind.CACHE_SERVER, Kind.WORKER)
+_PROXY_LISTENS = 2  # for clients, and where it is asked whether it is ready
 
 
 def _faults(process: Process, known: set[ProcessName]) -> Iterator[tuple[str, str]]:
@@ -47,10 +49,24 @@ def _faults(process: Process, known: set[ProcessName]) -> Iterator[tuple[str, st
     for where, launch in (("", process.launch), ("without_lmcache.", off)):
         if isinstance(launch, Launch):
             yield from ((f"{where}{part}", why) for part, why in _launch_faults(launch))
+    if process.kind is Kind.PROXY:
+        yield from _proxy_faults(process)
+    if process.tiers and process.kind not in _CACHING:
+        yield "tiers", "expected none: neither a cache server nor a worker"
     for number, tier in enumerate(process.tiers):
         secret = tier.server.secret if tier.server else ""
         if secret and secret not in process.secrets:
             yield f"tiers.{number}.server.secret", f"{shown(secret)} is none of its secrets"
+
+
+def _proxy_faults(process: Process) -> Iterator[tuple[str, str]]:
+    """Look for what a proxy's configuration is made of."""
+    if len(process.listens) != _PROXY_LISTENS:
+        yield "listens", f"expected {_PROXY_LISTENS} of a proxy"
+    for name, least in (("max_request_mb", 1), ("drain_s", 0)):
+        value = process.launch.engine_args.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            yield f"engine_args.{name}", f"{shown(value)}, expected a whole number from {least}"
 
 
 def _launch_faults(launch: Launch) -> Iterator[tuple[str, str]]:

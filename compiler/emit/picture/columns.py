@@ -171,12 +171,16 @@ def _beside(
     x: int,
     top: int,
 ) -> dict[str, Box]:
-    """Put nodes at the middle height of their users, none above the one before it."""
+    """Put nodes at the middle height of their users, none above the one before it.
+
+    What nobody uses is put at the top.
+    """
     width = max((sizes[node.key].width for nodes in used.values() for node in nodes), default=0)
     wanted = []
     for users, nodes in used.items():
         rows = [placed[key] for key in users]
-        middle = (min(r.middle for r in rows) + max(r.middle for r in rows)) // 2
+        lowest = max((r.middle for r in rows), default=top)
+        middle = (min((r.middle for r in rows), default=top) + lowest) // 2
         best = middle - _stack_height(nodes, sizes) // 2
         wanted += [(best, node.key, sizes[node.key].height) for node in nodes]
     return dict(_downwards(sorted(wanted, key=lambda item: item[0]), x, width, top))

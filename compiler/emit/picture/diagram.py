@@ -231,17 +231,21 @@ def _ports(process: Process) -> tuple[str, ...]:
 
 def _port(listen: Listen) -> str:
     """Name a port; its address too where another host may reach it."""
-    purpose = _PURPOSES.get(listen.purpose, listen.purpose.replace("_", " "))
+    purpose = _purpose(listen)
     if is_loopback(listen.host):
         return f"{purpose} {listen.port}"
     return f"{purpose} {host_port(listen.host, listen.port)}"
+
+
+def _purpose(listen: Listen) -> str:
+    return _PURPOSES.get(listen.purpose, listen.purpose.replace("_", " "))
 
 
 def _flows(plan: Plan, front: tuple[Process, ...]) -> Iterator[Flow]:
     roles = [role for role in Role if any(p.role is role for p in plan.processes)]
     groups = {role: f"group-{role.value}" for role in roles}
     entry = front[0].name if front else next(iter(groups.values()))
-    label = _PURPOSES[plan.entry.listens[0].purpose]
+    label = _purpose(plan.entry.listens[0])
     yield Flow(source=CLIENTS, target=entry, carries=Carries.REQUESTS, label=label)
     for earlier, later in pairwise(front):
         yield Flow(
