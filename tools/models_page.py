@@ -20,7 +20,7 @@ from compiler.byte_units import byte_text  # noqa: E402 -- the checkout, whereve
 from compiler.diagnostic import Severity  # noqa: E402
 from compiler.document import Json  # noqa: E402
 from compiler.library import known_models, library, load_stack, releases_with  # noqa: E402
-from compiler.model.block_size import WorkerShape  # noqa: E402
+from compiler.model.block_size import worker_shape  # noqa: E402
 from compiler.model.config import FoundModel, found_model  # noqa: E402
 from compiler.model.kv_shape import kv_shape, shape_text  # noqa: E402
 from compiler.model.layers import Unknown  # noqa: E402
@@ -78,13 +78,7 @@ def _block(found: FoundModel, ranks: int, stack: str) -> int:
     shape = found.config.shape if found.config else None
     if shape is None:
         return platform.block_size
-    return WorkerShape(
-        shape=shape,
-        ranks=ranks,
-        engine_args={},
-        default_block=platform.block_size,
-        latent_block=platform.latent_block,
-    ).block_tokens
+    return worker_shape(shape, ranks, {}, platform).block_tokens
 
 
 def _key(found: FoundModel, config: Mapping[str, Json]) -> str:

@@ -71,7 +71,7 @@ def _needed(model: str) -> Mapping[str, str]:
     from compiler.cli.profiles import hub_caches
     from compiler.library import load_model, load_stack
     from compiler.model.asked import asked_model
-    from compiler.model.block_size import WorkerShape
+    from compiler.model.block_size import worker_shape
     from compiler.model.layers import Unknown
 
     found = load_model(asked_model(model, [{}]), hub_caches(os.environ)).config
@@ -79,13 +79,7 @@ def _needed(model: str) -> Mapping[str, str]:
         return {}
     platform = load_stack("vllm-0.32").platforms["cuda"]
     try:
-        block = WorkerShape(
-            shape=found.shape,
-            ranks=1,
-            engine_args={},
-            default_block=platform.block_size,
-            latent_block=platform.latent_block,
-        ).block_tokens
+        block = worker_shape(found.shape, 1, {}, platform).block_tokens
     except Unknown:
         return {}
     needed = {"chunk_size": str(block), "enable_prefix_caching": "true"}

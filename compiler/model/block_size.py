@@ -14,6 +14,7 @@ from compiler.model.cache_dtype import dtype_bytes
 from compiler.model.kv_shape import KvShape
 from compiler.model.layers import Keeps, KvLayers, Unknown
 from compiler.model.states import DTYPE_BYTES
+from compiler.stacks.stack import Platform
 from compiler.topology import CacheMode
 
 _ALIGNMENTS = (16, 8, 4, 2)
@@ -121,6 +122,19 @@ class WorkerShape:
         least, page = -(-self.state_bytes // block), block * self._token_bytes
         sizes = (-(-least // unit) * unit for unit in _ALIGNMENTS)
         return next((size for size in sizes if size * block <= page), least)
+
+
+def worker_shape(
+    shape: KvShape, ranks: int, engine_args: Mapping[str, Json], platform: Platform
+) -> WorkerShape:
+    """Return what each of a worker's ranks has of a model, in a stack's form."""
+    return WorkerShape(
+        shape=shape,
+        ranks=ranks,
+        engine_args=engine_args,
+        default_block=platform.block_size,
+        latent_block=platform.latent_block,
+    )
 
 
 def asked_block(engine_args: Mapping[str, Json]) -> int | None:

@@ -63,18 +63,32 @@ class FoundModel:
     releases: tuple[str, ...] = ()
 
 
+def found_model(config: Mapping[str, Json]) -> FoundModel:
+    """Read a model's config.json, and say what it leaves open."""
+    shape, reason = _shape(config)
+    return FoundModel(config=_read(config, shape), reason=reason)
+
+
 def model_config(config: Mapping[str, Json]) -> ModelConfig:
     """Read a model's config.json."""
+    return _read(config, _shape(config)[0])
+
+
+def _shape(config: Mapping[str, Json]) -> tuple[KvShape | None, str]:
+    """Return what a model's layers keep, or why that is not known."""
+    try:
+        return kv_shape(config), ""
+    except Unknown as unknown:
+        return None, str(unknown)
+
+
+def _read(config: Mapping[str, Json], shape: KvShape | None) -> ModelConfig:
     text = text_part(config)
     try:
         kinds = set(layer_kinds(config))
         keeps_state = bool(kinds & {Keeps.STATE, Keeps.BOTH})
     except Unknown:
         kinds, keeps_state = set(), has_state_keys(text)
-    try:
-        shape = kv_shape(config)
-    except Unknown:
-        shape = None
     named = words(config, "architectures") or [""]
     return ModelConfig(
         architecture=named[0],
@@ -88,16 +102,6 @@ def model_config(config: Mapping[str, Json]) -> ModelConfig:
         has_index=whole(text, "index_topk") is not None,
         shape=shape,
     )
-
-
-def found_model(config: Mapping[str, Json]) -> FoundModel:
-    """Read a model's config.json, and say what it leaves open."""
-    try:
-        kv_shape(config)
-        reason = ""
-    except Unknown as unknown:
-        reason = str(unknown)
-    return FoundModel(config=model_config(config), reason=reason)
 
 
 def _max_len(text: Mapping[str, Json]) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.byte_units import GIB
-from compiler.model.block_size import WorkerShape
+from compiler.model.block_size import WorkerShape, worker_shape
 from compiler.model.kv_shape import KvShape, fixed_room
 from compiler.plan import Plan
 from compiler.process import Process
@@ -110,13 +110,7 @@ def worker_budgets(
 
 
 def _split(shape: KvShape, worker: Process, platform: Platform) -> WorkerShape:
-    return WorkerShape(
-        shape=shape,
-        ranks=worker.ranks,
-        engine_args=worker.launch.engine_args,
-        default_block=platform.block_size,
-        latent_block=platform.latent_block,
-    )
+    return worker_shape(shape, worker.ranks, worker.launch.engine_args, platform)
 
 
 def host_claims(plan: Plan) -> Iterator[tuple[str, int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.model.block_size import WorkerShape, asked_block
+from compiler.model.block_size import WorkerShape, asked_block, worker_shape
 from compiler.model.config import ModelConfig
 from compiler.model.kv_shape import KvShape
 from compiler.model.layers import Unknown
@@ -27,13 +27,7 @@ class Block:
 
 def split_of(group: WorkerGroup, shape: KvShape, platform: Platform) -> WorkerShape:
     """Return what each engine of a group has of a model."""
-    return WorkerShape(
-        shape=shape,
-        ranks=group.tensor_parallel_size,
-        engine_args=group.engine_args,
-        default_block=platform.block_size,
-        latent_block=platform.latent_block,
-    )
+    return worker_shape(shape, group.tensor_parallel_size, group.engine_args, platform)
 
 
 def block_of(group: WorkerGroup, platform: Platform, model: ModelConfig | None) -> Block | None:

@@ -46,6 +46,8 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
                     f"{name} is set by dync itself",
                     fix=f"remove it; it follows from {stack.owned_env[name]}",
                 )
+            elif name.startswith("DYNC_"):
+                yield RULE.at(span, f"{name} is a mark of dync's own", fix="remove it")
             elif name.startswith("VLLM_") and name not in stack.environment_names:
                 near = suggestions.of(name, stack.environment_names)
                 yield RULE.at(

@@ -388,6 +388,7 @@ def test_an_upgrade_of_one_replica_loses_no_request(running: Running) -> None:
     assert running.dync("uninstall", "two", "--purge").returncode == 0
 
 
+@pytest.mark.long
 def test_dynamo_comes_back(running: Running, dynamo_prefix: Path) -> None:
     assert dynamo_prefix == cache_folder()
     profile = PROFILES / "dynamo-disagg-cpu.yaml"

@@ -12,7 +12,7 @@ from tests.strangers import ACCOUNT, stranger
 from tests.systemd.life import Life
 
 KEY = "s3cret-of-life"
-PORTS = {"aggregated-1": 23101, "router": 23000}
+PORTS = {"aggregated-1": 23101, "router": 23105}  # behind a proxy, which has frontend.port
 pytestmark = pytest.mark.engine  # no engines, but a minute
 
 
@@ -72,19 +72,22 @@ def test_who_takes_a_port_while_a_process_starts_is_told_nothing(keyed: Life, an
 
 @pytest.mark.parametrize("answer", ["200", "401"])
 def test_who_stands_in_for_the_entry_is_not_said_to_serve(keyed: Life, answer: str) -> None:
-    units = ("dync-life-router.service", "dync-life-serving.service")
-    keyed.machine.run("systemctl", "stop", *units)
-    keyed.machine.run("systemctl", "mask", "--runtime", units[0])
+    # Without the proxy, which asks for the health of whatever is behind it.
+    before, serving = ("dync-life-proxy.service", "dync-life-router.service"), "-serving.service"
+    unit = f"dync-life{serving}"
+    keyed.machine.run("systemctl", "stop", unit, *before)
+    keyed.machine.run("systemctl", "mask", "--runtime", *before)
     try:
         with stranger(PORTS["router"], answer) as who:
-            done = keyed.machine.try_run("systemctl", "start", units[1])
+            done = keyed.machine.try_run("systemctl", "start", unit)
             assert who.heard == ""
     finally:
-        keyed.machine.run("systemctl", "unmask", "--runtime", units[0])
-        keyed.machine.run("systemctl", "start", *units)
+        keyed.machine.run("systemctl", "unmask", "--runtime", *before)
+        keyed.machine.run("systemctl", "start", *reversed(before), unit)
     assert done.returncode != 0
-    assert f"port 23000 on 127.0.0.1 is held by a process of {ACCOUNT}" in journal(keyed, units[1])
-    assert keyed.show("-serving.service", "Result") == "success"
+    held = f"port {PORTS['router']} on 127.0.0.1 is held by a process of {ACCOUNT}"
+    assert held in journal(keyed, unit)
+    assert keyed.show(serving, "Result") == "success"
     give_up = time.monotonic() + 30
     while keyed.dync("status", "life").returncode:
         assert time.monotonic() < give_up

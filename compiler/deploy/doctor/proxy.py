@@ -36,10 +36,9 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _program(subject: Subject, process: Process) -> Finding:
     """Look for nginx in the folders that the process will search."""
-    places = [Path(folder) / PROGRAM for folder in process.env["PATH"].split(":")]
-    found = [place for place in places if os.path.lexists(subject.host.entry(place))]
+    found = subject.found_program(process, PROGRAM)
     if found:
-        return passed("proxy", PROGRAM, f"{process.name} runs {found[0]}")
+        return passed("proxy", PROGRAM, f"{process.name} runs {found}")
     return failed(
         "proxy", PROGRAM, f"there is no {PROGRAM}", "apt install nginx-light, or dnf install nginx"
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed
@@ -15,11 +13,9 @@ _PROGRAM = "redis-server"
 def check(subject: Subject) -> Iterator[Finding]:
     """Look for the store's program in the folders that its process will search."""
     for process in subject.plan.stores:
-        folders = process.env.get("PATH", "").split(":")
-        places = [Path(folder) / _PROGRAM for folder in folders if folder.startswith("/")]
-        found = [place for place in places if os.path.lexists(subject.host.entry(place))]
+        found = subject.found_program(process, _PROGRAM)
         if found:
-            yield passed("store", _PROGRAM, f"{process.name} runs {found[0]}")
+            yield passed("store", _PROGRAM, f"{process.name} runs {found}")
         else:
             yield failed(
                 "store", _PROGRAM, f"there is no {_PROGRAM}",

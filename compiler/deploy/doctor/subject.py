@@ -71,6 +71,13 @@ class Subject:
         """Return whose processes they are; empty for whoever runs this."""
         return self.plan.user if self.is_under_systemd and self.host.is_system else ""
 
+    def found_program(self, process: Process, name: str) -> Path | None:
+        """Return where a process's PATH has a program of the distribution; None where nowhere."""
+        folders = process.env.get("PATH", "").split(":")
+        places = [Path(folder) / name for folder in folders if folder.startswith("/")]
+        there = (place for place in places if os.path.lexists(self.host.entry(place)))
+        return next(there, None)
+
     @property
     def who(self) -> str:
         """Return the account as messages name it."""

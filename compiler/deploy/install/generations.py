@@ -73,7 +73,6 @@ def read_source(folder: Path) -> ReadBundle:
 
     Errors: HostError where it cannot be read.
     """
-    read_plan(folder)  # says best what is no bundle at all
     try:
         read = read_files(folder)
         for path, why in read.unread.items():
@@ -82,6 +81,7 @@ def read_source(folder: Path) -> ReadBundle:
         texts = {path: file.content.decode() for path, file in read.files.items()}
         plan = plan_from_json(texts.get(PLAN, ""))
     except (NotWritten, OSError, ValueError) as error:
+        read_plan(folder)  # says best what is no bundle at all
         raise _unreadable(folder, error) from error
     written = {path for path, file in read.files.items() if file.is_as_written}
     changed = tuple(sorted((present | read.files.keys()) - written))

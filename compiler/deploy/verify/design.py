@@ -79,10 +79,8 @@ def _longest(plan: Plan) -> int:
 
 def _key(plan: Plan) -> str:
     """Read the client's key, where the deployment asks for one."""
-    files = [
-        item.secrets["VLLM_API_KEY"] for item in plan.processes if "VLLM_API_KEY" in item.secrets
-    ]
+    file = plan.api_key_file
     try:
-        return Path(files[0]).read_text("utf-8").strip() if files else ""
+        return Path(file).read_text("utf-8").strip() if file else ""
     except OSError:
         return ""
