@@ -21,12 +21,13 @@ CHANGE = ("--set", "model.served_name=other")
 """It changes every worker's file."""
 PROGRAM = """
 import json, resource, sys, time
-from compiler.cli.main import dync
+from compiler.__main__ import main
+into = sys.argv.pop(1)
 try:
-    dync(sys.argv[2:])
+    main()
 finally:
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    json.dump([time.process_time(), size], open(sys.argv[1], "w"))
+    json.dump([time.process_time(), size], open(into, "w"))
 """
 Row = tuple[str, str, str]
 

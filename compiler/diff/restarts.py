@@ -185,6 +185,9 @@ def file_lines(old: Bundle, new: Bundle, process: ProcessName) -> Iterator[str]:
 def _differ(old: Bundle, new: Bundle, path: str) -> bool:
     """Return whether a file differs but for its comments."""
     if isinstance(old.texts, ComparedTexts) and isinstance(new.texts, ComparedTexts):
+        said, says = old.texts.says(path), new.texts.says(path)
+        if said is not None and says is not None:
+            return said != says
         made_of = old.texts.made_of(path)
         if made_of is not None and made_of == new.texts.made_of(path):
             return False

@@ -55,22 +55,30 @@ class ComparedTexts(Mapping[str, str]):
         make, process = self._made[path]
         return make(process)
 
+    def says(self, path: str) -> str | None:
+        """Return what an engine's file says, as JSON: two such files differ just where these do.
+
+        None for any other file.
+        """
+        make, process = self._made.get(path, (None, None))
+        if process is None or make not in (self._engine, self._engine_off, self._lmcache):
+            return None
+        if make == self._lmcache:
+            return _encode(process.launch.lmcache_config)
+        launch = process.launch if make == self._engine else process.without_lmcache
+        return _encode(option_lines(launch)) if isinstance(launch, Launch) else None
+
     def made_of(self, path: str) -> object:
         """Return what a process's file is made of but for its comments: equal, and so is the file.
 
         It costs a part of the text; None for a file of the whole deployment, or of none.
         """
-        if path not in self._made:
-            return None
-        make, process = self._made[path]
-        if make == self._script:
+        make, process = self._made.get(path, (None, None))
+        if process is not None and make == self._script:
             return script_view(self._plan, process, ())
-        if make == self._unit:
+        if process is not None and make == self._unit:
             return system_unit_view(self._plan, process, ())
-        if make == self._lmcache:
-            return _encode(process.launch.lmcache_config)
-        launch = process.launch if make == self._engine else process.without_lmcache
-        return _encode(option_lines(launch)) if isinstance(launch, Launch) else None
+        return None
 
     def __contains__(self, path: object) -> bool:
         return path in self._whole or path in self._made
