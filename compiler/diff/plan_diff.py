@@ -24,7 +24,8 @@ def process_differences(old: Process, new: Process) -> tuple[str, ...]:
     before: Facts = {}
     after: Facts = {}
     for was, comes in zip(_parts(old), _parts(new), strict=True):
-        if repr(was.of) != repr(comes.of):  # which tells 1 from true and 1.0, as facts do
+        # Text tells 1 from true and 1.0, as facts do.
+        if was.of != comes.of or repr(was.of) != repr(comes.of):
             before |= was.facts(*was.of)
             after |= comes.facts(*comes.of)
     return tuple(_differences(before, after))
@@ -150,7 +151,10 @@ def _time_facts(ready_s: int, stop_s: int) -> Facts:
 
 
 def _flat_facts(name: str, value: Mapping[str, Json]) -> Facts:
-    return dict(_flat(name, value))
+    found: Facts = {}
+    for key, item in value.items():
+        _flatten(found, name if key in _WRAPPINGS else f"{name} {key}", item)
+    return found
 
 
 def _options(argv: tuple[str, ...]) -> Facts:
@@ -166,14 +170,14 @@ def _options(argv: tuple[str, ...]) -> Facts:
     return {name: " ".join(words) for name, words in found.items()}
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Json]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(name if key in _WRAPPINGS else f"{name} {key}", item)
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+def _flatten(found: Facts, name: str, value: Json) -> None:
+    """Add what a value holds, each part under its own name."""
+    if isinstance(value, dict):
+        found.update(_flat_facts(name, value))
+    elif not isinstance(value, list):
+        found[name] = value
+    elif any(isinstance(item, dict) for item in value):
         for number, item in enumerate(value, 1):
-            yield from _flat(f"{name} {number}", item)
-    elif isinstance(value, list):
-        yield name, ", ".join(map(str, value))
-    elif value != {}:
-        yield name, value
+            _flatten(found, f"{name} {number}", item)
+    else:
+        found[name] = ", ".join(map(str, value))
