@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity, Span
 from compiler.document import Document, Node
-from compiler.load.yaml_tree import MAX_DEPTH, load
+from compiler.load.yaml_tree import MAX_DEPTH, MAX_ENTRIES, MAX_NODES, load
 
 Reader = Callable[[str], str]
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)((?:\[[0-9]{1,6}\])*)\Z")
@@ -49,10 +49,12 @@ class Unreadable(Exception):
 
 @dataclass(slots=True)
 class _Found:
-    """What reading has gathered so far."""
+    """What reading has gathered so far; size and keys: of all files of the chain."""
 
     sources: dict[str, str] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    size: int = 0
+    keys: set[str] = field(default_factory=set)
 
     def report(self, rule: Rule, span: Span, message: str, fix: str) -> None:
         self.diagnostics.append(rule.at(span, message, fix=fix))
@@ -82,13 +84,27 @@ def compose(name: str, read: Reader, overrides: Iterable[str] = ()) -> Composed:
     return Composed(Document(root=root, sources=found.sources), (), found.sources)
 
 
-def _read(name: str, text: str, read: Reader, found: _Found, chain: tuple[str, ...]) -> Node | None:
+def _read(
+    name: str,
+    text: str,
+    read: Reader,
+    found: _Found,
+    chain: tuple[str, ...],
+    asked: Span | None = None,
+) -> Node | None:
+    """Read a file and what it extends; asked: where another one extends it."""
     found.sources[name] = text
     loaded = load(text, name)
     found.diagnostics.extend(loaded.diagnostics)
     if loaded.value is None:
         return None
     root = loaded.value.root
+    found.size += loaded.value.size
+    found.keys.update(root.keys)
+    if asked is not None and (found.size > MAX_NODES or len(found.keys) > MAX_ENTRIES):
+        message = f"with {name}, the profile is larger than one file may be"
+        found.report(_EXTENDS, asked, message, "extend less, or write smaller files")
+        return None
     parent = root.child("extends")
     if parent is None:
         return root
@@ -117,7 +133,7 @@ def _below(
     if wrong is not None:
         found.report(_EXTENDS, parent.span, *wrong)
         return None
-    return _read(target, text, read, found, chain)
+    return _read(target, text, read, found, chain, parent.span)
 
 
 def _refusal(value: str, target: str, chain: tuple[str, ...]) -> tuple[str, str] | None:

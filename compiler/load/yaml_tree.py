@@ -66,7 +66,8 @@ def load(text: str, name: str, what: str = PROFILE) -> Outcome[Document]:
         found.append(builder.syntax.at(span, f"the {what} is empty", fix=fix))
     if builder.root is None or found:
         return Outcome(None, tuple(found))
-    return Outcome(Document(root=builder.root, sources={name: text}, what=what))
+    sources = {name: text}
+    return Outcome(Document(root=builder.root, sources=sources, what=what, size=builder.size))
 
 
 def parse_data(text: str) -> Any:
@@ -129,11 +130,11 @@ class _Builder:
         self.what = what
         self.syntax = syntax_rule(what)
         self.root: Node | None = None
+        self.size = 0
         self.diagnostics: list[Diagnostic] = []
         self._open: list[_Open] = []
         self._anchors: dict[str, Node | _Open] = {}
         self._measures: dict[int, tuple[int, int]] = {}
-        self._count = 0
 
     def take(self, event: Any) -> bool:
         """Add one event; False ends the reading."""
@@ -214,10 +215,10 @@ class _Builder:
 
     def _counts(self, size: int, span: Span) -> bool:
         """Count nodes; False where they are too many."""
-        self._count += size
-        if self._count > MAX_NODES:
+        self.size += size
+        if self.size > MAX_NODES:
             self._too_large(span, f"larger than {MAX_NODES} values")
-        return self._count <= MAX_NODES
+        return self.size <= MAX_NODES
 
     def _too_large(self, span: Span, size: str) -> None:
         self._refuse(span, f"the {self.what} is {size}", f"write a smaller {self.what}")
