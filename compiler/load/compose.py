@@ -47,6 +47,15 @@ class Unreadable(Exception):
     """A source that a Reader cannot give, with the reason as its text."""
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of a chain as it was read; asked: where another one extends it."""
+
+    name: str
+    text: str
+    asked: Span | None = None
+
+
 @dataclass(slots=True)
 class _Found:
     """What reading has gathered so far; size and keys: of all files of the chain."""
@@ -75,7 +84,7 @@ def compose(name: str, read: Reader, overrides: Iterable[str] = ()) -> Composed:
     Errors: Unreadable is raised only for `name` itself; a bad `extends` is a Diagnostic.
     """
     found = _Found()
-    root = _read(name, read(name), read, found, ())
+    root = _read(_File(name, read(name)), read, found, ())
     for override in overrides:
         if root is not None:
             root = _override(root, override, found)
@@ -84,33 +93,26 @@ def compose(name: str, read: Reader, overrides: Iterable[str] = ()) -> Composed:
     return Composed(Document(root=root, sources=found.sources), (), found.sources)
 
 
-def _read(
-    name: str,
-    text: str,
-    read: Reader,
-    found: _Found,
-    chain: tuple[str, ...],
-    asked: Span | None = None,
-) -> Node | None:
-    """Read a file and what it extends; asked: where another one extends it."""
-    found.sources[name] = text
-    loaded = load(text, name)
+def _read(file: _File, read: Reader, found: _Found, chain: tuple[str, ...]) -> Node | None:
+    """Read what is in a file and in what it extends; chain: what extends the file."""
+    found.sources[file.name] = file.text
+    loaded = load(file.text, file.name)
     found.diagnostics.extend(loaded.diagnostics)
     if loaded.value is None:
         return None
     root = loaded.value.root
     found.size += loaded.value.size
     found.keys.update(root.keys)
-    if asked is not None and (found.size > MAX_NODES or len(found.keys) > MAX_ENTRIES):
-        message = f"with {name}, the profile is larger than one file may be"
-        found.report(_EXTENDS, asked, message, "extend less, or write smaller files")
+    if file.asked is not None and (found.size > MAX_NODES or len(found.keys) > MAX_ENTRIES):
+        message = f"with {file.name}, the profile is larger than one file may be"
+        found.report(_EXTENDS, file.asked, message, "extend less, or write smaller files")
         return None
     parent = root.child("extends")
     if parent is None:
         return root
     if not isinstance(parent.value, str) or not parent.value:
         return root  # left in place: the schema says what it must be
-    below = _below(parent, parent.value, read, found, (*chain, name))
+    below = _below(parent, parent.value, read, found, (*chain, file.name))
     if below is None or not isinstance(root.value, MappingProxyType):
         return None
     own = {key: node for key, node in root.value.items() if key != "extends"}
@@ -133,7 +135,7 @@ def _below(
     if wrong is not None:
         found.report(_EXTENDS, parent.span, *wrong)
         return None
-    return _read(target, text, read, found, chain, parent.span)
+    return _read(_File(target, text, parent.span), read, found, chain)
 
 
 def _refusal(value: str, target: str, chain: tuple[str, ...]) -> tuple[str, str] | None:
