@@ -100,6 +100,7 @@ CONVOLUTIONS: Given = {
     "architectures": ["Lfm2ForCausalLM"],
     "model_type": "lfm2",
     "conv_L_cache": 3,
+    "conv_dim": 256,
     "block_auto_adjust_ff_dim": False,
     "layer_types": ["conv", "full_attention"] * 2,
 }
@@ -153,11 +154,12 @@ OF_GDN: Given = {
 OF_LATENT: Given = {**EAGER, "attention_backend": "TRITON_MLA"}
 PAIR: Given = {"lmcache.mode": "multiprocess"}
 WITHOUT: Given = {"lmcache.enabled": False}
-OFTEN = (600, 1100, 3000, 3000, 3000, 6000, 2816, 2817)
+OFTEN = (600, 1100, 2816, 2817, 3000, 3001, 3002, 6000)
 """2,816 are whole chunks of 256."""
 STATES_FIRST: Env = {"VLLM_SSM_CONV_STATE_LAYOUT": "DS"}
 KINDS: Mapping[str, Kind] = {
     "kind-hybrid": Kind(config=HYBRID, given={"lmcache.chunk_size": 544}, args=OF_GDN),
+    "kind-hybrid-groups": Kind(config=HYBRID, given={"lmcache.chunk_size": 544}, args=OF_GDN),
     "kind-hybrid-fp8": Kind(
         config=HYBRID,
         given={"lmcache.chunk_size": 1072},
@@ -177,10 +179,17 @@ KINDS: Mapping[str, Kind] = {
         args=OF_GDN,
     ),
     "kind-states": Kind(config=STATES, given={"lmcache.chunk_size": 272}, args=OF_STATES),
+    "kind-states-groups": Kind(config=STATES, given={"lmcache.chunk_size": 272}, args=OF_STATES),
     "kind-convolutions": Kind(config=CONVOLUTIONS, args=OF_STATES),
     "kind-latent": Kind(config=LATENT, args=OF_LATENT, prompts=OFTEN),
     "kind-latent-own": Kind(
         config=LATENT, given=WITHOUT, args={**OF_LATENT, **CACHED}, prompts=OFTEN
+    ),
+    "kind-latent-own-256": Kind(  # it computes what is computed beside chunks of 256
+        config=LATENT,
+        given=WITHOUT,
+        args={**OF_LATENT, **CACHED, "block_size": 256},
+        prompts=OFTEN,
     ),
     "kind-latent-pair": Kind(
         config=LATENT, profile="disagg-one-gpu", given=PAIR, args=OF_LATENT, prompts=OFTEN
@@ -197,6 +206,7 @@ KINDS: Mapping[str, Kind] = {
         config=QWEN3, profile="disagg-one-gpu", given=WITHOUT, args=EAGER, adapters=True
     ),
     "kind-windows": Kind(config=WINDOWS, args=EAGER),
+    "kind-windows-groups": Kind(config=WINDOWS, args=EAGER),
     "kind-windows-pair": Kind(config=WINDOWS, profile="disagg-one-gpu", given=PAIR, args=EAGER),
     "kind-ranks": Kind(config=QWEN3, profile="agg-tp2", gpus="[0, 1]"),
     "kind-replicas": Kind(config=QWEN3, profile="agg-shared-cache", gpus="[0, 1]"),

@@ -122,10 +122,13 @@ def _told(kit: Kit, bundle: Launched, book: Book) -> dict[str, Any]:
 
 
 def _asked(kit: Kit, bundle: Launched) -> Iterator[dict[str, Any]]:
-    """Ask each prompt; with adapters, the second one after the first has left its KV."""
-    prompts = kinds.KINDS[bundle.name].prompts[: None if kit.on_gpu else ON_CPU_PROMPTS]
-    for number, length in enumerate(prompts):
-        tag = f"{bundle.name}-{number}-{length}"
+    """Ask each prompt; with adapters, the second one after the first has left its KV.
+
+    Bundles of one model are asked the same prompts.
+    """
+    model = "-".join(bundle.name.split("-")[:2])
+    for length in kinds.KINDS[bundle.name].prompts[: None if kit.on_gpu else ON_CPU_PROMPTS]:
+        tag = f"{model}-{length}"
         prompt, other = text(length, tag), text(length // 2, f"{tag}-other")
         other += prompt[len(other) :]
         name = bundle.plan["served_name"]
@@ -140,8 +143,26 @@ def _asked(kit: Kit, bundle: Launched) -> Iterator[dict[str, Any]]:
             "warm": compare(length, 0, cold, warm).difference,
             "moves": compare(length, 0, alone, moved).difference,
         }
+        yield _shared(kit, bundle, prompt, f"{tag}-shared", length)
         if kinds.KINDS[bundle.name].adapters:
             yield _adapters(kit, bundle, f"{tag}-adapters", length)
+
+
+def _shared(kit: Kit, bundle: Launched, prompt: str, tag: str, length: int) -> dict[str, Any]:
+    """Ask a prompt whose first half is another's, which is cached: by itself, and after it."""
+    name, half = bundle.plan["served_name"], len(prompt) // 2
+    mine = prompt[:half] + text(length, tag)[half:]
+    alone = _first(kit, bundle, name, mine, salt=tag)
+    moved = _first(kit, bundle, name, text(length, f"{tag}-moved")[:half] + mine[half:], salt=tag)
+    after, hits = _counted(kit, bundle, name, mine)
+    return {
+        "length": length,
+        "hits": hits,
+        "asked": "the first half of another prompt",
+        "noise": 0.0,
+        "warm": compare(length, 0, alone, after).difference,
+        "moves": compare(length, 0, alone, moved).difference,
+    }
 
 
 def _adapters(kit: Kit, bundle: Launched, tag: str, length: int) -> dict[str, Any]:
