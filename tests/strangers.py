@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -61,10 +62,20 @@ class Stranger:
 
     pid: int
     place: Path
+    address: tuple[str, int]
 
     @property
     def heard(self) -> str:
-        """Return all that was sent to it."""
+        """Return all that was sent to it until now.
+
+        It reads its connections in turns, so that all that was sent before is noted within two
+        rounds of a connection made after it.
+        """
+        for _ in range(2):
+            with socket.create_connection(self.address, 30) as link:
+                link.shutdown(socket.SHUT_WR)
+                while link.recv(65536):
+                    pass
         return self.place.read_text("utf-8", "replace").removeprefix("listening\n")
 
 
@@ -86,6 +97,6 @@ def stranger(port: int, answer: str, host: str = "127.0.0.1", uid: int = UID) ->
                     assert process.poll() is None, "it cannot listen"
                     assert time.monotonic() < give_up
                     time.sleep(0.01)
-                yield Stranger(process.pid, place)
+                yield Stranger(process.pid, place, (host, port))
             finally:
                 process.kill()
