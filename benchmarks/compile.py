@@ -20,6 +20,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.compile_large import HOSTILE_BYTES, hostile_rows, large_rows
+from tests.hostile.texts import texts
+
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "import yaml, jsonschema, jinja2, click"
 VLLM = """
@@ -179,34 +182,54 @@ def print_table(head: Row, rows: Sequence[Row]) -> None:
         print(f"| {' | '.join(row)} |")
 
 
+def times(options: argparse.Namespace) -> None:
+    """Print what a check and builds take, beside what they save."""
+    rows = [*check_rows(options.rounds, sys.executable)]
+    rows += build_rows(options.sizes, max(1, options.rounds // 5), sys.executable)
+    if options.stack_python:
+        rows += vllm_rows(options.stack_python)
+    what = "an engine that starts and fails on what `dync check` reports"
+    rows.append((what, "35 s", "recorded, see compile.md"))
+    print_table(("What", "Time", ""), rows)
+
+
+def rules(options: argparse.Namespace) -> None:
+    """Print what each rule takes."""
+    size = options.sizes[-1]
+    rows = list(rule_rows(size, max(1, options.rounds // 3), sys.executable))
+    print_table(("Rule", "`profiles/disagg.yaml`", f"{size} groups of one worker"), rows)
+
+
+def large(options: argparse.Namespace) -> None:
+    """Print what thousands of workers take."""
+    head = ("What", "Processor time", "Memory")
+    print_table(head, list(large_rows(options.large, profile)))
+
+
+def hostile(_options: argparse.Namespace) -> None:
+    """Print what each kind of hostile text takes."""
+    head = (f"`dync check`, {HOSTILE_BYTES / 1e6:.0f} MB of", "Processor time", "Memory")
+    print_table(head, list(hostile_rows(texts(HOSTILE_BYTES))))
+
+
+TABLES = {"times": times, "rules": rules, "large": large, "hostile": hostile}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="of check; builds take a fifth")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000], metavar="N")
+    parser.add_argument("--large", type=int, nargs="+", default=[2500, 5000, 10000], metavar="N")
     parser.add_argument("--stack-python", help="the python of an installed stack, to ask vLLM too")
-    parser.add_argument("--rules", action="store_true", help="only what each rule takes")
+    parser.add_argument("--only", choices=TABLES, help="one table instead of all")
     options = parser.parse_args()
-    if options.rules:
-        size = options.sizes[-1]
-        rows = list(rule_rows(size, max(1, options.rounds // 3), sys.executable))
-        print_table(("Rule", "`profiles/disagg.yaml`", f"{size} groups of one worker"), rows)
-        return
-    rows = [*check_rows(options.rounds, sys.executable)]
-    rows += build_rows(options.sizes, max(1, options.rounds // 5), sys.executable)
-    if options.stack_python:
-        rows += vllm_rows(options.stack_python)
-    rows.append(
-        (
-            "an engine that starts and fails on what `dync check` reports",
-            "35 s",
-            "recorded, see compile.md",
-        )
-    )
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
-    print("| What | Time | |\n|---|---:|---|")
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
+    for name in [options.only] if options.only else TABLES:
+        load = os.getloadavg()[0]
+        print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, ")
+        print(f"load {load:.1f} at the start\n")
+        TABLES[name](options)
+        print()
 
 
 if __name__ == "__main__":

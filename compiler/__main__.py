@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -10,12 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from compiler.errors import DataError
 
+_NEW_BEFORE_COLLECTION = 100_000
+"""Objects. What a command makes of thousands of workers is kept until it ends and has no cycles, so
+that looking through it again and again finds nothing."""
+
 
 def main() -> None:
     """Run the command line; an unexpected failure is one line, never a traceback."""
     from compiler.cli.main import dync  # noqa: PLC0415 -- so that an interrupt while importing is quiet
     from compiler.errors import DataError  # noqa: PLC0415 -- likewise
 
+    gc.set_threshold(_NEW_BEFORE_COLLECTION)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack what a name or a log has
             stream.reconfigure(errors="backslashreplace")

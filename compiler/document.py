@@ -50,11 +50,15 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A file's tree, and the text of every source it was read from; what: as a person calls it."""
+    """A file's tree, and the text of every source it was read from; what: as a person calls it.
+
+    size: the values in it, each alias with all that it stands for.
+    """
 
     root: Node
     sources: dict[str, str]
     what: str = PROFILE
+    size: int = 0
 
     def span(self, path: Path) -> Span:
         """Return the span of the value at a path, or of its deepest parent that was written."""

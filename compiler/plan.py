@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache, cached_property
@@ -203,6 +203,9 @@ class Plan:
         return _json(self) + "\n"
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def _json(value: Any, line: str = "\n") -> str:
     """Write a value as `json.dumps(indent=1)` does, which is several times slower for a plan.
 
@@ -210,15 +213,30 @@ def _json(value: Any, line: str = "\n") -> str:
     """
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, str):
-        return encode_basestring(value)
+    if type(value) in _SCALARS:
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (tuple, list)):
+        if _SCALARS.issuperset(map(type, value)):
+            return _scalars(value, line)
         return _enclosed("[]", line, (_json(item, f"{line} ") for item in value))
-    if value is None or isinstance(value, (bool, int, float)):
-        return json.dumps(value)
-    pairs = value.items() if isinstance(value, Mapping) else _pairs(value)
-    texts = (f"{encode_basestring(key)}: {_json(item, f'{line} ')}" for key, item in pairs)
+    fields_of = value if isinstance(value, Mapping) else dict(_pairs(value))
+    if _SCALARS.issuperset(map(type, fields_of.values())):
+        return _scalars(fields_of, line)
+    texts = (
+        f"{encode_basestring(key)}: {_json(item, f'{line} ')}" for key, item in fields_of.items()
+    )
     return _enclosed("{}", line, texts)
+
+
+def _scalars(value: Any, line: str) -> str:
+    """Write what holds scalars alone: json's C code takes one text that separates them."""
+    text = _encoder(f",{line} ")(value)
+    return f"{text[0]}{line} {text[1:-1]}{line}{text[-1]}" if value else text
+
+
+@cache
+def _encoder(separator: str) -> Callable[[Any], str]:
+    return json.JSONEncoder(ensure_ascii=False, separators=(separator, ": ")).encode
 
 
 def _enclosed(brackets: str, line: str, texts: Iterable[str]) -> str:
@@ -233,7 +251,7 @@ def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
         if name == "launch" and isinstance(value, Process):
             yield from _pairs(item)
         else:
-            yield name, item
+            yield name, item.value if isinstance(item, Enum) else item
 
 
 @cache

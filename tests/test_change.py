@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from compiler.cli.main import dync
-from compiler.diff.restarts import Action, Bundle, Change, changes
+from compiler.diff.restarts import Action, Bundle, Change, changes, file_lines, other_lines
 from compiler.emit.bundle import emit
+from compiler.emit.compared import ComparedTexts
+from compiler.emit.systemd.unit_names import drivers_unit, serving_unit, target_unit
 from compiler.library import templates
+from compiler.process import API_KEY, Kind, Process
 from tests.support import DISAGG, plan_of
 
 REPLICAS = DISAGG.replace(
@@ -27,6 +32,12 @@ def fates(found: tuple[Change, ...]) -> dict[str, Action]:
     return {str(change.process): change.action for change in found}
 
 
+def made_when_asked(text: str = DISAGG, *overrides: str) -> Bundle:
+    plan = plan_of(text, *overrides)
+    return Bundle(plan=plan, texts=ComparedTexts(plan, templates()))
+
+
+KEY = "frontend.api_key_file=/etc/key"
 ALL = ("lmcache-prefill-0", "prefill-0", "decode-0", "router")
 
 
@@ -59,18 +70,92 @@ def test_only_what_changed_restarts(override: str, restarting: set[str]) -> None
     ],
 )
 def test_what_the_proxy_alone_reads_restarts_it_alone(override: str) -> None:
-    key = "frontend.api_key_file=/etc/key"
-    found = fates(changes(bundle(DISAGG, key), bundle(DISAGG, key, override)))
+    found = fates(changes(bundle(DISAGG, KEY), bundle(DISAGG, KEY, override)))
     assert {name for name, fate in found.items() if fate is Action.RESTARTS} == {"proxy"}
+
+
+STORE = "lmcache.tiers=[{redis: {managed: true, size_gb: 8, password_file: /etc/dync/r}}]"
+ARGS = "workers[0].engine_args={additional_config: {a: 1, b: 2}}"
+OVERRIDES = (
+    (),
+    ("workers[1].engine_args.max_num_seqs=8",),
+    ("workers[0].env.A=b",),
+    ("lmcache.chunk_size=512",),
+    ("lmcache.cpu_cache_gb=7",),
+    ("lmcache.enabled=false",),
+    (STORE,),
+    (STORE.replace("true,", "true, port: 7000,"),),
+    ("frontend.port=9000",),
+    ("model.served_name=other",),
+    ("deploy.user=other",),
+    ("deploy.first_port=20000",),
+    ("name=other",),
+    (KEY,),
+    (KEY, "frontend.max_request_mb=8"),
+    (KEY, "frontend.tls={certificate: /c, key: /k}"),
+    (KEY, "deploy.first_port=20000"),
+    (KEY, "workers[1].engine_args.max_num_seqs=8"),
+    ("workers[0].engine_args={additional_config: {a: true, b: 2}}",),
+    ("workers[0].engine_args={additional_config: {b: 2, a: 1}}",),
+    ("workers[0].engine_args={additional_config: {a: 1.0, b: 2}}",),
+)
+
+
+@pytest.mark.parametrize("new", OVERRIDES, ids=str)
+@pytest.mark.parametrize("old", [(), (STORE,), (KEY,), (ARGS,)], ids=str)
+def test_what_is_never_looked_at_makes_no_difference(
+    old: tuple[str, ...], new: tuple[str, ...]
+) -> None:
+    read, made = ((kind(DISAGG, *old), kind(DISAGG, *new)) for kind in (bundle, made_when_asked))
+    assert changes(*made) == changes(*read)
+    assert other_lines(*made) == other_lines(*read)
+    for change in changes(*read):
+        if change.action is Action.RESTARTS:
+            lines = [tuple(file_lines(*sides, change.process)) for sides in (made, read)]
+            assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES, ids=str)
+def test_texts_made_when_asked_are_those_of_the_bundle(overrides: tuple[str, ...]) -> None:
+    written, made = bundle(DISAGG, *overrides).texts, made_when_asked(DISAGG, *overrides).texts
+    assert {path: written[path] for path in made} == dict(made)
+    left = {path for path in written if path not in made}
+    units = {path for path in left if path.startswith("systemd/")}
+    assert left - units == {"plan.json"}
+    name = plan_of(DISAGG, *overrides).name
+    others = (drivers_unit(name), serving_unit(name), target_unit(name))
+    system = {path for path in units if "/user/" not in path}
+    assert system == {f"systemd/{unit}" for unit in others}
+
+
+def _moved(process: Process) -> Process:
+    return replace(process, listens=tuple(replace(one, port=1) for one in process.listens))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (Kind.FRONTEND, _moved),
+        (Kind.WORKER, lambda process: replace(process, secrets={API_KEY: "/k"})),
+    ],
+)
+def test_a_proxy_is_compared_with_what_stands_behind_it(
+    kind: Kind, change: Callable[[Process], Process]
+) -> None:
+    """Its own part of the plan does not say where it sends requests, and whether with a key."""
+    plan = plan_of(DISAGG, KEY)
+    changed = (change(one) if one.kind is kind else one for one in plan.processes)
+    other = replace(plan, processes=tuple(changed))
+    sides = (Bundle(plan=it, texts=ComparedTexts(it, templates())) for it in (plan, other))
+    assert fates(changes(*sides))["proxy"] is Action.RESTARTS
 
 
 def test_a_cache_server_takes_its_worker_along() -> None:
     found = changes(bundle(), bundle(DISAGG, "lmcache.cpu_cache_gb=7"))
     worker = next(change for change in found if change.process == "prefill-0")
-    assert (worker.action, worker.because_of, worker.lines) == (
+    assert (worker.action, worker.because_of) == (
         Action.RESTARTS,
         "lmcache-prefill-0",
-        (),
     )
 
 
@@ -150,6 +235,16 @@ def test_diff_of_two_bundles_names_what_it_means() -> None:
     assert (same.exit_code, same.output.count("keeps running")) == (0, 4)
     assert run("diff", "old", "pair.yaml").exit_code == 0
     assert run("diff", "new", "pair.yaml", *changed[:2]).exit_code == 1
+
+
+@pytest.mark.usefixtures("image")
+def test_diff_shows_what_was_edited_in_a_bundle() -> None:
+    run("build", "pair.yaml", "-o", "there")
+    file = Path("there/engine/decode-0.yaml")
+    file.write_text(file.read_text() + "seed: 7\n")
+    found = run("diff", "there", "pair.yaml")
+    assert found.exit_code == 2
+    assert "decode-0: restarts\n  engine/decode-0.yaml\n    + seed: 7\n" in found.output
 
 
 @pytest.mark.usefixtures("image")

@@ -6,6 +6,7 @@ import pytest
 
 from compiler.library import library
 from compiler.load.compose import MAX_CHAIN, TOP_KEYS, compose
+from compiler.load.yaml_tree import MAX_ENTRIES, MAX_NODES
 from compiler.pipeline import Compiled
 from tests.support import AGG, compile_text, plan_in, plan_of
 
@@ -140,3 +141,19 @@ def test_a_long_chain_ends() -> None:
     compiled = compile_text(f"extends: 0.yaml\n{AGG}", also=also)
     assert rules(compiled) == ["extends"]
     assert f"more than {MAX_CHAIN} profiles" in compiled.diagnostics[0].message
+
+
+@pytest.mark.parametrize(("above", "most"), [("", MAX_ENTRIES), ("deploy:\n", MAX_NODES // 2)])
+def test_a_chain_is_no_larger_than_one_file_may_be(above: str, most: int) -> None:
+    """Ten files fit, and nothing is read after the eleventh; a key and its value are two values."""
+    pad, size = "  " if above else "", most // 10 - 10
+    also = {
+        f"{n}.yaml": f"extends: {n + 1}.yaml\n{above}"
+        + "".join(f"{pad}k{n}_{at}: 1\n" for at in range(size))
+        for n in range(12)
+    }
+    compiled = compile_text("extends: 0.yaml\n", also={**also, "12.yaml": AGG})
+    (found,) = compiled.diagnostics
+    assert (found.rule, found.primary.span.file) == ("extends", "9.yaml")
+    assert found.message == "with 10.yaml, the profile is larger than one file may be"
+    assert set(compiled.sources) == {"profile.yaml", *(f"{n}.yaml" for n in range(11))}

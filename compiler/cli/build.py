@@ -39,10 +39,10 @@ def build_command(
 
     A bundle is written whole or not at all. Ends as `dync check` does.
     """
-    from compiler.emit.bundle import emit
+    from compiler.emit.bundle import Emitted
     from compiler.library import templates
     from compiler.write.bundle import write
-    from compiler.write.manifest import NotWritten
+    from compiler.write.manifest import NotWritten, written_files
 
     if out is not None and len(profiles) > 1:
         raise click.UsageError("-o names one bundle: give one profile")
@@ -57,15 +57,16 @@ def build_command(
     plans = [item.resolved.plan for item in compiled if item.resolved is not None]
     if len({plan.name for plan in plans}) < len(plans):
         raise click.UsageError("two of these profiles have the same name: give each its own")
-    bundles = [(plan, emit(plan, texts)) for plan in plans]
-    for plan, artifacts in bundles:
+    compiled.clear()  # a profile's text and tree, which thousands of workers make large
+    for plan in plans:
         place = Path(out) if out is not None else Path("build") / plan.name
         try:
-            changed = write(artifacts, place, overwrite=overwrite)
+            changed = write(Emitted(plan, texts), place, overwrite=overwrite)
+            files = len(written_files(place))
         except NotWritten as error:
             raise click.ClickException(comment(str(error))) from error
         if style == "text":
             what, shown = "wrote" if changed else "unchanged", comment(str(place))
-            click.echo(f"{what} {shown}: {len(artifacts)} files, {len(plan.processes)} processes")
+            click.echo(f"{what} {shown}: {files} files, {len(plan.processes)} processes")
             click.echo(f"start it: dync up {shown}, or: dync install {shown}")
     sys.exit(0)

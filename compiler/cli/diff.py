@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from compiler.cli.profiles import FAILED, overrides_option, planned
 
 if TYPE_CHECKING:
     from compiler.diff.restarts import Bundle, Change
-    from compiler.process import Process, ProcessName
 
 CHANGED = 2
 
@@ -75,23 +74,16 @@ def diff_command(
         installation = Installation(host=host_of(root, for_user), name=coming.plan.name)
         number = installation.current
         folder = installation.folder(number or 0)
-        present = None if number is None else _shared(read_bundle(folder), coming)
-    for line in plan_differences(present.plan, coming.plan) if present else ():
-        click.echo(line)
+        present = None if number is None else read_bundle(folder)
+    lines = list(plan_differences(present.plan, coming.plan)) if present else []
     found = changes(present, coming)
-    processes = [
-        {process.name: process for process in side.plan.processes} if side else {}
-        for side in (present, coming)
-    ]
-    for change in found:
-        with_ = f" with {change.because_of}" if change.because_of else ""
-        click.echo(f"{change.process}: {change.action.value}{with_}")
-        for line in _lines(change, *processes):
-            click.echo(f"  {line}")
+    lines += _change_lines(found, present, coming)
     others = other_lines(present, coming) if present else ()
     if others:
         text = f"also change, and restart nothing: {', '.join(others)}"
-        click.echo(click.wrap_text(text, 100, subsequent_indent="  "))
+        lines.append(click.wrap_text(text, 100, subsequent_indent="  "))
+    if lines:
+        click.echo("\n".join(lines))
     is_same = not others and all(change.action is Action.KEEPS for change in found)
     sys.exit(0 if is_same else CHANGED)
 
@@ -103,42 +95,32 @@ def _read(named: str, overrides: tuple[str, ...], other: Bundle | None = None) -
     """
     from compiler.deploy.install.generations import read_bundle
     from compiler.diff.restarts import Bundle
-    from compiler.emit.bundle import emit_compared
+    from compiler.emit.compared import ComparedTexts
     from compiler.library import templates
 
     if Path(named).is_dir():
         if overrides:
             raise click.UsageError(f"--set is for a profile: {named} is built already")
-        return _shared(read_bundle(Path(named)), other)
+        return read_bundle(Path(named))
     plan = planned(named, overrides)
-    if other is not None and plan == other.plan:
+    if other is not None and plan == other.plan and other.is_emitted:
         return other
-    files = emit_compared(plan, templates())
-    known = other.texts if other else {}
-    return Bundle(plan=plan, texts={item.path: _one(item.text, item.path, known) for item in files})
+    return Bundle(plan=plan, texts=ComparedTexts(plan, templates()))
 
 
-def _shared(bundle: Bundle, other: Bundle | None) -> Bundle:
-    """Return a bundle that keeps a text which the other has too only once."""
-    from compiler.diff.restarts import Bundle
-
-    known = other.texts if other else {}
-    texts = {path: _one(text, path, known) for path, text in bundle.texts.items()}
-    return Bundle(plan=bundle.plan, texts=texts)
-
-
-def _one(text: str, path: str, known: Mapping[str, str]) -> str:
-    there = known.get(path)
-    return there if there is not None and there == text else text
-
-
-def _lines(
-    change: Change, old: Mapping[ProcessName, Process], new: Mapping[ProcessName, Process]
-) -> tuple[str, ...]:
-    """Say a restart's reasons by the plans, or by the files where the plans know of none."""
+def _change_lines(found: tuple[Change, ...], old: Bundle | None, new: Bundle) -> Iterator[str]:
+    """Say each process's fate, and a restart's reasons: the plans', or the files' without any."""
     from compiler.diff.plan_diff import process_differences
+    from compiler.diff.restarts import Action, file_lines
 
-    if not old or not change.lines:
-        return ()
-    name = change.process
-    return process_differences(old[name], new[name]) or change.lines
+    before, after = (
+        {process.name: process for process in side.plan.processes} if side else {}
+        for side in (old, new)
+    )
+    for change in found:
+        name = change.process
+        with_ = f" with {change.because_of}" if change.because_of else ""
+        yield f"{name}: {change.action.value}{with_}"
+        if old is not None and change.action is Action.RESTARTS and not change.because_of:
+            lines = process_differences(before[name], after[name]) or file_lines(old, new, name)
+            yield from (f"  {line}" for line in lines)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from typing import Any
 
 from compiler.document import Json
 from compiler.emit.quoting import comment, yaml_scalar
 from compiler.plan import Plan
-from compiler.process import Kind, Launch, Process
+from compiler.process import Kind, Launch, Listen, Process, ProcessName, Tier
 
 Facts = dict[str, Json]
 _ABSENT = "not there"
@@ -18,7 +21,14 @@ _WRAPPINGS = ("kv_connector_extra_config", "connectors")  # say nothing of their
 
 def process_differences(old: Process, new: Process) -> tuple[str, ...]:
     """Return a line for each fact of a process that differs: `what: before -> after`."""
-    return tuple(_differences(_facts(old), _facts(new)))
+    before: Facts = {}
+    after: Facts = {}
+    for was, comes in zip(_parts(old), _parts(new), strict=True):
+        # Text tells 1 from true and 1.0, as facts do.
+        if was.of != comes.of or repr(was.of) != repr(comes.of):
+            before |= was.facts(*was.of)
+            after |= comes.facts(*comes.of)
+    return tuple(_differences(before, after))
 
 
 def plan_differences(old: Plan, new: Plan) -> tuple[str, ...]:
@@ -63,40 +73,88 @@ def _plan_facts(plan: Plan) -> Facts:
     }
 
 
-def _facts(process: Process) -> Facts:
-    ready = process.ready
-    facts: Facts = {"role": process.role.value if process.role else process.kind.value}
-    facts["GPUs"] = ", ".join(process.gpus)
-    facts |= {f"port {listen.purpose}": listen.port for listen in process.listens}
-    facts |= {f"address {listen.purpose}": listen.host for listen in process.listens}
-    facts |= _launch_facts(process.launch, "nginx" if process.kind is Kind.PROXY else "engine")
-    if isinstance(process.without_lmcache, Launch):
-        facts |= _prefixed(
-            "without LMCache, ", _launch_facts(process.without_lmcache, "engine"), facts
-        )
-    facts |= {f"secret {name} from": file for name, file in process.secrets.items()}
-    facts |= {
-        f"tier {number}": f"{tier.kind} {tier.place}"
-        for number, tier in enumerate(process.tiers, 1)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of a process, and what says its facts, which only a part that differs is asked for."""
+
+    facts: Callable[..., Facts]
+    of: tuple[Any, ...]
+
+
+def _parts(process: Process) -> Iterator[_Part]:
+    """Return the parts of a process in the order of their facts, as many for each process."""
+    launch, ready = process.launch, process.ready
+    engine = "nginx" if process.kind is Kind.PROXY else "engine"
+    yield _Part(_place_facts, (process.role or process.kind, process.gpus))
+    yield _Part(_listen_facts, (process.listens,))
+    own = _launch_parts(launch, engine)
+    yield from own
+    off = process.without_lmcache  # where it is no launch, the same one has no other fact
+    others = _launch_parts(off, "engine") if isinstance(off, Launch) else own
+    for part, other in zip(own, others, strict=True):
+        yield _Part(partial(_other_facts, part.facts), (part.of, other.of))
+    yield _Part(_secret_facts, (process.secrets,))
+    yield _Part(_tier_facts, (process.tiers,))
+    yield _Part(_order_facts, (process.after, ready.path, ready.body))
+    yield _Part(_time_facts, (ready.timeout_s, process.stop_s))
+
+
+def _launch_parts(launch: Launch, engine: str) -> tuple[_Part, ...]:
+    return (
+        _Part(_options, (launch.argv,)),
+        _Part(_env_facts, (launch.env,)),
+        _Part(_flat_facts, (engine, launch.engine_args)),
+        _Part(_flat_facts, ("KV transfer", launch.kv_transfer_config)),
+        _Part(_flat_facts, ("LMCache file", launch.lmcache_config)),
+    )
+
+
+def _other_facts(facts: Callable[..., Facts], of: tuple[Any, ...], other: tuple[Any, ...]) -> Facts:
+    """Name the facts of the form without LMCache that the first form does not have alike."""
+    known = facts(*of)
+    return {
+        f"without LMCache, {name}": value
+        for name, value in facts(*other).items()
+        if known.get(name) != value
     }
-    facts["starts after"] = ", ".join(process.after)
-    facts["ready path"], facts["ready body"] = ready.path, ready.body
-    facts["ready within s"], facts["stops within s"] = ready.timeout_s, process.stop_s
-    return facts
 
 
-def _prefixed(prefix: str, facts: Facts, known: Facts) -> Facts:
-    """Name the facts of a second form that the first one does not have alike."""
-    return {f"{prefix}{name}": value for name, value in facts.items() if known.get(name) != value}
+def _place_facts(role: Enum, gpus: tuple[str, ...]) -> Facts:
+    return {"role": role.value, "GPUs": ", ".join(gpus)}
 
 
-def _launch_facts(launch: Launch, engine: str) -> Facts:
-    facts = _options(launch.argv)
-    facts |= {f"env {name}": value for name, value in launch.env.items()}
-    facts |= dict(_flat(engine, launch.engine_args))
-    facts |= dict(_flat("KV transfer", launch.kv_transfer_config))
-    facts |= dict(_flat("LMCache file", launch.lmcache_config))
-    return facts
+def _listen_facts(listens: tuple[Listen, ...]) -> Facts:
+    return {
+        **{f"port {listen.purpose}": listen.port for listen in listens},
+        **{f"address {listen.purpose}": listen.host for listen in listens},
+    }
+
+
+def _env_facts(env: Mapping[str, str]) -> Facts:
+    return {f"env {name}": value for name, value in env.items()}
+
+
+def _secret_facts(secrets: Mapping[str, str]) -> Facts:
+    return {f"secret {name} from": file for name, file in secrets.items()}
+
+
+def _tier_facts(tiers: tuple[Tier, ...]) -> Facts:
+    return {f"tier {number}": f"{tier.kind} {tier.place}" for number, tier in enumerate(tiers, 1)}
+
+
+def _order_facts(after: tuple[ProcessName, ...], path: str, body: str) -> Facts:
+    return {"starts after": ", ".join(after), "ready path": path, "ready body": body}
+
+
+def _time_facts(ready_s: int, stop_s: int) -> Facts:
+    return {"ready within s": ready_s, "stops within s": stop_s}
+
+
+def _flat_facts(name: str, value: Mapping[str, Json]) -> Facts:
+    found: Facts = {}
+    for key, item in value.items():
+        _flatten(found, name if key in _WRAPPINGS else f"{name} {key}", item)
+    return found
 
 
 def _options(argv: tuple[str, ...]) -> Facts:
@@ -112,14 +170,14 @@ def _options(argv: tuple[str, ...]) -> Facts:
     return {name: " ".join(words) for name, words in found.items()}
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Json]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(name if key in _WRAPPINGS else f"{name} {key}", item)
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+def _flatten(found: Facts, name: str, value: Json) -> None:
+    """Add what a value holds, each part under its own name."""
+    if isinstance(value, dict):
+        found.update(_flat_facts(name, value))
+    elif not isinstance(value, list):
+        found[name] = value
+    elif any(isinstance(item, dict) for item in value):
         for number, item in enumerate(value, 1):
-            yield from _flat(f"{name} {number}", item)
-    elif isinstance(value, list):
-        yield name, ", ".join(map(str, value))
-    elif value != {}:
-        yield name, value
+            _flatten(found, f"{name} {number}", item)
+    else:
+        found[name] = ", ".join(map(str, value))

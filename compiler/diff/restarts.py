@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from compiler.bundle_paths import PLAN, UNITS_FOLDER, engine_file, lmcache_file, nginx_file
+from compiler.bundle_paths import (
+    PLAN,
+    UNITS_FOLDER,
+    engine_file,
+    lmcache_file,
+    nginx_file,
+    process_script,
+)
+from compiler.emit.compared import ComparedTexts
 from compiler.emit.systemd.unit_names import process_unit, restarted_with
-from compiler.plan import Plan
-from compiler.process import ProcessName
+from compiler.plan import Plan, Source
+from compiler.process import Launch, Listen, Process, ProcessName
 
 Texts = Mapping[str, str]
+_COMMENT = re.compile("^#.*\n?", re.MULTILINE)
+_encode = json.JSONEncoder().encode  # which keeps the order of keys, and 1 apart from true and 1.0
 
 
 class Action(str, Enum):
@@ -31,14 +43,22 @@ class Bundle:
     plan: Plan
     texts: Texts
 
+    @property
+    def is_emitted(self) -> bool:
+        """Whether this very program makes the texts of the plan.
+
+        Where a process is the same in two such bundles, and all else that its files are made of,
+        nobody needs to look at them.
+        """
+        return isinstance(self.texts, ComparedTexts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One process: its fate, the lines that differ, and the process that takes it along."""
+    """One process: its fate, and the process that takes it along."""
 
     process: ProcessName
     action: Action
-    lines: tuple[str, ...] = ()
     because_of: ProcessName | None = None
 
 
@@ -61,7 +81,13 @@ def _own_paths(bundle: Bundle, process: ProcessName) -> tuple[str, ...]:
 def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:
     """Compare two bundles process by process: the new one's in its order, then those that stop."""
     before = set(_names(old)) if old else set()
-    found = {name: _change(old if name in before else None, new, name) for name in _names(new)}
+    alike = _alike(old, new) if old else set()
+    found = {
+        name: Change(process=name, action=Action.KEEPS)
+        if name in alike
+        else _change(old if name in before else None, new, name)
+        for name in _names(new)
+    }
     for name, change in tuple(found.items()):
         if change.action is Action.RESTARTS:
             for other in restarted_with(new.plan, name):
@@ -75,13 +101,58 @@ def other_lines(old: Bundle, new: Bundle) -> tuple[str, ...]:
     """Return the differences in files that restart nothing, such as launch.sh."""
     names = {*_names(old), *_names(new)}
     owned = {path for name in names for side in (old, new) for path in _own_paths(side, name)}
+    for name in _alike(old, new):
+        owned |= {process_script(name), engine_file(name, with_lmcache=False)}
     skipped = (f"{UNITS_FOLDER}/", PLAN)
     paths = sorted({*old.texts, *new.texts} - owned)
-    return tuple(
-        path
-        for path in paths
-        if not path.startswith(skipped)
-        and _differ(old.texts.get(path, ""), new.texts.get(path, ""))
+    return tuple(path for path in paths if not path.startswith(skipped) and _differ(old, new, path))
+
+
+def _alike(old: Bundle, new: Bundle) -> set[ProcessName]:
+    """Return the processes whose files are the same, since all that they are made of is."""
+    if not (old.is_emitted and new.is_emitted) or _around(old.plan) != _around(new.plan):
+        return set()
+    before = {process.name: process for process in old.plan.processes}
+    return {
+        process.name
+        for process in new.plan.processes
+        if (there := before.get(process.name)) == process and _written(there) == _written(process)
+    }
+
+
+def _written(process: Process) -> str:
+    """Return the mappings of a process as files have them: equal ones may be written otherwise."""
+    forms = (process.launch, process.without_lmcache)
+    return _encode(
+        [
+            process.secrets,
+            *(
+                (form.env, form.engine_args, form.kv_transfer_config, form.lmcache_config)
+                for form in forms
+                if isinstance(form, Launch)
+            ),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Around:
+    """What the files of one process are made of beside it: facts of the whole, other kinds."""
+
+    whole: Plan
+    cache_servers: tuple[ProcessName, ...]
+    behind_proxy: tuple[Listen, ...]
+    api_asks_key: bool
+
+
+def _around(plan: Plan) -> _Around:
+    """Return it without what the profile's text is, which stands in comments."""
+    nothing = Source(files=(), overrides={})
+    return _Around(
+        whole=replace(plan, source=nothing, processes=plan.stores),
+        cache_servers=tuple(server.name for server in plan.cache_servers),
+        behind_proxy=plan.api.listens,
+        api_asks_key=plan.api_asks_key,
     )
 
 
@@ -92,16 +163,17 @@ def _names(bundle: Bundle) -> list[ProcessName]:
 def _change(old: Bundle | None, new: Bundle, name: ProcessName) -> Change:
     if old is None:
         return Change(process=name, action=Action.STARTS)
-    paths = {*_own_paths(old, name), *_own_paths(new, name)}
-    if all(old.texts.get(path) == new.texts.get(path) for path in paths):
-        return Change(process=name, action=Action.KEEPS)
-    lines = tuple(_lines(own_texts(old, name), own_texts(new, name)))
-    return Change(process=name, action=Action.RESTARTS if lines else Action.KEEPS, lines=lines)
+    paths = dict.fromkeys((*_own_paths(old, name)[::-1], *_own_paths(new, name)[::-1]))
+    is_same = not any(_differ(old, new, path) for path in paths)  # the cheapest to make first
+    return Change(process=name, action=Action.KEEPS if is_same else Action.RESTARTS)
 
 
-def _lines(old: Texts, new: Texts) -> Iterator[str]:
-    for path in sorted({*old, *new}):
-        before, after = old.get(path, "").splitlines(), new.get(path, "").splitlines()
+def file_lines(old: Bundle, new: Bundle, process: ProcessName) -> Iterator[str]:
+    """Return the lines in which the files that decide how a process runs differ."""
+    texts_before, texts_after = own_texts(old, process), own_texts(new, process)
+    for path in sorted({*texts_before, *texts_after}):
+        before = texts_before.get(path, "").splitlines()
+        after = texts_after.get(path, "").splitlines()
         if before == after:
             continue
         yield path
@@ -110,10 +182,19 @@ def _lines(old: Texts, new: Texts) -> Iterator[str]:
                 yield f"  {line[0]} {line[1:]}"
 
 
-def _differ(old: str, new: str) -> bool:
-    return old != new and _meant(old) != _meant(new)
+def _differ(old: Bundle, new: Bundle, path: str) -> bool:
+    """Return whether a file differs but for its comments."""
+    if isinstance(old.texts, ComparedTexts) and isinstance(new.texts, ComparedTexts):
+        said, says = old.texts.says(path), new.texts.says(path)
+        if said is not None and says is not None:
+            return said != says
+        made_of = old.texts.made_of(path)
+        if made_of is not None and made_of == new.texts.made_of(path):
+            return False
+    before, after = old.texts.get(path, ""), new.texts.get(path, "")
+    return before != after and _meant(before) != _meant(after)
 
 
 def _meant(text: str) -> str:
     """Drop comment lines: they name the profile and the command, and change with those."""
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+    return _COMMENT.sub("", text)

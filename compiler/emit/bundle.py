@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from compiler.bundle_paths import (
     LIBRARY,
@@ -22,7 +23,7 @@ from compiler.emit.process_script import emit_process_scripts
 from compiler.emit.proxy import emit_proxy
 from compiler.emit.readme import emit_readme
 from compiler.emit.render import Renderer
-from compiler.emit.systemd.units import emit_system_units, emit_systemd
+from compiler.emit.systemd.units import emit_systemd
 from compiler.emit.tiers import emit_tier_library
 from compiler.plan import Plan
 
@@ -48,18 +49,17 @@ TEMPLATES = (
     "lib/start/sitecustomize.py",
 )
 Emitter = Callable[[Plan, Renderer], Iterator[Artifact]]
-_EMITTERS: tuple[Emitter, ...] = (
+WHOLE_EMITTERS: tuple[Emitter, ...] = (
     emit_launch,
-    emit_process_scripts,
-    emit_engine_files,
     emit_tier_library,
     emit_proxy,
     emit_modules,
-    emit_systemd,
     emit_picture,
     emit_observability,
     emit_readme,
 )
+"""Of files that are a whole deployment's."""
+_EMITTERS = (emit_process_scripts, emit_engine_files, emit_systemd, *WHOLE_EMITTERS)
 
 
 def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
@@ -67,22 +67,21 @@ def emit(plan: Plan, templates: Mapping[str, str]) -> tuple[Artifact, ...]:
 
     Errors: none; a plan that cannot be emitted is a bug.
     """
-    artifacts = [Artifact(path=PLAN, text=plan.to_json()), *_emitted(plan, templates, _EMITTERS)]
-    return tuple(sorted(artifacts, key=lambda artifact: artifact.path))
+    return tuple(sorted(Emitted(plan, templates), key=lambda artifact: artifact.path))
 
 
-def emit_compared(plan: Plan, templates: Mapping[str, str]) -> Iterator[Artifact]:
-    """Return the files by which deployments differ: plan.json and a user's units say nothing more.
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """Every file of a plan's bundle, made anew each time that one goes through them.
 
-    A user's units are made of the same facts as the system's.
+    Those of thousands of workers together are larger than all else of a build.
     """
-    emitters = (emit_system_units if one is emit_systemd else one for one in _EMITTERS)
-    yield from _emitted(plan, templates, emitters)
 
+    plan: Plan
+    templates: Mapping[str, str]
 
-def _emitted(
-    plan: Plan, templates: Mapping[str, str], emitters: Iterable[Emitter]
-) -> Iterator[Artifact]:
-    renderer = Renderer(templates)
-    for emitter in emitters:
-        yield from emitter(plan, renderer)
+    def __iter__(self) -> Iterator[Artifact]:
+        yield Artifact(path=PLAN, text=self.plan.to_json())
+        renderer = Renderer(self.templates)
+        for emitter in _EMITTERS:
+            yield from emitter(self.plan, renderer)

@@ -17,12 +17,12 @@ def emit_engine_files(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:  # 
     """Emit engine/<worker>.yaml, its form without LMCache, and lmcache/<worker>.yaml."""
     lines = header(plan)
     for process in plan.workers:
-        yield _engine_file(engine_file(process.name), process.launch, lines)
+        yield Artifact(path=engine_file(process.name), text=engine_text(process.launch, lines))
         if isinstance(process.without_lmcache, Launch):
             path = engine_file(process.name, with_lmcache=False)
-            yield _engine_file(path, process.without_lmcache, lines)
+            yield Artifact(path=path, text=engine_text(process.without_lmcache, lines))
         if process.launch.lmcache_config:
-            text = _yaml(process.launch.lmcache_config, lines)
+            text = lmcache_text(process.launch, lines)
             yield Artifact(path=lmcache_file(process.name), text=text)
 
 
@@ -41,8 +41,14 @@ def option_lines(launch: Launch) -> dict[str, Json]:
     return options
 
 
-def _engine_file(path: str, launch: Launch, lines: tuple[str, ...]) -> Artifact:
-    return Artifact(path=path, text=_yaml(option_lines(launch), lines))
+def engine_text(launch: Launch, lines: tuple[str, ...]) -> str:
+    """Return vLLM's --config file of one form of a worker; lines: those that open every file."""
+    return _yaml(option_lines(launch), lines)
+
+
+def lmcache_text(launch: Launch, lines: tuple[str, ...]) -> str:
+    """Return LMCache's configuration file of a worker that caches in its own process."""
+    return _yaml(launch.lmcache_config, lines)
 
 
 def _yaml(mapping: Mapping[str, Json], lines: tuple[str, ...]) -> str:

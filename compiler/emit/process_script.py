@@ -84,12 +84,17 @@ def emit_process_scripts(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     """Emit one script for each process."""
     lines = header(plan)
     for process in plan.processes:
-        view = _view(plan, process, lines)
-        text = renderer.render("process.sh.j2", view)
+        text = script_text(plan, process, renderer, lines)
         yield Artifact(path=process_script(process.name), text=text, executable=True)
 
 
-def _view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
+def script_text(plan: Plan, process: Process, renderer: Renderer, lines: tuple[str, ...]) -> str:
+    """Return the script of one process; lines: those that open every file."""
+    return renderer.render("process.sh.j2", script_view(plan, process, lines))
+
+
+def script_view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ScriptView:
+    """Return the fields of one process's script."""
     off = process.without_lmcache
     has_off_form = isinstance(off, Launch)
     return ScriptView(

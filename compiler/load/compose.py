@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity, Span
 from compiler.document import Document, Node
-from compiler.load.yaml_tree import MAX_DEPTH, load
+from compiler.load.yaml_tree import MAX_DEPTH, MAX_ENTRIES, MAX_NODES, load
 
 Reader = Callable[[str], str]
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)((?:\[[0-9]{1,6}\])*)\Z")
@@ -47,12 +47,23 @@ class Unreadable(Exception):
     """A source that a Reader cannot give, with the reason as its text."""
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of a chain as it was read; asked: where another one extends it."""
+
+    name: str
+    text: str
+    asked: Span | None = None
+
+
 @dataclass(slots=True)
 class _Found:
-    """What reading has gathered so far."""
+    """What reading has gathered so far; size and keys: of all files of the chain."""
 
     sources: dict[str, str] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    size: int = 0
+    keys: set[str] = field(default_factory=set)
 
     def report(self, rule: Rule, span: Span, message: str, fix: str) -> None:
         self.diagnostics.append(rule.at(span, message, fix=fix))
@@ -73,7 +84,7 @@ def compose(name: str, read: Reader, overrides: Iterable[str] = ()) -> Composed:
     Errors: Unreadable is raised only for `name` itself; a bad `extends` is a Diagnostic.
     """
     found = _Found()
-    root = _read(name, read(name), read, found, ())
+    root = _read(_File(name, read(name)), read, found, ())
     for override in overrides:
         if root is not None:
             root = _override(root, override, found)
@@ -82,19 +93,26 @@ def compose(name: str, read: Reader, overrides: Iterable[str] = ()) -> Composed:
     return Composed(Document(root=root, sources=found.sources), (), found.sources)
 
 
-def _read(name: str, text: str, read: Reader, found: _Found, chain: tuple[str, ...]) -> Node | None:
-    found.sources[name] = text
-    loaded = load(text, name)
+def _read(file: _File, read: Reader, found: _Found, chain: tuple[str, ...]) -> Node | None:
+    """Read what is in a file and in what it extends; chain: what extends the file."""
+    found.sources[file.name] = file.text
+    loaded = load(file.text, file.name)
     found.diagnostics.extend(loaded.diagnostics)
     if loaded.value is None:
         return None
     root = loaded.value.root
+    found.size += loaded.value.size
+    found.keys.update(root.keys)
+    if file.asked is not None and (found.size > MAX_NODES or len(found.keys) > MAX_ENTRIES):
+        message = f"with {file.name}, the profile is larger than one file may be"
+        found.report(_EXTENDS, file.asked, message, "extend less, or write smaller files")
+        return None
     parent = root.child("extends")
     if parent is None:
         return root
     if not isinstance(parent.value, str) or not parent.value:
         return root  # left in place: the schema says what it must be
-    below = _below(parent, parent.value, read, found, (*chain, name))
+    below = _below(parent, parent.value, read, found, (*chain, file.name))
     if below is None or not isinstance(root.value, MappingProxyType):
         return None
     own = {key: node for key, node in root.value.items() if key != "extends"}
@@ -117,7 +135,7 @@ def _below(
     if wrong is not None:
         found.report(_EXTENDS, parent.span, *wrong)
         return None
-    return _read(target, text, read, found, chain)
+    return _read(_File(target, text, parent.span), read, found, chain)
 
 
 def _refusal(value: str, target: str, chain: tuple[str, ...]) -> tuple[str, str] | None:

@@ -22,6 +22,8 @@ from compiler.load.syntax import not_allowed, refused, syntax_rule
 
 MAX_DEPTH = 40
 MAX_NODES = 200_000
+MAX_ENTRIES = 10_000
+"""Of one list or mapping: as many workers as a deployment can have."""
 
 _KEY = Rule("yaml-key", Severity.ERROR)
 _DUPLICATE_KEY = Rule(
@@ -64,7 +66,8 @@ def load(text: str, name: str, what: str = PROFILE) -> Outcome[Document]:
         found.append(builder.syntax.at(span, f"the {what} is empty", fix=fix))
     if builder.root is None or found:
         return Outcome(None, tuple(found))
-    return Outcome(Document(root=builder.root, sources={name: text}, what=what))
+    sources = {name: text}
+    return Outcome(Document(root=builder.root, sources=sources, what=what, size=builder.size))
 
 
 def parse_data(text: str) -> Any:
@@ -127,11 +130,11 @@ class _Builder:
         self.what = what
         self.syntax = syntax_rule(what)
         self.root: Node | None = None
+        self.size = 0
         self.diagnostics: list[Diagnostic] = []
         self._open: list[_Open] = []
         self._anchors: dict[str, Node | _Open] = {}
         self._measures: dict[int, tuple[int, int]] = {}
-        self._count = 0
 
     def take(self, event: Any) -> bool:
         """Add one event; False ends the reading."""
@@ -140,10 +143,10 @@ class _Builder:
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             return self._begin(event)
         if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-            self._end(event)
-        elif isinstance(event, yaml.AliasEvent):
+            return self._end(event)
+        if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
-        elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+        if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
             fix = "keep one document in the file"
             self._refuse(self._span(event), "a second YAML document starts here", fix)
             return False
@@ -173,12 +176,12 @@ class _Builder:
             return False
         return True
 
-    def _end(self, event: Any) -> None:
+    def _end(self, event: Any) -> bool:
         opened = self._open.pop()
         node = opened.finished(event.end_mark)
         if opened.anchor and self._anchors[opened.anchor] is opened:
             self._anchors[opened.anchor] = node
-        self._put(node)
+        return self._put(node)
 
     def _add(self, node: Node, anchor: str | None, size: int = 1) -> bool:
         """Put a finished node into the open collection, as a key, a value or an item."""
@@ -196,14 +199,26 @@ class _Builder:
         if parent.awaits_key:
             return self._key(parent, node)
         parent.put(node)
-        return True
+        return self._has_room(parent, node.span)
+
+    def _has_room(self, parent: _Open, span: Span) -> bool:
+        """Return whether a collection is no larger than one may be."""
+        if max(len(parent.items), len(parent.values)) <= MAX_ENTRIES:
+            return True
+        what = "mapping" if parent.is_mapping else "list"
+        message = f"the {self.what} has a {what} of more than {MAX_ENTRIES} entries"
+        fix = f"write a smaller {what}"
+        if not parent.is_mapping:
+            fix += "; workers that are alike are one entry with replicas"
+        self._refuse(span, message, fix)
+        return False
 
     def _counts(self, size: int, span: Span) -> bool:
         """Count nodes; False where they are too many."""
-        self._count += size
-        if self._count > MAX_NODES:
+        self.size += size
+        if self.size > MAX_NODES:
             self._too_large(span, f"larger than {MAX_NODES} values")
-        return self._count <= MAX_NODES
+        return self.size <= MAX_NODES
 
     def _too_large(self, span: Span, size: str) -> None:
         self._refuse(span, f"the {self.what} is {size}", f"write a smaller {self.what}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compiler.addresses import LOOPBACK, is_loopback
 from compiler.process import ProcessName
-from compiler.resolve.conditions import settings
+from compiler.resolve.conditions import WorkerSettings
 from compiler.resolve.connectors import has_transfer
 from compiler.resolve.tier_values import int_of
 from compiler.stacks.stack import PortUse, Stack
@@ -100,6 +100,7 @@ def allocate(topology: Topology, stack: Stack) -> Allocation:
     one of the proxy's health.
     """
     ports = _free_ports(topology)
+    settings = WorkerSettings(topology, stack)
     slots = list(_slots(topology))
     has_router = needs_frontend(topology, stack)
     is_inside = not is_entry_a_worker(topology, stack)
@@ -117,7 +118,7 @@ def allocate(topology: Topology, stack: Stack) -> Allocation:
             host=LOOPBACK if is_inside else topology.frontend.host,
             port=port,
             side_channel_port=side_port,
-            ports=_asked_ports(topology, stack, group, ports),
+            ports=_asked_ports(topology, settings, group, ports),
             cache=_cache_of(topology, group, name),
             uses_lmcache=topology.uses_lmcache(group),
             port_origin=group.origin if is_inside else topology.frontend.origin,
@@ -187,11 +188,11 @@ def is_entry_a_worker(topology: Topology, stack: Stack) -> bool:
 
 
 def _asked_ports(
-    topology: Topology, stack: Stack, group: WorkerGroup, ports: Iterator[int]
+    topology: Topology, settings: WorkerSettings, group: WorkerGroup, ports: Iterator[int]
 ) -> tuple[Port, ...]:
     uses: dict[str, PortUse] = {}
     for lmcache in dict.fromkeys((topology.uses_lmcache(group), False)):
-        for setting in settings(topology, stack, group, lmcache=lmcache):
+        for setting in settings.of(group, lmcache=lmcache):
             uses.update(setting.ports)
     return tuple(_allot(uses, ports))
 

@@ -30,6 +30,30 @@ def settings(
             yield setting
 
 
+class WorkerSettings:
+    """The settings of a topology's workers, looked up once for all groups that are alike."""
+
+    def __init__(self, topology: Topology, stack: Stack) -> None:
+        self._topology, self._stack = topology, stack
+        self._kinds: dict[int, str] = {}
+        self._found: dict[tuple[str, bool], tuple[Setting, ...]] = {}
+
+    def kind(self, group: WorkerGroup) -> str:
+        """Return what groups have in common that are alike but for their places."""
+        if id(group) not in self._kinds:
+            facts = (group.role.value, group.tensor_parallel_size, group.env, group.engine_args)
+            self._kinds[id(group)] = repr(facts)
+        return self._kinds[id(group)]
+
+    def of(self, group: WorkerGroup, *, lmcache: bool) -> tuple[Setting, ...]:
+        """Return those that hold for a worker; lmcache: in the form with LMCache."""
+        key = self.kind(group), lmcache
+        if key not in self._found:
+            found = settings(self._topology, self._stack, group, lmcache=lmcache)
+            self._found[key] = tuple(found)
+        return self._found[key]
+
+
 def case_env(topology: Topology, stack: Stack, group: WorkerGroup) -> dict[str, str]:
     """Return the environment that a stack's known issues set for a worker with LMCache."""
     env: dict[str, str] = {}

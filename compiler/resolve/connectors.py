@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from compiler.document import Json
 from compiler.process import connectors_of
-from compiler.stacks.placeholders import fill
 from compiler.stacks.stack import Platform, Stack
 from compiler.topology import CacheMode, Role, Topology, TopologyKind, WorkerGroup
 
 KvTransferConfig = dict[str, Json]
 
 
-def cache_connector(stack: Stack, mode: CacheMode, values: Mapping[str, Json]) -> KvTransferConfig:
-    """Return LMCache's connector for one worker."""
-    filled = fill(dict(stack.connectors.cache[mode.value]), values)
-    return filled if isinstance(filled, dict) else {}
+def cache_connector(stack: Stack, mode: CacheMode) -> KvTransferConfig:
+    """Return LMCache's connector as a skeleton, which each worker fills."""
+    return dict(stack.connectors.cache[mode.value])
 
 
 def has_transfer(topology: Topology, stack: Stack) -> bool:
@@ -27,7 +23,7 @@ def has_transfer(topology: Topology, stack: Stack) -> bool:
 def kv_transfer_config(
     topology: Topology, stack: Stack, role: Role, cache: KvTransferConfig | None
 ) -> KvTransferConfig:
-    """Return the engine's kv_transfer_config; empty where a worker has no connector.
+    """Return the engine's kv_transfer_config as a skeleton; empty where a worker has no connector.
 
     Shape:  one connector, or MultiConnector with NIXL first: it loads from the first child that
             has the tokens, and a cache listed first would win with a part of the prompt. A stack

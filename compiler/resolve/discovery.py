@@ -25,13 +25,18 @@ def discovery_values(topology: Topology) -> dict[str, Json]:
     }
 
 
-def discovery_env(topology: Topology, stack: Stack, values: Mapping[str, Json]) -> dict[str, str]:
-    """Return the environment that every worker and the frontend have in common."""
-    env: dict[str, str] = {}
+def discovery_skeleton(topology: Topology, stack: Stack) -> dict[str, Json]:
+    """Return the environment that every worker and the frontend have in common, unfilled."""
+    env: dict[str, Json] = {}
     for role, way in ways(topology, stack).items():
-        template = stack.discovery[role][way]
-        env.update({name: text_of(fill(value, values)) for name, value in template.items()})
+        env.update(stack.discovery[role][way])
     return env
+
+
+def discovery_env(topology: Topology, stack: Stack, values: Mapping[str, Json]) -> dict[str, str]:
+    """Return it filled."""
+    skeleton = discovery_skeleton(topology, stack)
+    return {name: text_of(fill(value, values)) for name, value in skeleton.items()}
 
 
 def services(topology: Topology, stack: Stack) -> tuple[Service, ...]:

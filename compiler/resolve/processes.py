@@ -21,7 +21,7 @@ from compiler.process import (
     WithoutLmcache,
 )
 from compiler.resolve.allocation import Allocation, CacheSlot, Port, WorkerSlot
-from compiler.resolve.conditions import DEFAULT_ROUTING, settings
+from compiler.resolve.conditions import DEFAULT_ROUTING
 from compiler.resolve.discovery import discovery_env, discovery_values
 from compiler.resolve.proxy import proxy_process
 from compiler.resolve.redis_store import store_process
@@ -68,6 +68,7 @@ class ProcessBuilder:
             name: process_tiers(topology, stack, name, store_port) for name in self._caching()
         }
         self.workers = WorkerBuilder(topology, stack, self.values, cache_ports, self.tiers)
+        self._probes: dict[tuple[str, bool], tuple[str, str, bool]] = {}
 
     def _caching(self) -> tuple[ProcessName, ...]:
         """Name the processes that cache: the servers, or the workers that do it themselves."""
@@ -189,20 +190,30 @@ class ProcessBuilder:
         return (self.topology.frontend.api_key_file or "") if passes else ""
 
     def _worker_ready(self, slot: WorkerSlot) -> Ready:
-        topology, start = self.topology, self.stack.starts["worker"]
-        ready = _ready(
-            start, reachable(slot.host), slot.port, self.values, topology.deploy.ready_timeout_s
+        topology, start, host = self.topology, self.stack.starts["worker"], reachable(slot.host)
+        path, body, asks_key = self._probe(slot)
+        return Ready(
+            url=http_url(host, slot.port, path),
+            host=host,
+            port=slot.port,
+            path=path,
+            body=body,
+            key_file=self._key_file() if asks_key else "",
+            timeout_s=topology.deploy.ready_timeout_s or start.ready_timeout_s,
         )
-        applied = settings(topology, self.stack, slot.group, lmcache=slot.uses_lmcache)
-        for probe in (setting.ready for setting in applied if setting.ready):
-            ready = replace(
-                ready,
-                url=http_url(ready.host, ready.port, probe.path),
-                path=probe.path,
-                body=json.dumps(fill(probe.body, self.values)),
-                key_file=self._key_file(),
-            )
-        return ready
+
+    def _probe(self, slot: WorkerSlot) -> tuple[str, str, bool]:
+        """Return where and with what a kind of worker is asked, and whether a key goes along."""
+        key = self.workers.settings.kind(slot.group), slot.uses_lmcache
+        if key not in self._probes:
+            start = self.stack.starts["worker"]
+            body = fill(start.ready_body, self.values)
+            found = start.ready_path, "" if body is None else json.dumps(body), False
+            applied = self.workers.settings.of(slot.group, lmcache=slot.uses_lmcache)
+            for probe in (setting.ready for setting in applied if setting.ready):
+                found = probe.path, json.dumps(fill(probe.body, self.values)), True
+            self._probes[key] = found
+        return self._probes[key]
 
     def _memory(self, slot: WorkerSlot, in_process: bool) -> Memory:
         ranks = slot.group.tensor_parallel_size  # each has memory of its own for both
@@ -276,13 +287,7 @@ def _gpu_fraction(slot: WorkerSlot, platform: Platform) -> float:
     return float(given) if isinstance(given, (int, float)) else platform.gpu_memory_utilization
 
 
-def _ready(
-    start: ProcessSpec,
-    host: str,
-    port: int,
-    values: Mapping[str, Json],
-    timeout_s: int | None = None,
-) -> Ready:
+def _ready(start: ProcessSpec, host: str, port: int, values: Mapping[str, Json]) -> Ready:
     body = fill(start.ready_body, values)
     return Ready(
         url=http_url(host, port, start.ready_path),
@@ -290,7 +295,7 @@ def _ready(
         port=port,
         path=start.ready_path,
         body="" if body is None else json.dumps(body),
-        timeout_s=timeout_s or start.ready_timeout_s,
+        timeout_s=start.ready_timeout_s,
     )
 
 

@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from compiler.addresses import LOOPBACK
 from compiler.bundle_paths import engine_file, lmcache_file
 from compiler.document import Json, Path
 from compiler.process import KvSource, Launch, ProcessName
 from compiler.resolve.allocation import WorkerSlot
-from compiler.resolve.conditions import case_env, settings
+from compiler.resolve.conditions import WorkerSettings, case_env
 from compiler.resolve.connectors import (
     cache_connector,
     connector_argv,
     kv_transfer_config,
     loses_hybrid_manager,
 )
-from compiler.resolve.discovery import discovery_env
+from compiler.resolve.discovery import discovery_skeleton
+from compiler.resolve.prefilled import Prefilled, PrefilledTexts, PrefilledWords
 from compiler.resolve.tiers import ProcessTiers, join
-from compiler.stacks.placeholders import fill, fill_argv, text_of
+from compiler.stacks.placeholders import fill, text_of
 from compiler.stacks.stack import ProcessSpec, Setting, Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
+
+_OWN_WORDS = frozenset(
+    {"host", "port", "cache_port", "engine_file", "gpu_list", "side_channel_port", "lmcache_file"}
+)
+"""What differs among workers that are alike, besides the ports that a stack asks for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """What one form of all workers of a kind has in common.
+
+    plain_env is laid over env as it is written: the profile's own may have braces.
+    """
+
+    argv: PrefilledWords
+    env: PrefilledTexts
+    plain_env: Mapping[str, str]
+    engine_args: Prefilled
+    kv_transfer_config: Prefilled
+    lmcache_config: Prefilled
 
 
 class WorkerBuilder:
@@ -40,80 +62,102 @@ class WorkerBuilder:
         self.values = values
         self.cache_ports = cache_ports
         self.tiers = tiers
+        self.settings = WorkerSettings(topology, stack)
         self._given: dict[Path, dict[str, Json]] = {}
+        self._forms: dict[tuple[str, bool], _Form] = {}
+        self._without_manager = loses_hybrid_manager(topology, stack) or None
 
     def launch(self, slot: WorkerSlot, *, uses_lmcache: bool) -> Launch:
         """Return one form of a worker."""
-        stack, topology = self.stack, self.topology
+        stack, is_in_process = self.stack, self.topology.lmcache.mode is CacheMode.IN_PROCESS
         values = self._values(slot, is_off_form=slot.uses_lmcache and not uses_lmcache)
-        cache = cache_connector(stack, topology.lmcache.mode, values) if uses_lmcache else None
-        config = kv_transfer_config(topology, stack, slot.group.role, cache)
-        applied = list(settings(topology, stack, slot.group, lmcache=uses_lmcache))
-        start = stack.starts["worker"]
-        platform = stack.platforms[topology.accelerator.value]
-        added = (item for setting in applied for item in setting.argv)
-        in_process = uses_lmcache and topology.lmcache.mode is CacheMode.IN_PROCESS
-        lmcache_config = fill(dict(stack.lmcache_config), values) if in_process else {}
-        tiers = self.tiers.get(slot.name, ProcessTiers()) if in_process else ProcessTiers()
+        form = self._form(slot, values, uses_lmcache=uses_lmcache)
+        has_tiers = uses_lmcache and is_in_process
+        tiers = self.tiers.get(slot.name, ProcessTiers()) if has_tiers else ProcessTiers()
         return Launch(
-            argv=fill_argv(
-                (*platform.worker_argv, *added, *connector_argv(stack, config), *start.argv), values
-            ),
-            env=self._env(slot, applied, values, tiers, uses_lmcache=uses_lmcache),
-            engine_args=self._engine_args(slot, applied, values),
-            kv_transfer_config=config,
+            argv=form.argv.filled(values),
+            env=_env(form.env.filled(values), form.plain_env, tiers.env, slot.group.env),
+            engine_args=self._engine_args(slot, form, values),
+            kv_transfer_config=form.kv_transfer_config.filled(values),
             kv_source=KvSource.COMMAND if stack.connectors.command else KvSource.ENGINE_FILE,
-            lmcache_config=join(
-                lmcache_config if isinstance(lmcache_config, dict) else {}, tiers.config
-            ),
+            lmcache_config=join(form.lmcache_config.filled(values), tiers.config),
         )
 
     def _values(self, slot: WorkerSlot, *, is_off_form: bool) -> dict[str, Json]:
-        topology = self.topology
         return {
             **self.values,
             "host": slot.host,
             "port": slot.port,
             "tensor_parallel_size": slot.group.tensor_parallel_size,
-            "without_hybrid_manager": loses_hybrid_manager(topology, self.stack) or None,
+            "without_hybrid_manager": self._without_manager,
             "cache_port": self.cache_ports[slot.cache] if slot.cache else 0,
             "engine_file": engine_file(slot.name, with_lmcache=not is_off_form),
+            "gpu_list": ",".join(slot.gpus),
+            "side_channel_port": slot.side_channel_port,
+            "lmcache_file": lmcache_file(slot.name),
             **{port.word: port.port for port in slot.ports},
         }
 
-    def _env(
-        self,
-        slot: WorkerSlot,
-        applied: list[Setting],
-        values: Mapping[str, Json],
-        tiers: ProcessTiers,
-        *,
-        uses_lmcache: bool,
-    ) -> dict[str, str]:
-        stack, topology = self.stack, self.topology
-        env = process_env(topology, stack, stack.starts["worker"], slot.gpus, values)
-        env.update(discovery_env(topology, stack, values))
+    def _form(self, slot: WorkerSlot, values: Mapping[str, Json], *, uses_lmcache: bool) -> _Form:
+        """Return what a form of a worker has in common with those of its kind."""
+        key = self.settings.kind(slot.group), uses_lmcache
+        if key not in self._forms:
+            self._forms[key] = self._form_of_kind(slot, values, uses_lmcache=uses_lmcache)
+        return self._forms[key]
+
+    def _form_of_kind(
+        self, slot: WorkerSlot, values: Mapping[str, Json], *, uses_lmcache: bool
+    ) -> _Form:
+        stack, topology, group = self.stack, self.topology, slot.group
+        own = _OWN_WORDS | {port.word for port in slot.ports}
+        applied = self.settings.of(group, lmcache=uses_lmcache)
+        platform, start = stack.platforms[topology.accelerator.value], stack.starts["worker"]
+        mode = topology.lmcache.mode
+        cache = cache_connector(stack, mode) if uses_lmcache else None
+        config = kv_transfer_config(topology, stack, group.role, cache)
+        engine_args = dict(stack.engine_args)
         for setting in applied:
-            env.update({name: text_of(fill(value, values)) for name, value in setting.env.items()})
-        if slot.side_channel_port is not None:
+            engine_args.update(setting.engine_args)
+        added = (item for setting in applied for item in setting.argv)
+        argv = (*platform.worker_argv, *added, *connector_argv(stack, config), *start.argv)
+        has_file = uses_lmcache and mode is CacheMode.IN_PROCESS
+        has_nixl = slot.side_channel_port is not None
+        env = self._env_of_kind(applied, has_nixl=has_nixl, has_file=has_file)
+        return _Form(
+            argv=PrefilledWords(argv, values, own),
+            env=PrefilledTexts(dict(sorted(env.items())), values, own),
+            plain_env={
+                **(platform.transfer_env if has_nixl else {}),
+                **(case_env(topology, stack, group) if uses_lmcache else {}),
+            },
+            engine_args=Prefilled(engine_args, values, own),
+            kv_transfer_config=Prefilled(config, values, own),
+            lmcache_config=Prefilled(dict(stack.lmcache_config) if has_file else {}, values, own),
+        )
+
+    def _env_of_kind(
+        self, applied: tuple[Setting, ...], *, has_nixl: bool, has_file: bool
+    ) -> dict[str, Json]:
+        """Return the environment of a kind of worker as a skeleton."""
+        stack, topology = self.stack, self.topology
+        platform, start = stack.platforms[topology.accelerator.value], stack.starts["worker"]
+        env: dict[str, Json] = {**stack.env, **platform.env, **start.env}
+        if topology.accelerator is Accelerator.CUDA:
+            env["CUDA_VISIBLE_DEVICES"] = "{gpu_list}"
+        env.update(discovery_skeleton(topology, stack))
+        for setting in applied:
+            env.update(setting.env)
+        if has_nixl:
             env[stack.side_channel["host_variable"]] = LOOPBACK
-            env[stack.side_channel["port_variable"]] = str(slot.side_channel_port)
-            env.update(stack.platforms[topology.accelerator.value].transfer_env)
-        if uses_lmcache:
-            if topology.lmcache.mode is CacheMode.IN_PROCESS and stack.lmcache_config:
-                env["LMCACHE_CONFIG_FILE"] = lmcache_file(slot.name)
-            env.update(case_env(topology, stack, slot.group))
-        env.update(tiers.env)
-        env.update(slot.group.env)
-        return dict(sorted(env.items()))
+            env[stack.side_channel["port_variable"]] = "{side_channel_port}"
+        if has_file and stack.lmcache_config:
+            env["LMCACHE_CONFIG_FILE"] = "{lmcache_file}"
+        return env
 
     def _engine_args(
-        self, slot: WorkerSlot, applied: list[Setting], values: Mapping[str, Json]
+        self, slot: WorkerSlot, form: _Form, values: Mapping[str, Json]
     ) -> dict[str, Json]:
-        template = dict(self.stack.engine_args)
-        for setting in applied:
-            template.update(setting.engine_args)
-        filled = {name: fill(value, values) for name, value in template.items()}
+        filled = form.engine_args.filled(values)
         arguments: dict[str, Json] = {
             name: value for name, value in filled.items() if value is not None
         }
@@ -136,6 +180,13 @@ class WorkerBuilder:
             elif value is not False or option.negatable:
                 given[name] = value
         return given
+
+
+def _env(env: Mapping[str, str], *plain: Mapping[str, str]) -> Mapping[str, str]:
+    """Return an environment with others laid over it; shared where there are none."""
+    if not any(plain):
+        return env
+    return dict(sorted({**env, **{k: v for one in plain for k, v in one.items()}}.items()))
 
 
 def process_env(

@@ -41,10 +41,9 @@ RULE = Rule("engine-args-together", Severity.ERROR)
 
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report each relation of the stack's vLLM that a group's engine_args break."""
+    options = [(relation.at.partition(".")[0], relation) for relation in stack.relations]
     for group in topology.workers:
-        if not group.engine_args:
-            continue
-        for relation in stack.relations:
+        for relation in (relation for option, relation in options if option in group.engine_args):
             value = _value(group.engine_args, relation.at)
             if value is not None and value is not False and _applies(relation, group):
                 yield from _broken(relation, value, topology, group)

@@ -37,6 +37,9 @@ WORKER: Mapping[str, str] = {
     "without_hybrid_manager": "true where a connector lacks that manager, or nothing",
     "cache_port": "the TCP port of its cache server",
     "engine_file": "its engine's file, in the bundle",
+    "lmcache_file": "its LMCache's file, in the bundle",
+    "gpu_list": "its GPUs, with commas between them",
+    "side_channel_port": "the TCP port by which NIXL's sides meet, or nothing",
 }
 CACHE_SERVER: Mapping[str, str] = {
     "cache_port": "the TCP port that workers talk to",

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from compiler.bundle_paths import STATE_FOLDERS
@@ -36,6 +37,8 @@ BYTECODE = "__pycache__"
 
 _THREADS = 16
 """Each waits for the disk most of the time."""
+_BATCH = 1024
+"""So many files are held in memory at once."""
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -45,14 +48,13 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
 
     The folder at out_dir is the old bundle or the new one at every moment, also for a build that
     is killed (not where its logs or run folder is a mount: files change places one by one there).
-    `overwrite` also replaces a bundle that was changed by hand.
+    `overwrite` also replaces a bundle that was changed by hand. The artifacts are gone through
+    twice where a bundle stands there, and need never be held all at once.
     Errors: NotWritten where out_dir is not a bundle of dync's, or the disk refuses.
     """
     place = Path(os.path.realpath(out_dir))
     _sweep(place)
-    files = {artifact.path: artifact for artifact in artifacts}
-    manifest = manifest_of({path: artifact.text for path, artifact in files.items()})
-    if _stands(place, manifest, overwrite=overwrite):
+    if _stands(place, artifacts, overwrite=overwrite):
         return False
     fresh: Path | None = None
     try:
@@ -61,7 +63,7 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
         handle = os.open(fresh, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            _fill(fresh, [*files.values(), Artifact(path=MANIFEST, text=manifest)])
+            _fill(fresh, artifacts)
             if mounted_state(place):
                 _swap_entries(fresh, place)
             else:
@@ -94,7 +96,7 @@ def changed_files(place: Path) -> list[str]:
     return sorted(changed | {path for path in digests if not (place / path).is_file()})
 
 
-def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
+def _stands(place: Path, artifacts: Iterable[Artifact], *, overwrite: bool) -> bool:
     """Return whether this very bundle stands there; refuse what must not be replaced."""
     if not place.is_dir():
         if place.exists():
@@ -125,10 +127,21 @@ def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
             "another place with -o, or give --overwrite to lose them"
         )
     return (
-        old == manifest.encode()
-        and not changed
+        not changed
+        and old == manifest_of(digests).encode()
         and all((place / path).is_file() for path in digests)
+        and _are_those(artifacts, digests)
     )
+
+
+def _are_those(artifacts: Iterable[Artifact], digests: Mapping[str, str]) -> bool:
+    """Return whether these very files were written; the first that differs ends the look."""
+    paths = set()
+    for artifact in artifacts:
+        if digests.get(artifact.path) != digest(artifact.text.encode()):
+            return False
+        paths.add(artifact.path)
+    return len(paths) == len(digests)
 
 
 def present_files(place: Path) -> Iterator[str]:
@@ -159,17 +172,31 @@ def _is_as_written(folder: int, path: str, digests: Mapping[str, str]) -> bool:
         return False
 
 
-def _fill(folder: Path, artifacts: list[Artifact]) -> None:
-    holding = {os.path.dirname(artifact.path) for artifact in artifacts}
-    below = {parent for name in holding for parent in (Path(name), *Path(name).parents)}
-    folders = [folder / relative for relative in sorted(below)]
-    for made in folders:
-        made.mkdir(exist_ok=True)
-        os.chmod(made, 0o755)
+def _fill(folder: Path, artifacts: Iterable[Artifact]) -> None:
+    """Write files as they come, a batch at a time, and what dync wrote at the end."""
+    digests: dict[str, str] = {}
+    folders = {folder}
+    left = iter(artifacts)
+    os.chmod(folder, 0o755)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        shares = (artifacts[number::_THREADS] for number in range(_THREADS))
-        list(pool.map(partial(_put, folder), shares))
-        list(pool.map(sync_folder, folders))
+        while batch := list(islice(left, _BATCH)):
+            digests.update((item.path, digest(item.text.encode())) for item in batch)
+            _write(pool, folder, batch, folders)
+        _write(pool, folder, [Artifact(path=MANIFEST, text=manifest_of(digests))], folders)
+        list(pool.map(sync_folder, sorted(folders)))
+
+
+def _write(
+    pool: ThreadPoolExecutor, folder: Path, batch: list[Artifact], folders: set[Path]
+) -> None:
+    holding = {os.path.dirname(artifact.path) for artifact in batch}
+    below = {folder / step for name in holding for step in (Path(name), *Path(name).parents)}
+    for made in sorted(below - folders):
+        made.mkdir()
+        os.chmod(made, 0o755)
+    folders |= below
+    shares = (batch[number::_THREADS] for number in range(_THREADS))
+    list(pool.map(partial(_put, folder), shares))
 
 
 def _put(folder: Path, artifacts: list[Artifact]) -> None:

@@ -25,10 +25,10 @@ class NotWritten(Exception):
     """A bundle that cannot be put in place, or was not; its text says why and what to do."""
 
 
-def manifest_of(texts: Mapping[str, str]) -> str:
-    """Return the manifest of a bundle with these files."""
-    digests = {path: digest(text.encode()) for path, text in sorted(texts.items())}
-    return json.dumps({"format": _FORMAT, "files": digests}, indent=1) + "\n"
+def manifest_of(digests: Mapping[str, str]) -> str:
+    """Return the manifest of a bundle whose files have these hashes."""
+    files = dict(sorted(digests.items()))
+    return json.dumps({"format": _FORMAT, "files": files}, indent=1) + "\n"
 
 
 def digest(content: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from compiler.plan import Plan, Service, Source, SourceFile
@@ -20,7 +21,12 @@ class Form:
 
     def fits(self, text: str) -> bool:
         """Return whether a text is of this form, to its last character."""
-        return re.match(self.pattern, text, re.DOTALL) is not None
+        return _compiled(self.pattern).match(text) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.DOTALL)
 
 
 TEXT = Form(r".*\Z", "text")

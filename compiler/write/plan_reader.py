@@ -52,25 +52,24 @@ def _record(kind: type[Any], data: Any, path: Path) -> Any:
         raise _wrong(path, data, "a mapping")
     if kind is Process:
         data = _with_launch(data)
-    names = [item.name for item in fields(kind)]
-    for name in names:
+    hints = _hints(typing.cast(Hashable, kind))
+    for name in hints:
         if name not in data:
             raise NotAPlan(f"{_dotted(path)}no {name!r}")
     for name in data:
-        if name not in names:
+        if name not in hints:
             raise NotAPlan(f"{_dotted(path)}{shown(name)} is no key of it")
-    hints = _hints(typing.cast(Hashable, kind))
     return kind(
         **{
-            name: _value(hints[name], data[name], _at(kind, path, name), (kind, name))
-            for name in names
+            name: _value(hint, data[name], _at(kind, path, name), (kind, name))
+            for name, hint in hints.items()
         }
     )
 
 
 def _with_launch(data: Mapping[str, Any]) -> dict[str, Any]:
     """Give a process its launch, whose fields are written among its own."""
-    own = {item.name for item in fields(Launch)}
+    own = _hints(typing.cast(Hashable, Launch))
     rest = {name: value for name, value in data.items() if name not in own}
     if "launch" in rest:
         return {**rest, "launch there": None}
@@ -82,32 +81,52 @@ def _at(kind: type[Any], path: Path, name: str) -> Path:
 
 
 @lru_cache(maxsize=64)
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a dataclass's fields, in their order."""
+    hints = typing.get_type_hints(kind)
+    return {item.name: hints[item.name] for item in fields(kind)}
 
 
 def _value(hint: Any, data: Any, path: Path, of: tuple[type[Any], str]) -> Any:
-    read = _READERS.get(get_origin(hint) or hint)
-    if read is not None:
-        return read(hint, data, path, of)
+    read, known = _reader(hint)
+    return read(known, data, path, of)
+
+
+@lru_cache(maxsize=256)
+def _reader(hint: Any) -> tuple[_Reader, Any]:
+    """Return what reads values of a type, and the type that it is told."""
     if hasattr(hint, "__supertype__"):
-        return _value(hint.__supertype__, data, path, of)
+        return _reader(hint.__supertype__)
     if is_dataclass(hint):
-        return _record(typing.cast(type[Any], hint), data, path)
-    return _member(hint, data, path)
+        return _part, hint
+    if any(get_origin(kind) is list for kind in get_args(hint)):  # document.Json
+        return _anything, hint
+    return _READERS.get(get_origin(hint) or hint, _member), hint
+
+
+def _part(hint: Any, data: Any, path: Path, _: tuple[type[Any], str]) -> Any:
+    return _record(hint, data, path)
+
+
+def _anything(_: Any, data: Any, __: Path, ___: tuple[type[Any], str]) -> Any:
+    return data
+
+
+@lru_cache(maxsize=256)
+def _choices(hint: Any) -> tuple[bool, Any, Any]:
+    """Return whether a value may be nothing, its type where it is a mapping, and where not."""
+    kinds = get_args(hint)
+    rest = [kind for kind in kinds if kind is not type(None)]
+    records = [kind for kind in rest if is_dataclass(kind)]
+    return type(None) in kinds, (records or rest)[0], rest[0]
 
 
 def _one_of(hint: Any, data: Any, path: Path, of: tuple[type[Any], str]) -> Any:
     """Read what may be nothing, a word or a record, told apart by what is there."""
-    kinds = get_args(hint)
-    if any(get_origin(kind) is list for kind in kinds):  # document.Json: anything
-        return data
-    if data is None and type(None) in kinds:
+    may_be_nothing, record, other = _choices(hint)
+    if data is None and may_be_nothing:
         return None
-    rest = [kind for kind in kinds if kind is not type(None)]
-    records = [kind for kind in rest if is_dataclass(kind)]
-    chosen = records if isinstance(data, dict) and records else rest
-    return _value(chosen[0], data, path, of)
+    return _value(record if isinstance(data, dict) else other, data, path, of)
 
 
 def _list(hint: Any, data: Any, path: Path, of: tuple[type[Any], str]) -> tuple[Any, ...]:
@@ -115,8 +134,8 @@ def _list(hint: Any, data: Any, path: Path, of: tuple[type[Any], str]) -> tuple[
         raise _wrong(path, data, "a list")
     if not data and of in NOT_EMPTY:
         raise _wrong(path, data, "a list that is not empty")
-    item = get_args(hint)[0]
-    return tuple(_value(item, part, (*path, number), of) for number, part in enumerate(data))
+    read, item = _reader(get_args(hint)[0])
+    return tuple(read(item, part, (*path, number), of) for number, part in enumerate(data))
 
 
 def _mapping(hint: Any, data: Any, path: Path, of: tuple[type[Any], str]) -> dict[str, Any]:
@@ -126,8 +145,8 @@ def _mapping(hint: Any, data: Any, path: Path, of: tuple[type[Any], str]) -> dic
     for name in data:
         if not form.fits(name):
             raise _wrong((*path, "a key"), name, form.words)
-    item = get_args(hint)[1]
-    return {name: _value(item, part, (*path, name), of) for name, part in data.items()}
+    read, item = _reader(get_args(hint)[1])
+    return {name: read(item, part, (*path, name), of) for name, part in data.items()}
 
 
 def _text(_: Any, data: Any, path: Path, of: tuple[type[Any], str]) -> str:
@@ -157,11 +176,16 @@ def _truth(_: Any, data: Any, path: Path, __: tuple[type[Any], str]) -> bool:
     return data
 
 
-def _member(hint: type[Enum], data: Any, path: Path) -> Enum:
-    words = [item.value for item in hint]
-    if not isinstance(data, str) or data not in words:
-        raise _wrong(path, data, " or ".join(words))
-    return hint(data)
+def _member(hint: type[Enum], data: Any, path: Path, _: tuple[type[Any], str]) -> Enum:
+    found = _words(hint).get(data) if isinstance(data, str) else None
+    if found is None:
+        raise _wrong(path, data, " or ".join(_words(hint)))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _words(hint: Any) -> dict[str, Enum]:
+    return {item.value: item for item in hint}
 
 
 _Reader = Callable[[Any, Any, Path, tuple[type[Any], str]], Any]

@@ -42,17 +42,17 @@ def refuse_odd_values(value: Any) -> None:
 
     Errors: NotStrict.
     """
-    todo: list[tuple[Any, int]] = [(value, 0)]
+    todo: list[tuple[Any, int]] = [([value], -1)]
     while todo:
         item, depth = todo.pop()
         if depth > _DEEPEST:
             raise NotStrict(f"nested deeper than {_DEEPEST} levels")
-        if isinstance(item, str):
-            _refuse_odd_text(item)
-        elif isinstance(item, dict):
-            todo += [(part, depth + 1) for pair in item.items() for part in pair]
-        elif isinstance(item, list):
-            todo += [(part, depth + 1) for part in item]
+        for parts in (item.keys(), item.values()) if isinstance(item, dict) else (item,):
+            for part in parts:
+                if isinstance(part, str):
+                    _refuse_odd_text(part)
+                elif isinstance(part, (dict, list)):
+                    todo.append((part, depth + 1))
 
 
 def _refuse_odd_text(text: str) -> None:

@@ -142,6 +142,8 @@ def test_a_swapped_file_is_neither_followed_nor_believed(world: Path) -> None:
         (world / "bundle" / path).symlink_to(secret)
         for option in ((), ("--overwrite",)):
             assert_refused(world, "install", "BUNDLE", "--root", "IMAGE", *option)
+        said = assert_refused(world, "diff", "BUNDLE", "BUNDLE")
+        assert "hush" not in said
         (world / "bundle" / path).unlink()
         kept.rename(world / "bundle" / path)
     assert run(world, "install", "BUNDLE", "--root", "IMAGE").exit_code == 0
@@ -152,6 +154,7 @@ def test_a_pipe_is_not_waited_for(world: Path, path: str) -> None:
     (world / "bundle" / path).unlink()
     os.mkfifo(world / "bundle" / path)
     assert_refused(world, "install", "BUNDLE", "--root", "IMAGE")
+    assert_refused(world, "diff", "BUNDLE", "BUNDLE")
 
 
 def test_an_images_links_stay_in_it(world: Path) -> None:

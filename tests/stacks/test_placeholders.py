@@ -11,6 +11,7 @@ from compiler.document import Json
 from compiler.library import load_stack
 from compiler.process import ProcessName
 from compiler.resolve import processes, workers
+from compiler.resolve.prefilled import PrefilledWords
 from compiler.resolve.tier_values import tier_values
 from compiler.shipped_files import profile_schema
 from compiler.stacks.placeholders import (
@@ -40,7 +41,13 @@ def test_each_process_has_the_words_that_are_listed(monkeypatch: pytest.MonkeyPa
         return fill_argv(items, values, each)
 
     monkeypatch.setattr(processes, "fill_argv", spy)
-    monkeypatch.setattr(workers, "fill_argv", spy)
+
+    class Words(PrefilledWords):
+        def filled(self, values: Values) -> tuple[str, ...]:
+            seen.append(set(values))
+            return super().filled(values)
+
+    monkeypatch.setattr(workers, "PrefilledWords", Words)
     plan_of(DISAGG)
     listed = [
         {*PROCESS, *part} for part in (WORKER, CACHE_SERVER, {**FRONTEND, "metrics_port": ""})

@@ -18,8 +18,9 @@ from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.write.atomic import put_link, sync_folder
 from compiler.write.bundle import changed_files, present_files, write
-from compiler.write.manifest import MANIFEST, NotWritten, ReadFile, read_files
+from compiler.write.manifest import MANIFEST, NotWritten, ReadFile, read_files, written_files
 from compiler.write.plan_reader import plan_from_json
+from compiler.write.safe_read import opened, read_below
 
 KEPT = 5
 """Generations that stay for `dync rollback`, besides those that still run."""
@@ -81,18 +82,59 @@ def read_source(folder: Path) -> ReadBundle:
         plan = plan_from_json(texts.get(PLAN, ""))
     except (NotWritten, OSError, ValueError) as error:
         read_plan(folder)  # says best what is no bundle at all
-        raise HostError(f"cannot read {folder}: {error}; make it again with dync build") from error
+        raise _unreadable(folder, error) from error
     written = {path for path, file in read.files.items() if file.is_as_written}
     changed = tuple(sorted((present | read.files.keys()) - written))
     return ReadBundle(folder=folder, plan=plan, files=read.files, changed=changed)
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle as texts: what dync wrote into it.
+    """Read a bundle as texts: what dync wrote into it, each when it is asked for.
 
-    Errors: HostError where it cannot be read.
+    Errors: HostError where it cannot be read, or is asked for a text that cannot be.
     """
-    return read_source(folder).bundle
+    plan = read_plan(folder)
+    try:
+        return Bundle(plan=plan, texts=_FolderTexts(folder, tuple(written_files(folder))))
+    except NotWritten as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> HostError:
+    return HostError(f"cannot read {folder}: {error}; make it again with dync build")
+
+
+class _FolderTexts(Mapping[str, str]):
+    """The texts of a bundle's files by their paths: those of thousands of workers never at once.
+
+    No link is followed. What was changed by hand is returned as it is: nothing is put in place of
+    it, and a comparison is to show it.
+    """
+
+    def __init__(self, folder: Path, paths: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._paths = dict.fromkeys(paths)
+
+    def __getitem__(self, path: str) -> str:
+        if path not in self._paths:
+            raise KeyError(path)
+        try:
+            with opened(self._folder) as folder:
+                return read_below(folder, path).content.decode()
+        except OSError as error:
+            reason = f"{path}: {error.strerror or error}"
+            raise _unreadable(self._folder, NotWritten(reason)) from error
+        except ValueError as error:
+            raise _unreadable(self._folder, error) from error
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def refuse_changed(folder: Path, changed: Sequence[str], hint: str) -> None:

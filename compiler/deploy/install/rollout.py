@@ -55,11 +55,11 @@ def _differs(
     """Compare a process with an older generation, whose plan another release may have written."""
     if number is None:
         return True
+    after = own_texts(new, name)
     try:
-        old = read_bundle(installation.folder(number))
+        return own_texts(read_bundle(installation.folder(number)), name) != after
     except HostError:
         return True
-    return own_texts(old, name) != own_texts(new, name)
 
 
 def roll_out(installation: Installation, systemd: Systemd, number: int, say: Say) -> float:

@@ -51,28 +51,14 @@ _SHELL = "/bin/bash"
 
 def emit_systemd(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
     """Emit the units for the system's manager, and beside them those for a user's own."""
-    yield from _units_for(plan, renderer, MANAGERS)
-    yield Artifact(path=SERVICE_SCRIPT, text=renderer.static(SERVICE_SCRIPT))
-
-
-def emit_system_units(plan: Plan, renderer: Renderer) -> Iterator[Artifact]:
-    """Emit what the system's manager reads alone."""
-    managers = tuple(manager for manager in MANAGERS if manager.is_system)
-    yield from _units_for(plan, renderer, managers)
-    yield Artifact(path=SERVICE_SCRIPT, text=renderer.static(SERVICE_SCRIPT))
-
-
-def _units_for(
-    plan: Plan, renderer: Renderer, managers: tuple[UnitManager, ...]
-) -> Iterator[Artifact]:
     lines = header(plan)
     for process in plan.processes:
         unit, command = process_unit(plan.name, process.name), _command(process)
-        for manager in managers:
+        for manager in MANAGERS:
             view = _service(plan, process, manager, lines, command)
             text = renderer.render("service.j2", view)
             yield Artifact(path=f"{manager.folder}/{unit}", text=text)
-    for manager in managers:
+    for manager in MANAGERS:
         yield from emit_drivers(plan, manager, renderer)
         if plan.registrations:
             text = renderer.render("registrations.service.j2", _registrations(plan, manager))
@@ -81,6 +67,20 @@ def _units_for(
         yield Artifact(path=f"{manager.folder}/{serving_unit(plan.name)}", text=text)
         text = renderer.render("target.j2", _target(plan, manager))
         yield Artifact(path=f"{manager.folder}/{target_unit(plan.name)}", text=text)
+    yield Artifact(path=SERVICE_SCRIPT, text=renderer.static(SERVICE_SCRIPT))
+
+
+def system_unit_text(
+    plan: Plan, process: Process, renderer: Renderer, lines: tuple[str, ...]
+) -> str:
+    """Return the system's unit of one process; lines: those that open every file."""
+    return renderer.render("service.j2", system_unit_view(plan, process, lines))
+
+
+def system_unit_view(plan: Plan, process: Process, lines: tuple[str, ...]) -> ServiceView:
+    """Return the fields of the system's unit of one process."""
+    manager = next(manager for manager in MANAGERS if manager.is_system)
+    return _service(plan, process, manager, lines, _command(process))
 
 
 def _service(
