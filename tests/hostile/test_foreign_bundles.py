@@ -490,6 +490,22 @@ def test_a_plan_says_where_it_is_wrong(path: tuple[Any, ...], value: Any, says: 
     assert str(raised.value).startswith(says) or says in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("/usr/lib/python3.12", "/etc", "//etc", "/srv/../etc/systemd/system/x.service.d", "/"),
+        *("/root/.ssh", "/usr/bin/", "/./boot", "/var", "/var/spool/cron/crontabs", "/run/x"),
+        *("/home", "/tmp", "/var/lib/dync", "/opt/dync/stacks/vllm-0.32/lib", "/opt/dync/stacks"),
+    ],
+)
+def test_a_plan_gives_no_folder_of_the_system_away(folder: str) -> None:
+    [number, *_] = (n for n, process in enumerate(PLANS[0]["processes"]) if process["tiers"])
+    path = ("processes", number, "tiers", 0, "folder")
+    with pytest.raises(NotAPlan, match=r"is the system's|is among the stacks"):
+        plan_from_json(json.dumps(put(PLANS[0], path, folder)))
+    plan_from_json(json.dumps(put(PLANS[0], path, "/srv/kv")))
+
+
 def is_read(data: Any) -> bool:
     """Return whether a plan is read and not refused; what is read is emitted, and says the same."""
     try:
