@@ -106,6 +106,7 @@ class ReadFile:
     is_as_written: bool
     mode: int
     owner: int
+    group: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +142,7 @@ def read_files(place: Path) -> ReadFolder:
                     is_as_written=digest(read.content) == wanted,
                     mode=read.status.st_mode,
                     owner=read.status.st_uid,
+                    group=read.status.st_gid,
                 )
     except OSError as error:
         raise NotWritten(f"cannot read {place}: {error.strerror}") from error

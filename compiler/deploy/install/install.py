@@ -28,7 +28,7 @@ from compiler.deploy.install.requirements import (
     refuse_unfit,
 )
 from compiler.deploy.install.rollout import Say, stop
-from compiler.deploy.install.switch import Switch, running_generations, start, undo
+from compiler.deploy.install.switch import Switch, left_over, running_generations, start, undo
 from compiler.deploy.install.tier_folders import make_tier_folders, tier_data
 from compiler.deploy.install.unit_links import drop_ins, link_units, refuse_foreign, unlink_units
 from compiler.deploy.installation import Host, Installation
@@ -150,23 +150,26 @@ def uninstall(installation: Installation, *, purge: bool, overwrite: bool, say: 
     refuse_other_user(host)
     systemd = Systemd(host.is_system)
     with locked(installation):
-        number = _installed(installation)
+        number = installation.current or max(installation.numbers, default=0)
+        if not number:
+            _installed(installation)
         plan = installation.plan(number)
         refuse_foreign(installation, plan, overwrite=overwrite)
         runs = host.is_here and _is_running(systemd)
         if runs:
-            stop(systemd, (target_unit(plan.name), *reversed(installation.services(plan))))
+            own = reversed(installation.services(plan))
+            stop(systemd, (target_unit(plan.name), *own, *left_over(installation, number)))
         with _disk(installation):
             unlink_units(installation, plan)
-            installation.link.unlink()
+            installation.link.unlink(missing_ok=True)
             (installation.home / "previous").unlink(missing_ok=True)
             generations, proofs = installation.folders
             shutil.rmtree(generations)
             shutil.rmtree(proofs, ignore_errors=True)
         if runs:
             systemd.reload()
-        own = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
-        data = (*own, *tier_data(host, plan))
+        places = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
+        data = (*places, *tier_data(host, plan))
         if purge:
             for folder in (*data, installation.home):
                 shutil.rmtree(folder, ignore_errors=True)

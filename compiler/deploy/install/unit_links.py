@@ -34,10 +34,10 @@ def link_units(installation: Installation, number: int, old: int | None) -> None
     target = target_unit(installation.name)
     _put(folder / target, read_file(installation.folder(number) / host.units_folder / target))
     sync_folder(folder)
+    if old is None:  # before it is current: killed in between, the next one is no first any more
+        enable(installation)
     switch(installation, number)
     remove_units(installation, set(stray_units(installation)))
-    if old is None:
-        enable(installation)
 
 
 def _units_of(installation: Installation, number: int, plan: Plan) -> Iterator[str]:
