@@ -20,7 +20,7 @@ from tests.systemd.life import DYNC, PROFILE, Life
 pytestmark = [pytest.mark.engine, pytest.mark.long]  # no engines, but minutes
 ONE = PROFILE.replace("  - {role: aggregated}\n", "", 1)
 """One worker and no router: two units fewer."""
-KILLS = 14
+KILLS = 6
 
 
 def killed(life: Life, after_s: float, *words: str) -> bool:
