@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def uninstall_command(named: str, purge: bool, root: str, for_user: bool, overwr
     from compiler.deploy.install.install import uninstall
 
     host = host_of(root, for_user)
-    uninstall(_installation(host, named), purge=purge, overwrite=overwrite, say=click.echo)
+    uninstall(_begun(host, named), purge=purge, overwrite=overwrite, say=click.echo)
 
 
 def _installation(host: Host, named: str) -> Installation:
@@ -134,6 +135,17 @@ def _installation(host: Host, named: str) -> Installation:
 
     folder = Path(named)
     return installed(host, read_plan(folder).name if is_bundle(folder) else named)
+
+
+def _begun(host: Host, named: str) -> Installation:
+    """Return what is installed, or what an installation left that was killed."""
+    from compiler.deploy.installation import Installation, is_bundle, read_plan
+
+    folder = Path(named)
+    name = read_plan(folder).name if is_bundle(folder) else named
+    found = Installation(host=host, name=name)
+    is_name = re.fullmatch(r"[a-z][a-z0-9-]*", name) is not None
+    return found if is_name and found.numbers else _installation(host, named)
 
 
 def _log_command(host: Host, unit: str) -> str:

@@ -119,6 +119,7 @@ def verify_command(
     themselves, and to the frontend. All that it sends, a few prompts, stays in the caches.
     """
     from compiler.deploy.deployment import find_deployment
+    from compiler.deploy.doctor.ownership import refuse_others_bundle
     from compiler.deploy.finding import Verdict
     from compiler.deploy.verify.record import keep, record_of
     from compiler.deploy.verify.verify import verify
@@ -127,6 +128,7 @@ def verify_command(
     from compiler.report.verify import print_proof, proof_json
 
     deployment = find_deployment(host_of("/", for_user), named)
+    refuse_others_bundle(deployment)
     proof = verify(deployment, tier_specs(deployment.plan), tokens, timeout_s)
     runs = any(item.check == "as-built" and item.verdict is Verdict.PASS for item in proof.findings)
     if runs and not proof.is_switched:
@@ -160,6 +162,7 @@ def status_command(named: str, watch: bool, every_s: float, for_user: bool, styl
     are ready, 1 if not.
     """
     from compiler.deploy.deployment import find_deployment
+    from compiler.deploy.doctor.ownership import refuse_others_bundle
     from compiler.deploy.status.status import status
     from compiler.library import known_stack
     from compiler.report.findings import console_for
@@ -171,6 +174,8 @@ def status_command(named: str, watch: bool, every_s: float, for_user: bool, styl
 
     def now() -> Status:
         deployment = find_deployment(host, named)
+        if any(process.secrets for process in deployment.plan.processes):
+            refuse_others_bundle(deployment)
         stack = known_stack(deployment.plan.stack)
         return status(deployment, stack.status_metrics if stack else {})
 

@@ -44,11 +44,14 @@ def up_command(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
     was not ready in time, 6 one ended later; and with 7 where it is not proved.
     """
     from compiler.cli.launch_display import live_display, plain_display
+    from compiler.deploy.doctor.ownership import refuse_others_launch
     from compiler.deploy.installation import read_plan
     from compiler.deploy.launch.launcher import Launcher, become_launch
 
     folder = Path(bundle)
     plan = read_plan(folder)
+    if os.geteuid() == 0:
+        refuse_others_launch(plan, folder)
     display = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not plain
     if no_verify and not display and not detach:
         sys.stdout.flush()

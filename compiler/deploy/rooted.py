@@ -15,7 +15,7 @@ def inside(root: Path, path: Path) -> Path:
 
     Errors: OSError where links lead in a circle.
     """
-    return root.joinpath(*_followed(root, path)[-1])
+    return root.joinpath(*_followed(root, path)[0][-1])
 
 
 def on_the_way(root: Path, path: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -23,7 +23,7 @@ def on_the_way(root: Path, path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
     What is not there ends it. Errors: OSError.
     """
-    for steps in _followed(root, path):
+    for steps in _followed(root, path)[0]:
         place = root.joinpath(*steps)
         try:
             yield place, os.lstat(place)
@@ -31,12 +31,22 @@ def on_the_way(root: Path, path: Path) -> Iterator[tuple[Path, os.stat_result]]:
             return
 
 
-def _followed(root: Path, path: Path) -> list[list[str]]:
-    """Return the steps below root to each place that the way to a path goes through."""
+def links_on_the_way(root: Path, path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Return each link that the way to a path goes through.
+
+    Errors: OSError.
+    """
+    for steps in _followed(root, path)[1]:
+        place = root.joinpath(*steps)
+        yield place, os.lstat(place)
+
+
+def _followed(root: Path, path: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the steps below root to each place that the way to a path goes through, and links."""
     todo = list(reversed(path.parts[1:]))
     done: list[str] = []
     seen: list[list[str]] = [[]]
-    links = 0
+    links: list[list[str]] = []
     while todo:
         step = todo.pop()
         if step == "..":
@@ -48,12 +58,12 @@ def _followed(root: Path, path: Path) -> list[list[str]]:
             done.append(step)
             seen.append([*done])
             continue
-        links += 1
-        if links > _MOST_LINKS:
+        links.append([*done, step])
+        if len(links) > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         if target.startswith("/"):
             done.clear()
         todo += reversed([part for part in PurePosixPath(target).parts if part != "/"])
     if seen[-1] != done:
         seen.append([*done])
-    return seen
+    return seen, links

@@ -36,7 +36,11 @@ def status_view(status: Status) -> RenderableType:
     for process in status.processes:
         table.add_row(*_row(process))
     lines = [Text(f"drop-in {path}", style="yellow") for path in status.drop_ins]
-    return Group(head, table, *_proof(status), *lines)
+    left = [
+        Text(f"{unit} runs on from another generation: install again, or uninstall", style="red")
+        for unit in status.left
+    ]
+    return Group(head, table, *_proof(status), *left, *lines)
 
 
 def print_status(status: Status, console: Console) -> None:
@@ -55,6 +59,7 @@ def status_json(status: Status) -> str:
         "proof": _proof_json(status.proof),
         "processes": [_process_json(process) for process in status.processes],
         "drop_ins": [str(path) for path in status.drop_ins],
+        "left": list(status.left),
     }
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 

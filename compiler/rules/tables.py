@@ -62,6 +62,7 @@ from compiler.rules import (
     tier_offered,
     tier_server,
     tier_size,
+    tier_system_folder,
     tier_unbounded,
     worker_port,
 )
@@ -82,6 +83,7 @@ TOPOLOGY_RULES = (
     tier_server,
     tier_folder,
     tier_size,
+    tier_system_folder,
     chunk_larger_than_prompt,
     expandable_segments,
     socket_path,

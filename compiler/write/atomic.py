@@ -6,6 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+UNFINISHED = ".dync-new"
+"""What ends the hidden name of a file that is not in its place yet."""
+
 
 def put_file(path: Path, content: bytes, mode: int) -> None:
     """Write beside a file's place, bring it to the disk, then rename it there.
@@ -48,7 +51,7 @@ def sync_folder(folder: Path) -> None:
 
 def _beside(path: Path) -> Path:
     """Return a place beside a path for what will be renamed there; what a kill left is removed."""
-    fresh = path.with_name(f".{path.name}.dync-new")
+    fresh = path.with_name(f".{path.name}{UNFINISHED}")
     with suppress(FileNotFoundError):
         fresh.unlink()
     return fresh

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from compiler import __version__
 from compiler.bundle_paths import STATE_FOLDERS
 from compiler.write.safe_read import opened, read_below
 from compiler.write.strict_json import NotStrict, read_json, refuse_odd_values, shown
@@ -18,6 +19,7 @@ _FORMAT = 1
 _MOST_FILES = 500_000
 _MOST_BYTES = 1_000_000_000
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_VERSION = re.compile(r"[0-9A-Za-z.+!_-]{1,64}\Z")
 _STEP = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9_.@+-]{1,200}\Z")
 
 
@@ -25,10 +27,18 @@ class NotWritten(Exception):
     """A bundle that cannot be put in place, or was not; its text says why and what to do."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a manifest says: the digest of each file, and which version of dync wrote it, if any."""
+
+    files: dict[str, str]
+    made_by: str
+
+
 def manifest_of(digests: Mapping[str, str]) -> str:
     """Return the manifest of a bundle whose files have these hashes."""
     files = dict(sorted(digests.items()))
-    return json.dumps({"format": _FORMAT, "files": files}, indent=1) + "\n"
+    return json.dumps({"format": _FORMAT, "dync": __version__, "files": files}, indent=1) + "\n"
 
 
 def digest(content: bytes) -> str:
@@ -41,9 +51,13 @@ def written_files(place: Path) -> dict[str, str]:
 
     Errors: NotWritten where the folder was not written by dync.
     """
+    return _written(place).files
+
+
+def _written(place: Path) -> Written:
     try:
         with opened(place) as folder:
-            return files_in(read_below(folder, MANIFEST).content)
+            return _manifest(read_below(folder, MANIFEST).content)
     except FileNotFoundError:
         raise NotWritten(f"{place} was not written by dync") from None
     except OSError as error:
@@ -57,13 +71,19 @@ def files_in(manifest: bytes) -> dict[str, str]:
 
     Errors: NotStrict.
     """
+    return _manifest(manifest).files
+
+
+def _manifest(manifest: bytes) -> Written:
     data = read_json(manifest)
     refuse_odd_values(data)
-    if not isinstance(data, dict) or data.keys() != {"format", "files"}:
-        raise NotStrict('expected {"format": …, "files": …}')
-    files = data["files"]
+    if not isinstance(data, dict) or data.keys() - {"dync"} != {"format", "files"}:
+        raise NotStrict('expected {"format": …, "dync": …, "files": …}')
+    files, made_by = data["files"], data.get("dync", "")
     if data["format"] != _FORMAT:
         raise NotStrict(f"its format is {shown(data['format'])}, not {_FORMAT}")
+    if "dync" in data and (not isinstance(made_by, str) or not _VERSION.match(made_by)):
+        raise NotStrict(f"dync: {shown(made_by)} is no version")
     if not isinstance(files, dict) or len(files) > _MOST_FILES:
         raise NotStrict(f"files: {shown(files)}, expected at most {_MOST_FILES} by their paths")
     folders = {path[:at] for path in files for at, char in enumerate(path) if char == "/"}
@@ -75,7 +95,7 @@ def files_in(manifest: bytes) -> dict[str, str]:
             raise NotStrict(f"files: {shown(path)} is a file and a folder")
         if not isinstance(found, str) or not _DIGEST.match(found):
             raise NotStrict(f"files: {shown(path)}: {shown(found)} is no SHA-256 digest")
-    return files
+    return Written(files=files, made_by=made_by)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +106,16 @@ class ReadFile:
     is_as_written: bool
     mode: int
     owner: int
+    group: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadFolder:
-    """The files of a bundle, and why each of the others could not be read."""
+    """The files of a bundle, why each of the others could not be read, and who wrote it."""
 
     files: Mapping[str, ReadFile]
     unread: Mapping[str, str]
+    made_by: str
 
 
 def read_files(place: Path) -> ReadFolder:
@@ -101,12 +123,12 @@ def read_files(place: Path) -> ReadFolder:
 
     Errors: NotWritten where the folder was not written by dync.
     """
-    digests, left = written_files(place), _MOST_BYTES
+    written, left = _written(place), _MOST_BYTES
     files: dict[str, ReadFile] = {}
     unread: dict[str, str] = {}
     try:
         with opened(place) as folder:
-            for path, wanted in digests.items():
+            for path, wanted in written.files.items():
                 try:
                     read = read_below(folder, path)
                 except OSError as error:
@@ -120,7 +142,8 @@ def read_files(place: Path) -> ReadFolder:
                     is_as_written=digest(read.content) == wanted,
                     mode=read.status.st_mode,
                     owner=read.status.st_uid,
+                    group=read.status.st_gid,
                 )
     except OSError as error:
         raise NotWritten(f"cannot read {place}: {error.strerror}") from error
-    return ReadFolder(files=files, unread=unread)
+    return ReadFolder(files=files, unread=unread, made_by=written.made_by)

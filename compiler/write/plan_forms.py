@@ -45,8 +45,16 @@ HOST = Form(r"[A-Za-z0-9_.:-]{1,253}\Z", "an address or a host name")
 URL = Form(r"[a-z0-9+-]+://[^\x00-\x20\x7f]+\Z", "SCHEME://…")
 URL_OR_NONE = Form(rf"(?:{URL.pattern[:-2]})?\Z", "SCHEME://…, or nothing")
 HTTP_PATH = Form(r"(?:/[A-Za-z0-9_./-]*)?\Z", "the path of a URL, or nothing")
-FILE = Form(r"/[^\x00-\x1f\x7f]*\Z", "an absolute path without control characters")
-FILE_OR_NONE = Form(rf"(?:{FILE.pattern[:-2]})?\Z", f"{FILE.words}, or nothing")
+FILE = Form(
+    r"^/(?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f\\])?$(?!\n)",
+    "an absolute path without control characters, nor a space or backslash at its end",
+)
+FILE_OR_NONE = Form(rf"(?:{FILE.pattern}|\Z)", f"{FILE.words}, or nothing")
+FOLDER = Form(
+    r'^/[^\x00-\x1f\x7f,"\\]*$(?!\n)',
+    "an absolute path without commas, double quotes, backslashes or control characters",
+)
+FOLDER_OR_NONE = Form(rf"(?:{FOLDER.pattern}|\Z)", f"{FOLDER.words}, or nothing")
 BELOW = Form(
     r"(?:(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.-]+(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.-]+)*)?\Z",
     "a path below the bundle, or nothing",
@@ -80,7 +88,7 @@ FORMS: Mapping[tuple[type[Any], str], Form] = {
     (Ready, "path"): HTTP_PATH,
     (Ready, "key_file"): FILE_OR_NONE,
     (Tier, "kind"): WORD,
-    (Tier, "folder"): FILE_OR_NONE,
+    (Tier, "folder"): FOLDER_OR_NONE,
     (TierServer, "host"): HOST,
     (TierServer, "username"): NO_SPACES,
     (TierServer, "secret"): SECRET_OR_NONE,

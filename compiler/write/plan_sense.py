@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from compiler.plan import Plan
-from compiler.process import Kind, Launch, Process, ProcessName
+from compiler.process import Kind, Launch, Process, ProcessName, Tier
+from compiler.resolve.system_folders import is_within, plain, system_folder
 from compiler.write.strict_json import NotStrict, shown
 
 
@@ -27,6 +28,10 @@ def refuse_senseless(plan: Plan) -> None:
         raise NotStrict(
             f"processes: {shown(plan.stack_program)}, expected PREFIX/stacks/STACK/bin/PROGRAM"
         )
+    stacks = str(PurePosixPath(plan.stack_program).parents[2])
+    for folder in (tier.folder for process in plan.processes for tier in process.tiers):
+        if folder and is_within(plain(folder), plain(stacks)):
+            raise NotStrict(f"processes: the tier's folder {shown(folder)} is among the stacks")
 
 
 _ABOVE_A_PROGRAM = 4
@@ -54,9 +59,15 @@ def _faults(process: Process, known: set[ProcessName]) -> Iterator[tuple[str, st
     if process.tiers and process.kind not in _CACHING:
         yield "tiers", "expected none: neither a cache server nor a worker"
     for number, tier in enumerate(process.tiers):
-        secret = tier.server.secret if tier.server else ""
-        if secret and secret not in process.secrets:
-            yield f"tiers.{number}.server.secret", f"{shown(secret)} is none of its secrets"
+        yield from ((f"tiers.{number}.{at}", why) for at, why in _tier_faults(process, tier))
+
+
+def _tier_faults(process: Process, tier: Tier) -> Iterator[tuple[str, str]]:
+    if tier.folder and system_folder(tier.folder):
+        yield "folder", f"{shown(tier.folder)} is the system's"
+    secret = tier.server.secret if tier.server else ""
+    if secret and secret not in process.secrets:
+        yield "server.secret", f"{shown(secret)} is none of its secrets"
 
 
 def _proxy_faults(process: Process) -> Iterator[tuple[str, str]]:

@@ -37,12 +37,14 @@ from compiler.plan import Plan
 from compiler.process import Kind, Process
 from compiler.write.bundle import write
 from tests.deploy import test_doctor
+from tests.proxy.conftest import make_certificate
 from tests.stand_in_stack import fill_site, pinned, write_program
 from tests.support import AGG, free_port, free_ports, plan_of, with_launch
 
 nvml = test_doctor.nvml  # its fixture
 STACK = load_stack("vllm-0.32")
 ACCOUNT = "daemon"
+THIRD = 12345
 PROFILE = """\
 name: fit
 stack: vllm-0.32
@@ -64,6 +66,9 @@ class Made:
     tiers: str = ""
     user: str = ACCOUNT
     cache_gb: float = 0.015625
+    tls: tuple[Path, Path] | None = None
+    changes: Callable[[Process], Process] = lambda process: process
+    spoils_bundle: Callable[[Path], None] = lambda _: None
 
     @property
     def small(self) -> Path:
@@ -99,7 +104,10 @@ class Made:
             cache=self.folder / "cache",
         )
 
-    def plan(self, change: Callable[[Process], Process] = lambda process: process) -> Plan:
+    def plan(self, change: Callable[[Process], Process] | None = None) -> Plan:
+        change = change or self.changes
+        names = ("certificate", "key") if self.tls else ()
+        tls = zip(names, self.tls or (), strict=True)
         plan = plan_of(
             PROFILE,
             f"model.id={self.model}",
@@ -108,6 +116,7 @@ class Made:
             f"frontend.api_key_file={self.key}",
             f"lmcache.cpu_cache_gb={self.cache_gb}",
             f"lmcache.tiers=[{self.tiers}]",
+            *(f"frontend.tls.{name}={file}" for name, file in tls),
         )
         return replace(plan, processes=tuple(map(change, map(with_free_ports, plan.processes))))
 
@@ -207,6 +216,61 @@ def with_a_tier_below_a_closed_folder(made: Made) -> None:
     (made.folder / "closed").mkdir(0o700)
 
 
+def with_a_tier_behind_a_link_to_the_system(made: Made) -> None:
+    made.tiers = f"{{disk: {{path: {made.folder}/link/kv, size_gb: 0.02}}}}"
+    (made.folder / "link").symlink_to("/etc")
+
+
+def with_a_tier_below_another_accounts_folder(made: Made) -> None:
+    made.tiers = f"{{disk: {{path: {made.folder}/theirs/kv, size_gb: 0.02}}}}"
+    (made.folder / "theirs").mkdir()
+    os.chown(made.folder / "theirs", THIRD, THIRD)
+
+
+def with_a_stack_of_another_account(made: Made) -> None:
+    os.chown(made.stack / "bin", THIRD, THIRD)
+
+
+def with_a_stack_that_a_group_writes(made: Made) -> None:
+    made.stack.chmod(0o775)
+
+
+def with_a_bundle_of_another_account(made: Made) -> None:
+    made.spoils_bundle = lambda bundle: os.chown(bundle / "lib", THIRD, THIRD)
+
+
+def with_a_bundle_that_all_write(made: Made) -> None:
+    made.spoils_bundle = lambda bundle: (bundle / "launch.sh").chmod(0o777)
+
+
+def with_a_long_key(made: Made) -> None:
+    made.key.write_text("k" * 600)
+
+
+def with_a_certificate_of_another_key(made: Made) -> None:
+    certificate, _ = make_certificate(made.folder)
+    other = made.folder / "other"
+    other.mkdir()
+    made.tls = (certificate, make_certificate(other)[1])
+
+
+def with_a_certificate_that_is_over(made: Made) -> None:
+    made.tls = make_certificate(made.folder)
+    certificate, key = map(str, made.tls)
+    sign = ["openssl", "x509", "-days", "-1", "-in", certificate, "-signkey", key]
+    subprocess.run([*sign, "-out", certificate], check=True, capture_output=True)
+
+
+def without_nginx(made: Made) -> None:
+    made.changes = without_programs
+
+
+def without_programs(process: Process) -> Process:
+    if process.kind is not Kind.PROXY:
+        return process
+    return with_launch(process, env={**process.env, "PATH": "/nowhere"})
+
+
 def with_a_large_tier(made: Made) -> None:
     made.tiers = f"{{disk: {{path: {made.folder}/kv, size_gb: 10000000}}}}"
 
@@ -261,6 +325,30 @@ FAULTS = {
         f"the account {ACCOUNT} cannot reach ",
         is_for_account=True,
     ),
+    "tier behind a link to the system": Fault(
+        with_a_tier_behind_a_link_to_the_system, "/kv/lmcache leads to /etc/kv/lmcache, which is"
+    ),
+    "tier below another account's folder": Fault(
+        with_a_tier_below_another_accounts_folder, f"/theirs/kv/lmcache, belongs to {THIRD}, who"
+    ),
+    "stack of another account": Fault(
+        with_a_stack_of_another_account, f"/bin (owner {THIRD}, mode 0755"
+    ),
+    "stack that a group writes": Fault(
+        with_a_stack_that_a_group_writes, f"stacks/{STACK.name} (owner root, mode 0775"
+    ),
+    "bundle of another account": Fault(
+        with_a_bundle_of_another_account, f"bundle/lib (owner {THIRD}, mode 0755"
+    ),
+    "bundle that all write": Fault(
+        with_a_bundle_that_all_write, "bundle/launch.sh (owner root, mode 0777"
+    ),
+    "key longer than the proxy reads": Fault(with_a_long_key, "is longer than 512 bytes"),
+    "certificate of another key": Fault(
+        with_a_certificate_of_another_key, "are no certificate and its key: "
+    ),
+    "certificate that is over": Fault(with_a_certificate_that_is_over, "clients refuse it: "),
+    "no nginx": Fault(without_nginx, "there is no nginx"),
     "tier larger than its disk": Fault(with_a_large_tier, " may grow by 1e+07 GiB, and "),
     "another release in the stack": Fault(
         with_another_release, "0.5.3, wanted 0.5.6", phase=Phase.START
@@ -332,6 +420,7 @@ def test_a_fault_is_one_for_both(name: str, made: Made) -> None:
     fault.spoil(made)
     plan = made.plan()
     bundle = built(plan, made.folder)
+    made.spoils_bundle(bundle)
     status, of_units = doctor(str(bundle), "--install")
     found = naming(of_units, fault.says)
     assert (status, len(found)) == (1, 1)

@@ -155,6 +155,13 @@ def test_a_status_says_what_a_failed_proof_found_and_how_to_make_one() -> None:
     assert json.loads(status_json(unproved))["proof"] is None
 
 
+def test_a_status_names_what_a_killed_installation_left() -> None:
+    left = replace(STATUS, left=("dync-disagg-router.service",), drop_ins=())
+    line = "dync-disagg-router.service runs on from another generation: install again, or uninstall"
+    assert printed(print_status, left)[-1] == line
+    assert json.loads(status_json(left))["left"] == ["dync-disagg-router.service"]
+
+
 def test_a_status_as_json() -> None:
     found = json.loads(status_json(STATUS))
     assert found["proof"] == {

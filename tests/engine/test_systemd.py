@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fault_injection import rewritten
 from compiler.plan import Plan
 from compiler.write.plan_reader import plan_from_json
 from demo.client import ask, long_prompt, metric
@@ -53,11 +52,7 @@ workers:
 
 
 PROVED_WITHIN_S = 60  # 3 s on two idle cores; the watcher below asks at the same time
-NIXL_ALONE = """\
-kv-transfer-config:
-  kv_connector: "NixlConnector"
-  kv_role: "kv_producer"
-"""
+NIXL_ALONE = '{"kv_connector": "NixlConnector", "kv_role": "kv_producer"}'
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -300,8 +295,11 @@ def test_an_upgrade_that_cannot_start_goes_back(running: Running, plan: Plan) ->
 def test_an_upgrade_that_answers_and_never_caches_goes_back(running: Running, plan: Plan) -> None:
     before = running.pids(plan)
     running.build(PROFILE, f"workers[1].{OWN_CACHE_OFF}", "workers[0].engine_args.max_num_seqs=8")
-    engine_file = running.folder / PROFILE.stem / "engine" / "prefill-0.yaml"
-    rewritten(engine_file, r"(?s)kv-transfer-config:.*", NIXL_ALONE)
+    place = running.folder / PROFILE.stem / "plan.json"
+    data = json.loads(place.read_text("utf-8"))
+    [prefill] = [process for process in data["processes"] if process["name"] == "prefill-0"]
+    prefill["argv"] += ["--kv-transfer-config", NIXL_ALONE]  # wins over the engine's file
+    place.write_text(json.dumps(data), "utf-8")
     done = running.install(PROFILE, "--overwrite")
     assert done.returncode == 1
     assert "dync-disagg-cpu.target answers, but is not proved:" in done.stderr

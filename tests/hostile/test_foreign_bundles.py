@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from compiler import shipped_files
+from compiler import __version__, shipped_files
 from compiler.cli.main import dync
 from compiler.emit.bundle import emit
 from compiler.library import templates
@@ -29,6 +29,7 @@ from compiler.write.manifest import MANIFEST
 from compiler.write.plan_reader import NotAPlan, plan_from_json
 from tests.support import DISAGG, ROOT, plan_of
 
+GOLDENS = ROOT / "tests/golden"
 GOLDEN = ROOT / "tests/golden/tiers-multiprocess/expected/plan.json"
 KEY = ROOT / "tests/golden/agg-key/expected/plan.json"
 COMMANDS = (
@@ -100,14 +101,22 @@ def assert_refused(world: Path, *words: str) -> str:
 
 def signed(world: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the plan of a bundle, and its digest with it: only its names are wrong then."""
-    plan = world / "bundle/plan.json"
-    data = json.loads(plan.read_text())
+    data = json.loads((world / "bundle/plan.json").read_text())
     change(data)
-    plan.write_text(json.dumps(data))
-    manifest = world / "bundle" / MANIFEST
+    forged(world, "plan.json", json.dumps(data))
+
+
+def forged(world: Path, path: str, text: str | None, **others: Any) -> None:
+    """Change, add or remove a file of a bundle, and say so in its list of files."""
+    file, manifest = world / "bundle" / path, world / "bundle" / MANIFEST
     listed = json.loads(manifest.read_text())
-    listed["files"]["plan.json"] = hashlib.sha256(plan.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(listed))
+    if text is None:
+        file.unlink()
+        del listed["files"][path]
+    else:
+        file.write_text(text)
+        listed["files"][path] = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps({**listed, **others}))
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -180,6 +189,125 @@ def test_nothing_is_written_for_what_is_refused(world: Path) -> None:
     shutil.rmtree(world / "image/opt")
     words = ("install", "BUNDLE", "--root", "IMAGE", "--create-user", "--pass", "HF_HOME")
     assert "there is no stack" in assert_refused(world, *words)
+
+
+UNIT = "systemd/dync-pair-router.service"
+AS_ROOT = "User=root\nExecStartPre=+/bin/sh -c id\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        (UNIT, "User=dync\n", AS_ROOT),
+        (UNIT, None, None),
+        ("systemd/dync-pair-gpus.service", "Type=oneshot\n", "Type=oneshot\nExecStart=/bin/id\n"),
+        ("systemd/dync-pair.target", "[Unit]\n", "[Unit]\nOnFailure=debug-shell.service\n"),
+        ("systemd/user/dync-pair-router.service", "[Service]\n", "[Service]\nExecStartPre=id\n"),
+        ("systemd/dync-pair-more.service", None, "[Service]\nExecStart=/bin/id\n"),
+        ("bin/router.sh", "set ", "id\nset "),
+        ("launch.sh", "set ", "id\nset "),
+        ("lib/service.sh", "service_gpus()", "id\nservice_gpus()"),
+        ("lib/more.py", None, "print(1)\n"),
+        ("engine/decode-0.yaml", "port", "trust-remote-code: true\nport"),
+        ("README.md", "# ", "# Not "),
+        ("plan.json", "{\n", "{ \n"),
+    ],
+)
+def test_a_bundle_that_is_not_made_of_its_plan_is_refused(
+    world: Path, path: str, old: str | None, new: str | None
+) -> None:
+    """Its list of files says the same as the files: whoever edits one edits the other."""
+    file = world / "bundle" / path
+    text = file.read_text() if file.exists() else ""
+    assert old is None or old in text
+    changed = None if new is None else text.replace(old, new, 1) if old else new
+    forged(world, path, changed)
+    said = assert_refused(world, "install", "BUNDLE", "--root", "IMAGE")
+    assert f"what dync does not make of its plan.json ({path})" in said
+    assert "make it again with dync build" in said
+    assert "--overwrite" not in said
+    done = run(world, "install", "BUNDLE", "--root", "IMAGE", "--overwrite")
+    assert done.exit_code == 0, done.output
+    assert_made_of_its_plan(world)
+
+
+def assert_made_of_its_plan(world: Path) -> None:
+    """Nothing but what dync makes of the plan lies in the generation, byte for byte."""
+    folder = world / "image/etc/dync/pair/generations/1"
+    wanted = {item.path: item for item in emit(plan_of(DISAGG), templates())}
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert there == {*wanted, MANIFEST}
+    for path, item in wanted.items():
+        assert (folder / path).read_text() == item.text
+        assert bool((folder / path).stat().st_mode & 0o111) == item.executable
+
+
+def test_a_bundle_of_another_dync_is_to_be_made_again(world: Path) -> None:
+    text = (world / "bundle" / UNIT).read_text()
+    forged(world, UNIT, text + "# as it was\n", dync="0.0.9")
+    said = assert_refused(world, "install", "BUNDLE", "--root", "IMAGE")
+    assert f"was made by dync 0.0.9, and this is dync {__version__}" in said
+    assert UNIT in said
+    assert "make it again with dync build" in said
+    forged(world, UNIT, text, dync="0.0.9")
+    assert run(world, "install", "BUNDLE", "--root", "IMAGE").exit_code == 0, "the same files"
+
+
+def test_a_bundle_that_does_not_say_who_made_it_is_read(world: Path) -> None:
+    manifest = world / "bundle" / MANIFEST
+    listed = json.loads(manifest.read_text())
+    del listed["dync"]
+    manifest.write_text(json.dumps(listed))
+    forged(world, UNIT, "[Service]\n")
+    said = assert_refused(world, "install", "BUNDLE", "--root", "IMAGE")
+    assert "was made by another version of dync" in said
+
+
+@pytest.mark.parametrize("version", [1, None, "", "a b", "\x1b[2J", "9" * 200])
+def test_an_odd_version_is_none_that_dync_wrote(world: Path, version: Any) -> None:
+    text = (world / "bundle" / UNIT).read_text()
+    forged(world, UNIT, text, dync=version)
+    assert "is no version" in assert_refused(world, "install", "BUNDLE", "--root", "IMAGE")
+
+
+@pytest.mark.parametrize("case", sorted(path.name for path in GOLDENS.iterdir()))
+def test_a_bundle_is_made_of_its_plan_alone(case: str) -> None:
+    expected = GOLDENS / case / "expected"
+    plan = plan_from_json((expected / "plan.json").read_bytes())
+    there = {path for path in expected.rglob("*") if path.is_file()}
+    made = {expected / item.path: item.text for item in emit(plan, templates())}
+    assert made.keys() == there
+    assert [path for path, text in made.items() if path.read_text("utf-8") != text] == []
+
+
+@pytest.mark.parametrize("words", [("rollback", "pair"), ("rollback", "pair", "--to", "1")])
+def test_an_edited_generation_is_not_gone_back_to(world: Path, words: tuple[str, ...]) -> None:
+    assert run(world, "install", "BUNDLE", "--root", "IMAGE").exit_code == 0
+    write(emit(plan_of(DISAGG, "deploy.drain_s=31"), templates()), world / "bundle")
+    assert run(world, "install", "BUNDLE", "--root", "IMAGE").exit_code == 0
+    unit = world / "image/etc/dync/pair/generations/1" / UNIT
+    unit.write_text(unit.read_text() + "# mine\n")
+    assert UNIT in assert_refused(world, *words, "--root", "IMAGE")
+    assert run(world, *words, "--root", "IMAGE", "--overwrite").exit_code == 0
+
+
+def test_a_generation_of_another_dync_is_gone_back_to(world: Path) -> None:
+    """Only root writes there: it is not held against what this dync would make of its plan."""
+    text = (world / "bundle" / UNIT).read_text() + "# as it was\n"
+    assert run(world, "install", "BUNDLE", "--root", "IMAGE").exit_code == 0
+    first = world / "image/etc/dync/pair/generations/1"
+    (first / UNIT).write_text(text)
+    manifest = first / MANIFEST
+    listed = json.loads(manifest.read_text())
+    listed["files"][UNIT] = hashlib.sha256(text.encode()).hexdigest()
+    manifest.write_text(json.dumps({"format": 1, "files": listed["files"]}))
+    write(emit(plan_of(DISAGG, "deploy.drain_s=31"), templates()), world / "bundle")
+    assert run(world, "install", "BUNDLE", "--root", "IMAGE").exit_code == 0
+    done = run(world, "rollback", "pair", "--root", "IMAGE")
+    assert done.exit_code == 0, done.output
+    assert (world / "image/usr/local/lib/systemd/system").is_dir()
+    assert os.readlink(world / "image/etc/dync/pair/current") == "generations/1"
+    assert (first / UNIT).read_text() == text
 
 
 @pytest.mark.parametrize("who", ["owner", "mode"])
@@ -365,6 +493,22 @@ def test_a_plan_says_where_it_is_wrong(path: tuple[Any, ...], value: Any, says: 
     assert str(raised.value).startswith(says) or says in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("/usr/lib/python3.12", "/etc", "//etc", "/srv/../etc/systemd/system/x.service.d", "/"),
+        *("/root/.ssh", "/usr/bin/", "/./boot", "/var", "/var/spool/cron/crontabs", "/run/x"),
+        *("/home", "/tmp", "/var/lib/dync", "/opt/dync/stacks/vllm-0.32/lib", "/opt/dync/stacks"),
+    ],
+)
+def test_a_plan_gives_no_folder_of_the_system_away(folder: str) -> None:
+    [number, *_] = (n for n, process in enumerate(PLANS[0]["processes"]) if process["tiers"])
+    path = ("processes", number, "tiers", 0, "folder")
+    with pytest.raises(NotAPlan, match=r"is the system's|is among the stacks"):
+        plan_from_json(json.dumps(put(PLANS[0], path, folder)))
+    plan_from_json(json.dumps(put(PLANS[0], path, "/srv/kv")))
+
+
 def is_read(data: Any) -> bool:
     """Return whether a plan is read and not refused; what is read is emitted, and says the same."""
     try:
@@ -445,6 +589,10 @@ def test_forms_are_those_of_the_profile() -> None:
     assert schema["name"]["pattern"] == plan_forms.NAME.pattern
     assert deploy["user"]["pattern"] == plan_forms.ACCOUNT.pattern
     assert worker["env"]["propertyNames"]["pattern"] == plan_forms.VARIABLE.pattern
+    key = schema["frontend"]["properties"]["api_key_file"]
+    assert key["pattern"] == plan_forms.FILE.pattern
+    patterns = shipped_files.data_text("profile.schema.json").count
+    assert patterns(json.dumps(plan_forms.FOLDER.pattern)) > 5
 
 
 @pytest.mark.parametrize("table", ["FORMS", "KEYS", "NOT_EMPTY", "PORTS"])

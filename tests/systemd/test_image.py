@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from compiler.cli.main import dync
-from compiler.deploy.install import generations
+from compiler.deploy.install import emitted, generations
 from compiler.deploy.install.generations import prune
 from compiler.deploy.install.install import Choices, install
 from compiler.deploy.installation import Installation, system_host
 from compiler.deploy.systemd import Systemd
 from compiler.emit.systemd.unit_names import service_units, target_unit
-from compiler.library import load_stack
+from compiler.library import load_stack, templates
 from compiler.plan import Plan
 from compiler.write.bundle import changed_files
 from tests.support import AGG, DISAGG
@@ -217,13 +217,13 @@ def test_an_edited_bundle_is_not_installed(image: Path, bundle: Callable[..., Pa
 
 
 def test_units_that_systemd_refuses_are_not_placed(
-    image: Path, bundle: Callable[..., Path]
+    image: Path, bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bundle(DISAGG)
-    unit = made / "systemd/dync-pair-router.service"
-    unit.write_text(unit.read_text().replace("KillMode=mixed", "KillMode=mxed"))
+    spoilt = templates()
+    spoilt["service.j2"] = spoilt["service.j2"].replace("KillMode=mixed", "KillMode=mxed")
+    monkeypatch.setattr(emitted, "templates", lambda: spoilt)
     before = everything(image)
-    refused = run("install", str(made), "--root", str(image), "--overwrite")
+    refused = run("install", str(bundle(DISAGG)), "--root", str(image), "--overwrite")
     assert refused.exit_code == 1
     assert "mxed" in refused.output
     assert everything(image) == before
@@ -279,8 +279,7 @@ def test_an_install_killed_at_any_moment_leaves_one_whole_generation(
     assert [line for line in said if "is not executable" not in line] == []
     install(bundles[1], host, Choices(), lambda _: None, stack=STACK)
     assert_whole(image)
-    left = [path.name for path in (image / "etc/dync/pair").rglob(".*dync-*")]
-    assert left == []
+    assert [path.name for path in image.rglob(".*dync-*")] == []
     links = {path.name for path in (image / UNITS).iterdir()}
     plan = at(image).plan(at(image).current or 0)
     assert links == {*at(image).services(plan), "dync-pair.target"}

@@ -5,6 +5,7 @@ The same with real engines is tests/engine/test_systemd.py.
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 
@@ -125,6 +126,25 @@ def test_an_interrupted_install_is_finished_by_the_next(life: Life) -> None:
     life.build("workers[1].env.A=interrupted")
     life.install("--no-start")
     assert life.restarted_by(life.install) == {"aggregated-1"}
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_what_an_older_generation_runs_on_is_named_and_ended(life: Life, command: str) -> None:
+    """Killed after the switch and before a stop: two units run on that have no file any more."""
+    life.build(text=PROFILE.replace("  - {role: aggregated}\n", "", 1))
+    life.install("--no-start")
+    left = {f"dync-life-{name}.service" for name in ("aggregated-1", "router")}
+    said = life.dync("status", "life", "--format", "json")
+    assert set(json.loads(said.stdout)["left"]) == left
+    assert {name for name, pid in life.pids().items() if pid == "0"} == set()
+    if command == "install":
+        life.install()
+    else:
+        assert life.dync("uninstall", "life").returncode == 0
+    pids = life.pids()
+    assert (pids["aggregated-1"], pids["router"]) == ("0", "0")
+    if command == "install":
+        assert json.loads(life.dync("status", "life", "--format", "json").stdout)["left"] == []
 
 
 def test_a_killed_process_is_started_again(life: Life) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from compiler.deploy.doctor.ownership import others_of_bundle
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, skipped
 from compiler.deploy.probe.services import ask_etcd, ask_nats, ask_redis, password_of
@@ -21,13 +22,18 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Ask every service of the plan, with the password that its processes will use."""
     for service in subject.plan.services:
         yield _service(service)
-    seen = set()
+    seen: set[tuple[str, int]] = set()
+    is_others = bool(others_of_bundle(subject))
     for process in subject.plan.processes:
         for tier in process.tiers:
             server = tier.server
             if server is not None and (server.host, server.port) not in seen:
                 seen.add((server.host, server.port))
-                if not _is_own(subject.plan, server):
+                if _is_own(subject.plan, server):
+                    continue
+                if is_others and server.secret:
+                    yield _not_told(tier, server)
+                else:
                     yield _redis(process, tier, server)
 
 
@@ -43,6 +49,13 @@ def _service(service: Service) -> Finding:
     except ProbeError as refusal:
         return failed("services", subject, str(refusal), fix)
     return passed("services", subject, said)
+
+
+def _not_told(tier: Tier, server: TierServer) -> Finding:
+    """Tell no password of whoever asks to a server that another account may have named."""
+    subject = f"{tier.kind} {server.host}:{server.port}"
+    why = "not asked: others can change the bundle that says which password it is told"
+    return skipped("services", subject, why, "make the bundle again with dync build")
 
 
 def _redis(process: Process, tier: Tier, server: TierServer) -> Finding:

@@ -51,6 +51,11 @@ class Subject:
         return self.program.parents[1]
 
     @property
+    def stacks(self) -> Path:
+        """Return the folder of all stacks."""
+        return self.program.parents[2]
+
+    @property
     def prefix(self) -> Path:
         """Return where stacks live (deploy.prefix)."""
         return self.program.parents[3]

@@ -20,6 +20,7 @@ from compiler.deploy.probe.file_systems import (
     held_bytes,
     nearest,
 )
+from compiler.deploy.tier_place import misplaced, trusted_on_the_way
 from compiler.plan import Plan
 from compiler.process import Tier
 from compiler.stacks.tier_specs import TierSpec
@@ -29,12 +30,15 @@ _UNKNOWN = TierSpec()
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Look at every tier's folder; an image is asked for shared folders alone."""
+    """Look at every tier's folder; an image is asked for its place, and for shared ones alone."""
     tiers = tiers_with_folder(subject.plan)
     specs = subject.specs if tiers else {}
     there = []
     for tier in tiers:
-        if tier.shared and not os.path.isdir(subject.host.at(Path(tier.folder))):
+        wrong = misplaced(subject.host, tier.folder, subject.stacks, _owners(subject, tier))
+        if wrong:
+            yield failed("disk", tier.folder, wrong.why, wrong.fix)
+        elif tier.shared and not os.path.isdir(subject.host.at(Path(tier.folder))):
             yield failed(
                 "disk", tier.folder, f"there is no folder {tier.folder} of the tier {tier.kind}",
                 "mount it first, since one that dync makes would be on this host alone",
@@ -44,6 +48,13 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield from _access(subject, tier)
             yield from _types(tier, specs.get(tier.kind, _UNKNOWN))
     yield from _room(there)
+
+
+def _owners(subject: Subject, tier: Tier) -> frozenset[int]:
+    """Return whose folders may be on the way to a tier's; none where root makes nothing there."""
+    if tier.shared or not subject.is_by_root:
+        return frozenset()
+    return trusted_on_the_way(subject.host, subject.account)
 
 
 def tiers_with_folder(plan: Plan) -> tuple[Tier, ...]:

@@ -16,7 +16,7 @@ from compiler.diff.restarts import Bundle
 from compiler.emit.artifact import Artifact
 from compiler.errors import HostError
 from compiler.plan import Plan
-from compiler.write.atomic import put_link, sync_folder
+from compiler.write.atomic import UNFINISHED, put_link, sync_folder
 from compiler.write.bundle import changed_files, present_files, write
 from compiler.write.manifest import MANIFEST, NotWritten, ReadFile, read_files, written_files
 from compiler.write.plan_reader import plan_from_json
@@ -30,6 +30,7 @@ KEPT = 5
 def locked(installation: Installation) -> Iterator[None]:
     """Hold a deployment's folder, so that two commands never change it at once.
 
+    What a killed command left half-written there is removed first.
     Errors: HostError where another command holds it, or it cannot be made.
     """
     try:
@@ -43,6 +44,7 @@ def locked(installation: Installation) -> Iterator[None]:
         os.close(handle)
         raise HostError(f"another dync works on {installation.home}: wait for it") from None
     try:
+        _sweep(installation)
         yield
     finally:
         os.close(handle)
@@ -50,17 +52,27 @@ def locked(installation: Installation) -> Iterator[None]:
             installation.home.rmdir()  # only an empty one: nothing came of it
 
 
+def _sweep(installation: Installation) -> None:
+    generations, _ = installation.folders
+    for left in generations.glob(".*.dync-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in installation.home.glob(f".*{UNFINISHED}"):
+        left.unlink()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBundle:
     """A bundle that was read once: what is looked at, and then put in place.
 
-    changed: what is not as dync wrote it, or was not written by it.
+    changed: what is not as its list of files says, or not in it. made_by: the version of dync that
+    it says it was made by; empty where it does not say.
     """
 
     folder: Path
     plan: Plan
     files: Mapping[str, ReadFile]
     changed: tuple[str, ...]
+    made_by: str
 
     @property
     def bundle(self) -> Bundle:
@@ -85,7 +97,9 @@ def read_source(folder: Path) -> ReadBundle:
         raise _unreadable(folder, error) from error
     written = {path for path, file in read.files.items() if file.is_as_written}
     changed = tuple(sorted((present | read.files.keys()) - written))
-    return ReadBundle(folder=folder, plan=plan, files=read.files, changed=changed)
+    return ReadBundle(
+        folder=folder, plan=plan, files=read.files, changed=changed, made_by=read.made_by
+    )
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -137,16 +151,6 @@ class _FolderTexts(Mapping[str, str]):
         return len(self._paths)
 
 
-def refuse_changed(folder: Path, changed: Sequence[str], hint: str) -> None:
-    """Refuse a bundle or generation that somebody edited.
-
-    Errors: HostError.
-    """
-    if changed:
-        shown = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
-        raise HostError(f"{folder} was changed since dync wrote it ({shown}): {hint}")
-
-
 def refuse_changed_generation(folder: Path, hint: str) -> None:
     """Refuse a generation that somebody edited, also one of another release.
 
@@ -156,22 +160,20 @@ def refuse_changed_generation(folder: Path, hint: str) -> None:
         changed = changed_files(folder)
     except NotWritten as error:
         raise HostError(f"{error}; {hint}") from error
-    refuse_changed(folder, changed, hint)
+    if changed:
+        shown = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
+        raise HostError(f"{folder} was changed since dync wrote it ({shown}): {hint}")
 
 
-def add(installation: Installation, source: ReadBundle) -> int:
-    """Write a bundle into a new generation; return its number, or that of the equal current one.
+def add(installation: Installation, artifacts: Sequence[Artifact]) -> int:
+    """Write a new generation; return its number, or that of the current one if that is equal.
 
     Errors: HostError where the disk does; nothing is left then.
     """
     current = installation.current
-    if current is not None and _equals(installation.folder(current), source):
+    if current is not None and _equals(installation.folder(current), artifacts):
         return current
     number = max((*installation.numbers, 0)) + 1
-    artifacts = [
-        Artifact(path=path, text=file.content.decode(), executable=bool(file.mode & 0o100))
-        for path, file in source.files.items()
-    ]
     folder = installation.folder(number)
     try:
         write(artifacts, folder)
@@ -227,9 +229,9 @@ def running_generation(installation: Installation, pid: int) -> int | None:
     return None
 
 
-def _equals(folder: Path, source: ReadBundle) -> bool:
+def _equals(folder: Path, artifacts: Sequence[Artifact]) -> bool:
     try:
         there = read_source(folder)
     except HostError:
         return False
-    return not there.changed and there.bundle.texts == source.bundle.texts
+    return not there.changed and there.bundle.texts == {item.path: item.text for item in artifacts}

@@ -11,13 +11,14 @@ from pathlib import Path
 from compiler.deploy.doctor.already import subject_of_units
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.environment_file import refuse_empty, written_environment
+from compiler.deploy.install.emitted import emitted
 from compiler.deploy.install.generations import (
     ReadBundle,
     add,
     locked,
     prune,
     read_source,
-    refuse_changed,
+    refuse_changed_generation,
 )
 from compiler.deploy.install.requirements import (
     create_account,
@@ -27,7 +28,7 @@ from compiler.deploy.install.requirements import (
     refuse_unfit,
 )
 from compiler.deploy.install.rollout import Say, stop
-from compiler.deploy.install.switch import Switch, running_generations, start, undo
+from compiler.deploy.install.switch import Switch, left_over, running_generations, start, undo
 from compiler.deploy.install.tier_folders import make_tier_folders, tier_data
 from compiler.deploy.install.unit_links import drop_ins, link_units, refuse_foreign, unlink_units
 from compiler.deploy.installation import Host, Installation
@@ -70,11 +71,12 @@ def install(
     plan = source.plan
     installation = Installation(host=host, name=plan.name)
     systemd = Systemd(host.is_system)
+    artifacts = emitted(source, overwrite=choices.overwrite)
     subject = _prepare(source, installation, choices, stack)
     with locked(installation):
         old = installation.current
         refuse_foreign(installation, plan, overwrite=choices.overwrite)
-        number = add(installation, source)
+        number = add(installation, artifacts)
         try:
             _verify(systemd, installation, number, plan)
             make_tier_folders(host, plan)
@@ -123,6 +125,9 @@ def rollback(installation: Installation, to: int | None, choices: Choices, say: 
             )
         refuse_foreign(installation, installation.plan(number), overwrite=choices.overwrite)
         refuse_others_files(installation, number)
+        if not choices.overwrite:
+            hint = "give --overwrite to go back to it as it is, or --to another one"
+            refuse_changed_generation(installation.folder(number), hint)
         with _disk(installation):
             link_units(installation, number, current)
         say(f"generation {number} of {installation.name} is in place")
@@ -145,25 +150,26 @@ def uninstall(installation: Installation, *, purge: bool, overwrite: bool, say: 
     refuse_other_user(host)
     systemd = Systemd(host.is_system)
     with locked(installation):
-        number = _installed(installation)
+        number = installation.current or max(installation.numbers, default=0)
+        if not number:
+            _installed(installation)
         plan = installation.plan(number)
         refuse_foreign(installation, plan, overwrite=overwrite)
         runs = host.is_here and _is_running(systemd)
         if runs:
-            stop(systemd, (target_unit(plan.name), *reversed(installation.services(plan))))
+            own = reversed(installation.services(plan))
+            stop(systemd, (target_unit(plan.name), *own, *left_over(installation, number)))
         with _disk(installation):
             unlink_units(installation, plan)
-            installation.link.unlink()
+            installation.link.unlink(missing_ok=True)
             (installation.home / "previous").unlink(missing_ok=True)
-            for unfinished in installation.home.glob(".*.dync-new"):
-                unfinished.unlink()
             generations, proofs = installation.folders
             shutil.rmtree(generations)
             shutil.rmtree(proofs, ignore_errors=True)
         if runs:
             systemd.reload()
-        own = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
-        data = (*own, *tier_data(host, plan))
+        places = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
+        data = (*places, *tier_data(host, plan))
         if purge:
             for folder in (*data, installation.home):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -178,14 +184,6 @@ def _prepare(
 ) -> Subject:
     """Refuse whatever would fail later, before anything is changed; return what was looked at."""
     host, systemd, plan = installation.host, Systemd(installation.host.is_system), source.plan
-    if f"{host.units_folder}/{target_unit(plan.name)}" not in source.files:
-        raise HostError(f"{source.folder} has no units: make it again with dync build")
-    if not choices.overwrite:
-        refuse_changed(
-            source.folder,
-            source.changed,
-            "make it again with dync build, or give --overwrite to install it so",
-        )
     refuse_other_user(host)
     refuse_empty(choices.passed)
     starts = host.is_here and choices.start

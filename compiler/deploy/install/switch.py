@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from compiler.deploy.deployment import installed_deployment
@@ -49,7 +50,7 @@ def start(step: Switch, *, verifies: bool) -> None:
     installation, systemd = step.installation, step.systemd
     try:
         systemd.reload()
-        stop(systemd, _left_over(installation, step.number, step.old))
+        stop(systemd, left_over(installation, step.number))
         asked_s = roll_out(installation, systemd, step.number, step.say)
         said = _prove(step) if verifies else ""
         plan = installation.plan(step.number)
@@ -103,8 +104,7 @@ def _go_back(step: Switch, error: BaseException) -> WentBack:
         stays = f"generation {old} stays in place (dync rollback {plan.name} leaves it)"
         return WentBack(f"{why}; {stays}", unit)
     step.say(f"{why}: going back to generation {old}")
-    gone = _left_over(installation, old, step.number)
-    stop(systemd, gone)
+    stop(systemd, left_over(installation, old))
     link_units(installation, old, step.number)
     systemd.reload()
     try:
@@ -115,16 +115,17 @@ def _go_back(step: Switch, error: BaseException) -> WentBack:
     return WentBack(f"{why}; went back to generation {old}, which serves", unit)
 
 
-def _left_over(installation: Installation, number: int, old: int | None) -> tuple[str, ...]:
-    """List the units of the old generation that the new one does not have, last started first."""
-    if old is None:
-        return ()
+def left_over(installation: Installation, number: int) -> tuple[str, ...]:
+    """List the units of other generations that one does not have, last started first.
+
+    Of all that are there: an installation that was killed may have left any of them running.
+    """
+    found: dict[str, None] = {}
     kept = set(installation.services(installation.plan(number)))
-    try:
-        before = installation.services(installation.plan(old))
-    except HostError:  # another release's plan: its units without a link are gone all the same
-        return ()
-    return tuple(unit for unit in reversed(before) if unit not in kept)
+    for other in installation.numbers:
+        with suppress(HostError):  # another release's plan: its units without a link are gone
+            found |= dict.fromkeys(reversed(installation.services(installation.plan(other))))
+    return tuple(unit for unit in found if unit not in kept)
 
 
 def undo(installation: Installation, number: int, old: int | None, plan: Plan) -> None:

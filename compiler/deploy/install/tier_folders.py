@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from compiler.deploy.accounts import find_account
 from compiler.deploy.doctor.tiers import tiers_with_folder
 from compiler.deploy.installation import Host
+from compiler.deploy.rooted import inside
+from compiler.deploy.tier_place import make_folder, misplaced, trusted_on_the_way
 from compiler.errors import HostError
 from compiler.plan import Plan
+from compiler.process import Tier
 
 _MODE = 0o700
 
@@ -20,26 +24,47 @@ def make_tier_folders(host: Host, plan: Plan) -> None:
     Errors: HostError where one cannot be made; what lies above it is made open to all.
     """
     for tier in tiers_with_folder(plan):
-        folder = host.at(Path(tier.folder))
-        if tier.shared or folder.is_dir():
+        if tier.shared:
             continue
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(mode=_MODE)
-            if host.is_system:
-                # Not through a link that was put in its place meanwhile.
-                os.chown(folder, *_owner(host, plan.user), follow_symlinks=False)
+            folder = _placed(host, plan, tier)
+            if not folder.is_dir():
+                _make(host, plan, folder)
         except OSError as error:
             raise HostError(
-                f"cannot make the folder {folder} of the tier {tier.kind}: {error}"
+                f"cannot make the folder {tier.folder} of the tier {tier.kind}: {error}"
             ) from error
+
+
+def _placed(host: Host, plan: Plan, tier: Tier) -> Path:
+    """Return where a folder really lies: what was looked at before may lead elsewhere by now.
+
+    Errors: HostError where that is none for a tier; OSError.
+    """
+    owners = trusted_on_the_way(host, plan.user) if host.is_system else ()
+    wrong = misplaced(host, tier.folder, Path(plan.stack_program).parents[2], owners)
+    if wrong:
+        raise HostError(f"{wrong.why}: {wrong.fix}")
+    return inside(host.root, Path(tier.folder))
+
+
+def _make(host: Host, plan: Plan, folder: Path) -> None:
+    if host.is_system:
+        make_folder(host, folder, _owner(host, plan.user), _MODE)
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=_MODE)
 
 
 def tier_data(host: Host, plan: Plan) -> tuple[Path, ...]:
     """Return the folders that only this deployment writes: what `--purge` takes away."""
     account = find_account(host, plan.user) if host.is_system else (os.geteuid(), os.getegid())
-    folders = (host.at(Path(tier.folder)) for tier in tiers_with_folder(plan) if not tier.shared)
-    return tuple(path for path in folders if account and _is_of(path, account[0]))
+    found = []
+    for tier in tiers_with_folder(plan):
+        with suppress(HostError, OSError):
+            if account and not tier.shared and _is_of(_placed(host, plan, tier), account[0]):
+                found.append(_placed(host, plan, tier))
+    return tuple(found)
 
 
 def _is_of(folder: Path, owner: int) -> bool:

@@ -12,7 +12,7 @@ from compiler.deploy.installation import Installation
 from compiler.emit.systemd.unit_names import PREFIX, target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
-from compiler.write.atomic import put_file, put_link, sync_folder
+from compiler.write.atomic import UNFINISHED, put_file, put_link, sync_folder
 from compiler.write.safe_read import read_file
 
 SAVED = ".replaced-by-dync"
@@ -34,10 +34,10 @@ def link_units(installation: Installation, number: int, old: int | None) -> None
     target = target_unit(installation.name)
     _put(folder / target, read_file(installation.folder(number) / host.units_folder / target))
     sync_folder(folder)
+    if old is None:  # before it is current: killed in between, the next one is no first any more
+        enable(installation)
     switch(installation, number)
     remove_units(installation, set(stray_units(installation)))
-    if old is None:
-        enable(installation)
 
 
 def _units_of(installation: Installation, number: int, plan: Plan) -> Iterator[str]:
@@ -74,7 +74,7 @@ def remove_units(installation: Installation, units: set[str]) -> None:
 
 
 def stray_units(installation: Installation) -> Iterator[str]:
-    """List links to units that the current generation does not have."""
+    """List links to units that the current generation does not have, and those left half-made."""
     host = installation.host
     number = installation.current
     there: set[str] = set()
@@ -82,6 +82,10 @@ def stray_units(installation: Installation) -> Iterator[str]:
         there |= {*_units_of(installation, number, installation.plan(number))}
     for path in host.at(host.units).glob(f"{PREFIX}*.service"):
         if path.name not in there and _links_to(path, str(installation.unit_target(path.name))):
+            yield path.name
+    for path in host.at(host.units).glob(f".{PREFIX}*.service{UNFINISHED}"):
+        unit = path.name[1 : -len(UNFINISHED)]
+        if _links_to(path, str(installation.unit_target(unit))):
             yield path.name
 
 

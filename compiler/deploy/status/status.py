@@ -11,7 +11,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 from compiler.deploy.deployment import Deployment, Manager
+from compiler.deploy.install.switch import left_over
 from compiler.deploy.install.unit_links import drop_ins
+from compiler.deploy.installation import Installation
 from compiler.deploy.probe.drift import form_of
 from compiler.deploy.probe.http_client import NO_ANSWER, WITHIN_S, open_url
 from compiler.deploy.probe.owners import held_by_others, ownership
@@ -50,7 +52,8 @@ class ProcessStatus:
 class Status:
     """A whole deployment; generation is None where it is not installed.
 
-    proof: how its last proof here ended; None where nothing of it was proved as it is now.
+    proof: how its last proof here ended; None where nothing of it was proved as it is now. left:
+    units that run and are none of this generation's, as a killed installation leaves them.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Status:
     proof: Record | None
     processes: tuple[ProcessStatus, ...]
     drop_ins: tuple[Path, ...]
+    left: tuple[str, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -94,7 +98,15 @@ def status(deployment: Deployment, metrics: Mapping[str, str]) -> Status:
         proof=recorded(deployment),
         processes=found,
         drop_ins=tuple(drop_ins(installation, units)) if installation else (),
+        left=_left(installation) if installation else (),
     )
+
+
+def _left(installation: Installation) -> tuple[str, ...]:
+    """List the units of other generations that still run."""
+    units = left_over(installation, installation.current or 0)
+    states = Systemd(installation.host.is_system).show(units)
+    return tuple(unit for unit, state in states.items() if state.is_running)
 
 
 def _states(deployment: Deployment) -> dict[ProcessName, UnitState]:
