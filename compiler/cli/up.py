@@ -152,8 +152,9 @@ def down_command(bundle: str, kill: bool) -> None:
     whose launch.sh was killed is named, and ended too.
     """
     from compiler.deploy.installation import read_plan
-    from compiler.deploy.launch.launcher import runner, stop
-    from compiler.deploy.launch.marks import end_left, left_of
+    from compiler.deploy.launch.launcher import stop
+    from compiler.deploy.launch.lock import runner, runs_elsewhere
+    from compiler.deploy.launch.marks import end_left, forget, left_of
 
     folder = Path(bundle)
     plan = read_plan(folder)
@@ -163,6 +164,10 @@ def down_command(bundle: str, kill: bool) -> None:
         took = max(stop(folder, pid, kill=kill), default=0.0)
     left = left_of(folder)
     if pid is None and not left:
+        if runs_elsewhere(folder):
+            raise click.ClickException(
+                f"{plan.name} runs in another PID namespace, as in a container: stop it there"
+            )
         click.echo(f"{plan.name} does not run from {bundle}")
         return
     for item in left:
@@ -172,4 +177,5 @@ def down_command(bundle: str, kill: bool) -> None:
     if left := left_of(folder):
         text = "; ".join(item.said for item in left)
         raise click.ClickException(f"still there: {text}: end it as that account, or as root")
+    forget(folder)
     click.echo(f"{plan.name} stopped after {took:.1f} s")

@@ -54,9 +54,7 @@ def read_below(folder: int, path: str) -> Read:
         with open(handle, "rb"):
             return _read(handle)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError(errno.ELOOP, "a link, which is not followed", path) from None
+        raise _said(error, path) from None
     finally:
         if held != folder:
             os.close(held)
@@ -71,10 +69,40 @@ def read_file(path: Path) -> bytes:
         return read_below(folder, path.name).content
 
 
-def _read(handle: int) -> Read:
-    status = os.fstat(handle)
+@contextmanager
+def held_open(path: Path) -> Iterator[int]:
+    """Hold a regular file open that is no link; a pipe is not waited for.
+
+    Errors: OSError.
+    """
+    try:
+        handle = os.open(path, _FILE)
+    except OSError as error:
+        raise _said(error, path) from None
+    try:
+        _refuse_other_kinds(os.fstat(handle))
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _refuse_other_kinds(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
+
+
+def _said(error: OSError, path: Path | str) -> OSError:
+    """Return an error in words: which kind of thing lies there that is not opened."""
+    if error.errno == errno.ELOOP:
+        return OSError(errno.ELOOP, "a link, which is not followed", str(path))
+    if error.errno == errno.ENXIO:  # a socket, or a device without a driver
+        return OSError(errno.EINVAL, "not a regular file", str(path))
+    return error
+
+
+def _read(handle: int) -> Read:
+    status = os.fstat(handle)
+    _refuse_other_kinds(status)
     parts, size = [], 0
     while part := os.read(handle, 1 << 20):
         parts.append(part)

@@ -1,4 +1,4 @@
-"""What lies in the folder one stands in is not run: `cd /tmp/of-somebody; sudo dync stack check`."""
+"""What lies in the folder one stands in is not run, whoever wrote it."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from compiler.deploy.launch.marks import mark_of
+
 from .conftest import PATIENCE_S, Bundle, quoted
 
 WORKERS = ("prefill-0", "decode-0")
@@ -401,7 +403,7 @@ def test_starts_in_order_serves_and_stops_in_reverse(bundle: Bundle) -> None:
     assert os.getpgid(pid) == os.getsid(pid) == pid
     environment = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
     given = [b"PATH=/usr/bin:/bin", b"LANG=C.UTF-8", b"LMCACHE_CHUNK_SIZE=512"]
-    marks = [os.fsencode(f"DYNC_LAUNCH={bundle.root}"), b"DYNC_PROCESS=prefill-0"]
+    marks = [b"DYNC_LAUNCH=" + mark_of(bundle.root), b"DYNC_PROCESS=prefill-0"]
     assert sorted(environment) == sorted([*given, *marks, b""])
     files = {os.readlink(path) for path in (Path("/proc") / str(pid) / "fd").iterdir()}
     assert not any("run/lock" in file for file in files)
