@@ -69,6 +69,15 @@ def read_file(path: Path) -> bytes:
         return read_below(folder, path.name).content
 
 
+def read_named(path: Path, most_bytes: int = 1 << 20) -> bytes:
+    """Read a file that a profile or the system names; links to it are followed.
+
+    Errors: OSError, also for what is no regular file, or larger.
+    """
+    with held_open(Path(os.path.realpath(path))) as handle:
+        return _read(handle, most_bytes).content
+
+
 @contextmanager
 def held_open(path: Path) -> Iterator[int]:
     """Hold a regular file open that is no link; a pipe is not waited for.
@@ -100,13 +109,13 @@ def _said(error: OSError, path: Path | str) -> OSError:
     return error
 
 
-def _read(handle: int) -> Read:
+def _read(handle: int, most_bytes: int = MAX_BYTES) -> Read:
     status = os.fstat(handle)
     _refuse_other_kinds(status)
     parts, size = [], 0
     while part := os.read(handle, 1 << 20):
         parts.append(part)
         size += len(part)
-        if size > MAX_BYTES:
-            raise OSError(errno.EFBIG, f"larger than {MAX_BYTES} bytes")
+        if size > most_bytes:
+            raise OSError(errno.EFBIG, f"larger than {most_bytes} bytes")
     return Read(b"".join(parts), status)

@@ -143,7 +143,7 @@ def test_no_session_is_remembered_once_all_has_gone(
     launch = planned.start()
     launch.until("serves at")
     started = planned.root / "run/started"
-    boot, mark, line = started.read_bytes().splitlines()
+    _boot, mark, line = started.read_bytes().splitlines()
     assert mark == mark_of(planned.root)
     assert line.startswith(b"worker ")
     if killed:

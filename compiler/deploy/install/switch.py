@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 
 from compiler.deploy.deployment import installed_deployment
@@ -16,6 +15,7 @@ from compiler.emit.systemd.unit_names import target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.stacks.tier_specs import TierSpecs
+from compiler.write.trees import remove
 
 
 class WentBack(Exception):
@@ -139,4 +139,4 @@ def undo(installation: Installation, number: int, old: int | None, plan: Plan) -
     drop(installation, number)
     if old is None:
         for folder in installation.folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)

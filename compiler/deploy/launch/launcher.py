@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from compiler.bundle_paths import LAUNCH_LOG, LAUNCH_SCRIPT, LOGS_FOLDER, log_fi
 from compiler.deploy.launch.lock import runner
 from compiler.errors import HostError
 from compiler.process import ProcessName
+from compiler.write.safe_read import held_open
 
 _TAIL_BYTES = 8192
 _LOOK_S = 0.25
@@ -52,9 +54,11 @@ class Launcher:
             if behind:
                 (bundle / LOGS_FOLDER).mkdir(exist_ok=True)
                 place = bundle / LAUNCH_LOG
-                with open(place, "wb", opener=_private) as out:
+                with suppress(FileNotFoundError):
+                    place.unlink()  # whatever lies there, a pipe or a link
+                with open(place, "xb", opener=_private) as out:
                     self._process = self._start(argv, out.fileno())
-                self._lines = os.open(place, os.O_RDONLY)
+                    self._lines = os.open(f"/proc/self/fd/{out.fileno()}", os.O_RDONLY)
             else:
                 self._lines, writing = os.pipe()
                 os.set_blocking(self._lines, False)
@@ -129,7 +133,10 @@ def _private(path: str, flags: int) -> int:
 def last_line(bundle: Path, process: ProcessName) -> str:
     """Return the last line of a process's log that says something, without control characters."""
     try:
-        with open(bundle / log_file(process), "rb") as log:
+        with (
+            held_open(bundle / log_file(process)) as handle,
+            open(handle, "rb", closefd=False) as log,
+        ):
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             text = log.read().decode("utf-8", "replace")
     except OSError:
