@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.cli.hosts import host_of, refusing, root_option, user_option
 from compiler.cli.profiles import FAILED, overrides_option, planned
 
@@ -77,7 +78,7 @@ def diff_command(
         folder = installation.folder(number or 0)
         present = None if number is None else _shared(read_bundle(folder), coming)
     for line in plan_differences(present.plan, coming.plan) if present else ():
-        click.echo(line)
+        echo(line)
     found = changes(present, coming)
     processes = [
         {process.name: process for process in side.plan.processes} if side else {}
@@ -85,13 +86,13 @@ def diff_command(
     ]
     for change in found:
         with_ = f" with {change.because_of}" if change.because_of else ""
-        click.echo(f"{change.process}: {change.action.value}{with_}")
+        echo(f"{change.process}: {change.action.value}{with_}")
         for line in _lines(change, *processes):
-            click.echo(f"  {line}")
+            echo(f"  {line}")
     others = other_lines(present, coming) if present else ()
     if others:
         text = f"also change, and restart nothing: {', '.join(others)}"
-        click.echo(click.wrap_text(text, 100, subsequent_indent="  "))
+        echo(click.wrap_text(text, 100, subsequent_indent="  "))
     is_same = not others and all(change.action is Action.KEEPS for change in found)
     sys.exit(0 if is_same else CHANGED)
 

@@ -29,7 +29,7 @@ from compiler.write.manifest import (
 )
 from compiler.write.safe_read import opened, read_below
 from compiler.write.state import NotKept, carry_state, mounted_state
-from compiler.write.strict_json import NotStrict
+from compiler.write.strict_json import MOST_BYTES, NotStrict
 from compiler.write.trees import remove, walk
 
 BYTECODE = "__pycache__"
@@ -105,7 +105,7 @@ def _stands(place: Path, manifest: str, *, overwrite: bool) -> bool:
         if not any(place.iterdir()):
             return False
         with opened(place) as folder:
-            old = read_below(folder, MANIFEST).content
+            old = read_below(folder, MANIFEST, MOST_BYTES).content
         digests = files_in(old)
         changed = _changed(place, digests)
     except FileNotFoundError:

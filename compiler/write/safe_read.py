@@ -37,7 +37,7 @@ def opened(folder: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def read_below(folder: int, path: str) -> Read:
+def read_below(folder: int, path: str, most_bytes: int = MAX_BYTES) -> Read:
     """Read a regular file below an open folder, following no link on the way.
 
     Errors: OSError, also for what is no regular file, or larger than any of a bundle.
@@ -52,7 +52,7 @@ def read_below(folder: int, path: str) -> Read:
             held = inner
         handle = os.open(name, _FILE, dir_fd=held)
         with open(handle, "rb"):
-            return _read(handle)
+            return _read(handle, most_bytes)
     except OSError as error:
         raise _said(error, path) from None
     finally:
@@ -60,13 +60,13 @@ def read_below(folder: int, path: str) -> Read:
             os.close(held)
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
     """Read one regular file that is no link.
 
     Errors: OSError.
     """
     with opened(path.parent) as folder:
-        return read_below(folder, path.name).content
+        return read_below(folder, path.name, most_bytes).content
 
 
 def read_named(path: Path, most_bytes: int = 1 << 20) -> bytes:
@@ -109,7 +109,7 @@ def _said(error: OSError, path: Path | str) -> OSError:
     return error
 
 
-def _read(handle: int, most_bytes: int = MAX_BYTES) -> Read:
+def _read(handle: int, most_bytes: int) -> Read:
     status = os.fstat(handle)
     _refuse_other_kinds(status)
     parts, size = [], 0

