@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,22 @@ COMMANDS = (
 )
 
 
+def stretch(count: int) -> int:
+    """Return a port from which on so many are free."""
+    for first in range(21000, 30000, count):
+        with ExitStack() as held, suppress(OSError):
+            for port in range(first, first + count):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise AssertionError("no port is free")
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("odd") / "bundle"
-    ports = (f"frontend.port={free_port()}", f"deploy.prefix={place.parent}")
-    write(emit(plan_of(AGG, *ports), templates()), place)
+    ports = (f"frontend.port={free_port()}", f"deploy.first_port={stretch(30)}")
+    given = (*ports, f"deploy.prefix={place.parent}")
+    write(emit(plan_of(AGG, *given), templates()), place)
     return place
 
 
@@ -163,9 +175,12 @@ def test_the_file_of_a_secret_may_be_anything(
 ) -> None:
     secret = tmp_path / "secret"
     make(secret)
+    tier = f'{{redis: {{url: "redis://127.0.0.1:9", password_file: {secret}}}}}'
     given = {
         "key": (f"frontend.api_key_file={secret}",),
-        "password": (f"lmcache.tiers=[{{redis: {{host: 127.0.0.1, password_file: {secret}}}}}]",),
+        "password": (
+            f'lmcache.tiers=[{{redis: {{url: "redis://127.0.0.1:9", password_file: {secret}}}}}]',
+        ),
     }
     plan = plan_of(AGG, f"frontend.port={free_port()}", *given[kind])
     write(emit(plan, templates()), tmp_path / "bundle")
