@@ -175,14 +175,13 @@ def test_the_file_of_a_secret_may_be_anything(
 ) -> None:
     secret = tmp_path / "secret"
     make(secret)
-    tier = f'{{redis: {{url: "redis://127.0.0.1:9", password_file: {secret}}}}}'
+    where = '"redis://127.0.0.1:9"'
+    tier = f"{{redis: {{url: {where}, password_file: {secret}}}}}"
     given = {
-        "key": (f"frontend.api_key_file={secret}",),
-        "password": (
-            f'lmcache.tiers=[{{redis: {{url: "redis://127.0.0.1:9", password_file: {secret}}}}}]',
-        ),
+        "key": f"frontend.api_key_file={secret}",
+        "password": f"lmcache.tiers=[{tier}]",
     }
-    plan = plan_of(AGG, f"frontend.port={free_port()}", *given[kind])
+    plan = plan_of(AGG, f"frontend.port={free_port()}", given[kind])
     write(emit(plan, templates()), tmp_path / "bundle")
     for words in (("doctor", "BUNDLE"), ("status", "BUNDLE"), ("verify", "BUNDLE")):
         run(tmp_path / "bundle", *words)

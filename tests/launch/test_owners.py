@@ -263,7 +263,7 @@ def test_the_client_looks_after_the_connect_too(
     connect = socket.create_connection
     with ExitStack() as stack:
         own = stack.enter_context(socket.create_server(("127.0.0.1", port)))
-        strangers = []
+        strangers: list[Any] = []
 
         def late(*given: Any) -> socket.socket:
             own.close()
