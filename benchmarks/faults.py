@@ -147,16 +147,37 @@ def disk_full(folder: Path) -> tuple[int, str]:
 
 
 def wrong_version(folder: Path) -> tuple[int, str]:
-    """Show the real stack through a Python that finds an older lmcache first."""
-    real = prepared() / "stacks" / STACK
-    info = folder / "site" / "lmcache-0.5.3.dist-info"
+    """Show the real stack through an environment that has an older lmcache first."""
+    real, home = (place / "stacks" / STACK for place in (prepared(), folder))
+    [packages] = real.glob("lib/python3*/site-packages")
+    site = home / packages.relative_to(real)
+    info = site / "lmcache-0.5.3.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lmcache\nVersion: 0.5.3\n")
-    program = folder / "stacks" / STACK / "bin" / "python"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexport PYTHONPATH={info.parent}\nexec {real}/bin/python "$@"\n')
-    program.chmod(0o755)
+    (site / "real.pth").write_text(f"import site; site.addsitedir({str(packages)!r})\n")
+    (home / "bin").mkdir()
+    (home / "bin/python").symlink_to(os.path.realpath(real / "bin/python"))
+    (home / "pyvenv.cfg").write_bytes((real / "pyvenv.cfg").read_bytes())
     bundle, _ = built(folder, "agg-cpu", f"deploy.prefix={folder}")
+    return dync("doctor", str(bundle))
+
+
+def certificate_ends(folder: Path) -> tuple[int, str]:
+    """Give the proxy a certificate that ends in three days."""
+    files = [str(folder / name) for name in ("front.pem", "front.key")]
+    making = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    named = ("-nodes", "-days", "3", "-subj", "/CN=front", "-out", files[0], "-keyout", files[1])
+    subprocess.run([*making, *named], check=True, capture_output=True)
+    tls = (f"frontend.tls.certificate={files[0]}", f"frontend.tls.key={files[1]}")
+    bundle, _ = built(folder, "agg-cpu", *tls)
+    return dync("doctor", str(bundle))
+
+
+def key_of_two_lines(folder: Path) -> tuple[int, str]:
+    """Give the proxy a key that no client can send."""
+    key = folder / "key"
+    key.write_text("two\nlines\n", "utf-8")
+    bundle, _ = built(folder, "agg-cpu", f"frontend.api_key_file={key}")
     return dync("doctor", str(bundle))
 
 
@@ -232,6 +253,8 @@ CASES = (
     Case("port taken", "doctor", "it is taken by pid", port_taken),
     Case("stack with another lmcache", "doctor", "0.5.3, wanted 0.5.6", wrong_version),
     Case("disk full", "doctor", "0.0 GiB free", disk_full),
+    Case("a certificate that ends", "doctor", "it is good until", certificate_ends, True),
+    Case("a key of two lines", "doctor", "is not one line", key_of_two_lines),
     Case("etcd that does not run", "doctor", "Connection refused", no_etcd),
 )
 

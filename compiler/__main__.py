@@ -43,13 +43,16 @@ def main() -> None:
 def _end_of_data(error: DataError) -> None:
     """Print what is wrong in a data file as `dync check` prints what is wrong in a profile."""
     from compiler.report.diagnostics import in_order, written  # noqa: PLC0415 -- rarely needed
+    from compiler.report.visible import visible  # noqa: PLC0415 -- likewise
 
-    sys.stderr.write(written(in_order(error.diagnostics), error.sources, "text"))
+    sys.stderr.write(visible(written(in_order(error.diagnostics), error.sources, "text")))
     sys.exit(1)
 
 
 def _end(message: str) -> None:
-    print(f"dync: error: {message}", file=sys.stderr)
+    from compiler.report.visible import visible  # noqa: PLC0415 -- rarely needed
+
+    print(f"dync: error: {visible(message)}", file=sys.stderr)
     sys.exit(1)
 
 

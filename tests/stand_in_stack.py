@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,15 +31,19 @@ def fill_site(site: Path, versions: Mapping[str, str], modules: Iterable[str]) -
 
 
 def write_program(program: Path, site: Path) -> None:
-    """Write a program that runs this Python with a site of its own.
+    """Make a virtual environment of this Python, as `python -m venv --copies` does.
 
-    Or the system's, where other accounts are kept from this one.
+    Or of the system's Python, where other accounts are kept from this one.
     """
-    is_open = said_by("nobody", sys.executable, "-c", "pass") is not None or os.geteuid() != 0
-    python = sys.executable if is_open else "/usr/bin/python3"
+    here = os.path.realpath(sys.executable)
+    is_open = os.geteuid() != 0 or said_by("nobody", here, "-I", "-c", "pass") is not None
+    python = here if is_open else os.path.realpath("/usr/bin/python3")
+    release = said_by("", python, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    assert release is not None
     program.parent.mkdir(parents=True)
-    program.write_text(
-        '#!/bin/sh\nif [ "$*" = "-c pass" ]; then exit 0; fi\n'
-        f'export PYTHONPATH={site}\nexec {python} -S "$@"\n'
-    )
-    program.chmod(0o755)
+    shutil.copy(python, program)  # no link: a test that writes to it would write to the host's
+    home = program.parent.parent
+    (home / "pyvenv.cfg").write_text(f"home = {os.path.dirname(python)}\n")
+    packages = home / "lib" / f"python{release.strip()}" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "site.pth").write_text(f"{site}\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.cli.profiles import (
     FAILED,
     compile_named,
@@ -67,6 +68,6 @@ def build_command(
             raise click.ClickException(comment(str(error))) from error
         if style == "text":
             what, shown = "wrote" if changed else "unchanged", comment(str(place))
-            click.echo(f"{what} {shown}: {files} files, {len(plan.processes)} processes")
-            click.echo(f"start it: dync up {shown}, or: dync install {shown}")
+            echo(f"{what} {shown}: {files} files, {len(plan.processes)} processes")
+            echo(f"start it: dync up {shown}, or: dync install {shown}")
     sys.exit(0)

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.cli.profiles import (
     FAILED,
     compile_named,
@@ -42,7 +43,7 @@ def check_command(
     failed = print_findings(compiled, together, strict=strict, style=style)
     if not failed and style == "text":
         for name in profiles:
-            click.echo(f"{comment(name)}: ok")
+            echo(f"{comment(name)}: ok")
     if explain_memory and style == "text":
         from compiler.cli.memory import print_memory
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.cli.hosts import host_of, refusing, root_option, user_option
 from compiler.cli.profiles import FAILED, overrides_option, planned
 
@@ -83,7 +84,7 @@ def diff_command(
         text = f"also change, and restart nothing: {', '.join(others)}"
         lines.append(click.wrap_text(text, 100, subsequent_indent="  "))
     if lines:
-        click.echo("\n".join(lines))
+        echo("\n".join(lines))
     is_same = not others and all(change.action is Action.KEEPS for change in found)
     sys.exit(0 if is_same else CHANGED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.library import library
 
 
@@ -20,10 +21,10 @@ def explain_command(rule: str | None) -> None:
     known = pages(library().stacks())
     if rule is None:
         for name, page in sorted(known.items()):
-            click.echo(f"{name:26} {page.splitlines()[0]}")
+            echo(f"{name:26} {page.splitlines()[0]}")
         return
     if rule not in known:
         near = suggestion(rule, known)
         hint = f"; did you mean {near}?" if near else "; `dync explain` lists them"
         raise click.UsageError(f"there is no rule {rule!r}{hint}")
-    click.echo(f"{rule}: {known[rule].rstrip()}")
+    echo(f"{rule}: {known[rule].rstrip()}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.cli.profiles import overrides_option, planned
 from compiler.emit.quoting import comment
 
@@ -43,7 +44,7 @@ def graph_command(
         Path(out).write_text(text, encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"cannot write {comment(out)}: {error.strerror}") from error
-    click.echo(f"wrote {comment(out)}")
+    echo(f"wrote {comment(out)}")
 
 
 def _style_of(out: str | None) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import click
 
+from compiler.cli.echo import echo
+
 _EXAMPLE = "Qwen/Qwen3-0.6B"
 _PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._/-]*\Z")
 
@@ -28,14 +30,14 @@ def init_command(topology: str, model: str | None, out: str | None) -> None:
     if model is not None:
         text = _for_model(text, model)
     if out is None:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
         return
     try:
         with open(out, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
         raise click.ClickException(f"{out} exists: name another file") from error
-    click.echo(f"wrote {out}; next: dync check {out}")
+    echo(f"wrote {out}; next: dync check {out}")
 
 
 def _for_model(text: str, model: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.cli.hosts import host_of, refusing, root_option, user_option
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def install_command(
         if files:
             raise HostError(f"{name} comes from {', '.join(sorted(files))}: leave --pass out")
     try:
-        install(Path(bundle), host, choices, click.echo, stack=known_stack(plan.stack))
+        install(Path(bundle), host, choices, echo, stack=known_stack(plan.stack))
     except WentBack as error:
         raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
 
@@ -106,7 +107,7 @@ def rollback_command(
     host = host_of(root, for_user)
     choices = Choices(start=not no_start, overwrite=overwrite)
     try:
-        rollback(_installation(host, named), to, choices, click.echo)
+        rollback(_installation(host, named), to, choices, echo)
     except WentBack as error:
         raise click.ClickException(f"{error}\nits log: {_log_command(host, error.unit)}") from error
 
@@ -126,7 +127,7 @@ def uninstall_command(named: str, purge: bool, root: str, for_user: bool, overwr
     from compiler.deploy.install.install import uninstall
 
     host = host_of(root, for_user)
-    uninstall(_begun(host, named), purge=purge, overwrite=overwrite, say=click.echo)
+    uninstall(_begun(host, named), purge=purge, overwrite=overwrite, say=echo)
 
 
 def _installation(host: Host, named: str) -> Installation:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-import click
+from compiler.cli.echo import echo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,8 +53,9 @@ def plain_display(plan: Plan) -> Iterator[Shown]:
 @contextmanager
 def live_display(launch: Launcher, plan: Plan) -> Iterator[Shown]:
     """Show a launch as a table on this terminal."""
-    from rich.console import Console
     from rich.live import Live
+
+    from compiler.report.terminal import Console
 
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
         yield _Display(launch, plan, live)
@@ -133,7 +134,7 @@ class _Display:
 def _echo(line: str, *, err: bool = False) -> None:
     """Print a line; a reader that has left stops nothing."""
     try:
-        click.echo(line, err=err)
+        echo(line, err=err)
     except OSError:
         stream = sys.stderr if err else sys.stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import click
-
+from compiler.cli.echo import echo
 from compiler.cli.profiles import hub_caches
 from compiler.library import load_shape, load_stack, model_folder
 from compiler.model.asked import asked_model
@@ -27,9 +26,9 @@ def print_memory(compiled: Compiled) -> None:
     try:
         shape, weights = load_shape(asked, caches), _weights_bytes(model_folder(asked, caches))
         text = memory_text(plan, shape, _max_len(plan), weights, platform)
-        click.echo(text, nl=False)
+        echo(text, nl=False)
     except Unknown as reason:
-        click.echo(f"{plan.name}: nothing to say about the memory of {plan.model}: {reason}")
+        echo(f"{plan.name}: nothing to say about the memory of {plan.model}: {reason}")
 
 
 def _weights_bytes(folder: Path | None) -> int | None:

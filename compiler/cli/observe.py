@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.cli.hosts import host_of, refusing, root_option, user_option
 from compiler.cli.profiles import FAILED, overrides_option, planned
 
@@ -62,7 +63,7 @@ def doctor_command(
         subject = subject_of_launch(plan, stack, folder)
     checkup = examine(subject)
     if style == "json":
-        click.echo(checkup_json(checkup), nl=False)
+        echo(checkup_json(checkup), nl=False)
     else:
         print_checkup(checkup, console_for())
     sys.exit(0 if checkup.is_fit else FAILED)
@@ -134,7 +135,7 @@ def verify_command(
     if runs and not proof.is_switched:
         keep(deployment, record_of(deployment, proof))
     if style == "json":
-        click.echo(proof_json(proof), nl=False)
+        echo(proof_json(proof), nl=False)
     else:
         print_proof(proof, console_for())
     sys.exit(0 if proof.is_proved else FAILED)
@@ -181,7 +182,7 @@ def status_command(named: str, watch: bool, every_s: float, for_user: bool, styl
 
     seen = _watched(now, every_s) if watch else now()
     if style == "json":
-        click.echo(status_json(seen), nl=False)
+        echo(status_json(seen), nl=False)
     elif not watch:
         print_status(seen, console_for())
     sys.exit(0 if seen.is_ready else FAILED)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from compiler.report.visible import visible
+
 Sections = Mapping[str, Sequence[click.Command]]
 
 
@@ -18,6 +20,14 @@ class SectionedGroup(click.Group):
         commands = [command for section in sections.values() for command in section]
         super().__init__(commands=commands, **given)
         self.sections = sections
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it refuses may quote names and files that others wrote."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            setattr(error, "message", visible(error.message))  # noqa: B010 -- click has it final
+            raise
 
     def format_commands(
         self,

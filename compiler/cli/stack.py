@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from compiler.cli.echo import echo
 from compiler.cli.profiles import FAILED
 from compiler.library import library
 from compiler.stacks.stack import Stack
@@ -34,7 +35,7 @@ def stack_list() -> None:
     """List the stacks."""
     for name in library().stack_names:
         shipped = library().load_stack(name)
-        click.echo(f"{name:12} {'+'.join(shipped.platforms):9} {shipped.summary}")
+        echo(f"{name:12} {'+'.join(shipped.platforms):9} {shipped.summary}")
 
 
 @stack_command.command("show")
@@ -47,27 +48,27 @@ def stack_show(name: str, options: bool) -> None:
     from compiler.topology import Accelerator
 
     shipped = _stack(name)
-    click.echo(f"{shipped.name}: {shipped.summary}")
+    echo(f"{shipped.name}: {shipped.summary}")
     for part, version in shipped.versions.items():
-        click.echo(f"  {part} {version}")
+        echo(f"  {part} {version}")
     for accelerator, form in shipped.platforms.items():
-        click.echo(f"{accelerator}: {' '.join(form.requirements)}")
+        echo(f"{accelerator}: {' '.join(form.requirements)}")
         for machine in shipped.architectures:
             text = shipped.lock_text(accelerator, machine)
             pythons = ", ".join(parse_lock(text).pythons) if text else ""
             says = f"locked for Python {pythons}" if pythons else "no lock"
-            click.echo(f"  {machine}: {says}")
+            echo(f"  {machine}: {says}")
         for item in all_known(shipped, Accelerator(accelerator)):
-            click.echo(f"  {item.combination}: {item.text}")
+            echo(f"  {item.combination}: {item.text}")
         if form.read:
-            click.echo(f"  {form.read}")
+            echo(f"  {form.read}")
     for case in shipped.cases:
-        click.echo(f"{case.severity} {case.id}: {case.message} ({case.proof})")
-    click.echo(f"{len(shipped.engine_options)} engine options")
+        echo(f"{case.severity} {case.id}: {case.message} ({case.proof})")
+    echo(f"{len(shipped.engine_options)} engine options")
     if options:
         for option, entry in sorted(shipped.engine_options.items()):
             choices = f" one of {', '.join(map(str, entry.choices))}" if entry.choices else ""
-            click.echo(f"  {option}: {' or '.join(entry.types)}{choices}")
+            echo(f"  {option}: {' or '.join(entry.types)}{choices}")
 
 
 @stack_command.command("install")
@@ -97,13 +98,12 @@ def stack_install(name: str, accelerator: str, prefix: str, python: str, unlocke
     A lock names every package, its version and the hash of its files. They go into an environment
     of their own, DIR/stacks/STACK. It takes minutes and some GB.
     """
-    from rich.console import Console
-
     from compiler.deploy.stack_check import StackFailed, check
     from compiler.deploy.stack_environment import install
     from compiler.report.stack_install import shown_steps
+    from compiler.report.terminal import Console
 
-    click.echo(f"installing {name} for {accelerator} into {prefix}: minutes, and some GB", err=True)
+    echo(f"installing {name} for {accelerator} into {prefix}: minutes, and some GB", err=True)
     shipped, place = _stack(name), Path(prefix).absolute()
     try:
         with shown_steps(Console(stderr=True)) as tell:
@@ -111,10 +111,10 @@ def stack_install(name: str, accelerator: str, prefix: str, python: str, unlocke
         found = list(check(shipped, accelerator, place, loads=False))
     except StackFailed as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{folder}: whole")
+    echo(f"{folder}: whole")
     for item in found:
         if item.subject == "lock":
-            click.echo(f"lock: {item.found}")
+            echo(f"lock: {item.found}")
 
 
 @stack_command.command("check")
@@ -135,11 +135,11 @@ def stack_check(name: str, accelerator: str | None, prefix: str) -> None:
             failed = failed or not item.holds
             works = "works, to be noted" if item.noted else "ok"
             verdict = works if item.holds else f"wrong, wanted {item.wanted}"
-            click.echo(f"{item.subject}: {item.found} ({verdict})")
+            echo(f"{item.subject}: {item.found} ({verdict})")
     except StackFailed as error:
         raise click.ClickException(str(error)) from error
     if failed:
-        click.echo(f"fix it: dync stack install {name} --prefix {prefix}", err=True)
+        echo(f"fix it: dync stack install {name} --prefix {prefix}", err=True)
     sys.exit(FAILED if failed else 0)
 
 

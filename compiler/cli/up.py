@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from compiler.bundle_paths import LAUNCH_LOG
+from compiler.cli.echo import echo
 from compiler.cli.hosts import refusing
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ def up_command(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
             status = _follow(launch, shown, proves=not no_verify, until_it_serves=detach)
     if status is not None:
         sys.exit(status)
-    click.echo(
-        f"{plan.name} runs on; its log is {folder}/{LAUNCH_LOG}; stop it: dync down {bundle}"
-    )
+    echo(f"{plan.name} runs on; its log is {folder}/{LAUNCH_LOG}; stop it: dync down {bundle}")
 
 
 def _follow(launch: Launcher, shown: Shown, *, proves: bool, until_it_serves: bool) -> int | None:
@@ -155,24 +154,30 @@ def down_command(bundle: str, kill: bool) -> None:
     whose launch.sh was killed is named, and ended too.
     """
     from compiler.deploy.installation import read_plan
-    from compiler.deploy.launch.launcher import runner, stop
-    from compiler.deploy.launch.marks import end_left, left_of
+    from compiler.deploy.launch.launcher import stop
+    from compiler.deploy.launch.lock import runner, runs_elsewhere
+    from compiler.deploy.launch.marks import end_left, forget, left_of
 
     folder = Path(bundle)
     plan = read_plan(folder)
     pid, took = runner(folder), 0.0
     if pid is not None:
-        click.echo(f"stopping {plan.name} (launch.sh has pid {pid})")
+        echo(f"stopping {plan.name} (launch.sh has pid {pid})")
         took = max(stop(folder, pid, kill=kill), default=0.0)
     left = left_of(folder)
     if pid is None and not left:
-        click.echo(f"{plan.name} does not run from {bundle}")
+        if runs_elsewhere(folder):
+            raise click.ClickException(
+                f"{plan.name} runs in another PID namespace, as in a container: stop it there"
+            )
+        echo(f"{plan.name} does not run from {bundle}")
         return
     for item in left:
-        click.echo(f"left of a launch that was killed: {item.said}")
+        echo(f"left of a launch that was killed: {item.said}")
     grace_s = 0 if kill else max(process.stop_s for process in plan.processes)
     took += max(end_left(folder, grace_s=grace_s), default=0.0)
     if left := left_of(folder):
         text = "; ".join(item.said for item in left)
         raise click.ClickException(f"still there: {text}: end it as that account, or as root")
-    click.echo(f"{plan.name} stopped after {took:.1f} s")
+    forget(folder)
+    echo(f"{plan.name} stopped after {took:.1f} s")

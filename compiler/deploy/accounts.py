@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from compiler.deploy.installation import Host
+from compiler.write.safe_read import read_named
 
 _WITHIN_S = 60
 
@@ -26,7 +27,7 @@ def find_account(host: Host, name: str) -> tuple[int, int] | None:
             return None
         return entry.pw_uid, entry.pw_gid
     try:
-        text = host.at(Path("/etc/passwd")).read_text("utf-8", "surrogateescape")
+        text = read_named(host.at(Path("/etc/passwd"))).decode("utf-8", "surrogateescape")
     except OSError:
         return None
     line = re.search(rf"^{re.escape(name)}:[^:\n]*:([0-9]+):([0-9]+):", text, re.MULTILINE)

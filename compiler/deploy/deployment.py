@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from compiler.deploy.installation import Host, Installation, installed_names, is_bundle, read_plan
-from compiler.deploy.launch.launcher import runner
+from compiler.deploy.launch.lock import runner
 from compiler.diagnostic import suggestion
 from compiler.errors import HostError
 from compiler.plan import Plan

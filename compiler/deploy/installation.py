@@ -15,6 +15,7 @@ from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.write.plan_reader import NotAPlan, plan_from_json
 from compiler.write.safe_read import read_file
+from compiler.write.strict_json import MOST_BYTES
 
 _GENERATION = re.compile(r"generations/([1-9][0-9]*)\Z")
 
@@ -189,7 +190,7 @@ def read_plan(bundle: Path) -> Plan:
     Errors: HostError where the folder is no bundle of this version's.
     """
     try:
-        return plan_from_json(read_file(bundle / PLAN))
+        return plan_from_json(read_file(bundle / PLAN, MOST_BYTES))
     except OSError as error:
         reason = error.strerror or str(error)
         raise HostError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from compiler.deploy.systemd import Systemd
 from compiler.emit.systemd.unit_names import process_unit
 from compiler.errors import HostError
 from compiler.process import Process
+from compiler.write.safe_read import held_open
 
 _MOST_BYTES = 16_000_000
 """The start and the end of a longer log are read: where engines say that they gave up."""
@@ -68,6 +70,10 @@ def show_command(
     files = [
         path for path in (log_file(deployment, item) for item in processes) if path is not None
     ]
+    for item in processes:
+        path = deployment.folder / bundle_paths.log_file(item.name)
+        if os.path.lexists(path) and not (path.is_file() and os.access(path, os.R_OK)):
+            raise HostError(f"{path} is no file that you may read: it is not shown")
     if not files:
         raise HostError(
             f"{deployment.folder}/logs has no log of it: start the bundle's launch.sh; what is "
@@ -79,7 +85,7 @@ def show_command(
 
 def _ends(path: Path) -> str | None:
     try:
-        with open(path, "rb") as file:
+        with held_open(path) as handle, open(handle, "rb", closefd=False) as file:
             head = file.read(_MOST_BYTES // 2)
             size = file.seek(0, 2)
             file.seek(max(len(head), size - _MOST_BYTES // 2))

@@ -13,6 +13,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from compiler.deploy.isolated import isolated
 from compiler.deploy.stack_record import MadeBy, StackRecord, read_record
 from compiler.stacks.lock import Lock, differences, parse_lock, short
 from compiler.stacks.stack import Platform, Stack
@@ -126,9 +127,11 @@ def check(
     names = {pin.name for pin in pins} | record.versions.keys() | _names(lock)
     imports, extensions = (form.imports, form.extensions) if loads else ((), ())
     lists = (sorted(names), imports, extensions)
-    command = [str(python), "-c", _PROBE, *map(json.dumps, lists)]
+    command = isolated(str(python), "-c", _PROBE, *map(json.dumps, lists))
+    # In a folder of root's: what is loaded may run programs of its own.
+    options = {"cwd": "/", **identity}
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, errors="replace", **identity
+        command, capture_output=True, text=True, check=False, errors="replace", **options
     )
     seen = _seen(done.stdout)
     if seen is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from compiler.deploy.isolated import isolated
 from compiler.deploy.stack_check import StackFailed, check, folder_of, form_of, lock_of
 from compiler.deploy.stack_record import MadeBy, StackRecord, pinned, read_record, write_record
 from compiler.stacks.lock import Lock, parse_lock, short, written
@@ -99,8 +100,10 @@ def install(  # noqa: PLR0913 -- the options of the command
 
 def _fill(wanted: _Wanted, tell: Tell) -> None:
     folder = wanted.folder
-    _follow([wanted.python, "-m", "venv", str(folder)], "make a virtual environment", tell)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    making = isolated(wanted.python, "-m", "venv", str(folder))
+    _follow(making, "make a virtual environment", tell)
+    python = str(folder / "bin" / "python")
+    pip = isolated(python, "-m", "pip", "--disable-pip-version-check")
     if wanted.lock:
         _install_lock(pip, wanted.lock, wanted.form, tell)
     else:
@@ -171,7 +174,7 @@ def _refuse_machine(stack: Stack, python: str) -> str:
         wanted = ", ".join(stack.architectures)
         raise StackFailed(f"stack {stack.name} has packages for {wanted}, not {platform.machine()}")
     code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
-    version = _run([python, "-c", code], f"run {python}").strip()
+    version = _run(isolated(python, "-c", code), f"run {python}").strip()
     if short(version) not in stack.python:
         wanted = ", ".join(stack.python)
         raise StackFailed(f"{python} is Python {version}; the stack needs {wanted}: use --python")

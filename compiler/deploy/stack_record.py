@@ -10,6 +10,8 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from compiler.write.safe_read import read_named
+
 RECORD = "dync-stack.json"
 
 
@@ -36,7 +38,7 @@ class StackRecord:
 def read_record(folder: Path) -> StackRecord:
     """Read what an environment's folder says; a record that cannot be read is none."""
     try:
-        data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        data = json.loads(read_named(folder / RECORD).decode("utf-8"))
         return StackRecord(
             stack=str(data["stack"]),
             accelerator=str(data.get("accelerator", "")),

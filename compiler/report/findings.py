@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from compiler.deploy.finding import Finding, Verdict
+from compiler.report.terminal import Console
 
 STYLES = {
     Verdict.PASS: ("pass", "bold green"),

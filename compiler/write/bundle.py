@@ -7,7 +7,6 @@ import errno
 import fcntl
 import glob
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 from compiler.bundle_paths import STATE_FOLDERS
 from compiler.emit.artifact import Artifact
@@ -30,7 +30,8 @@ from compiler.write.manifest import (
 )
 from compiler.write.safe_read import opened, read_below
 from compiler.write.state import NotKept, carry_state, mounted_state
-from compiler.write.strict_json import NotStrict
+from compiler.write.strict_json import MOST_BYTES, NotStrict
+from compiler.write.trees import remove, walk
 
 BYTECODE = "__pycache__"
 """What Python keeps beside modules of lib/ that an engine has loaded; the next build drops it."""
@@ -79,7 +80,7 @@ def write(artifacts: Iterable[Artifact], out_dir: Path, *, overwrite: bool = Fal
         raise NotWritten(f"cannot write {place}: {reason}; nothing was changed") from error
     finally:
         if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
+            remove(fresh)
     return True
 
 
@@ -92,7 +93,7 @@ def changed_files(place: Path) -> list[str]:
     try:
         changed = set(_changed(place, digests))
     except OSError as error:
-        raise NotWritten(f"cannot read {place}: {error.strerror}") from error
+        raise NotWritten(f"cannot read {error.filename or place}: {error.strerror}") from error
     return sorted(changed | {path for path in digests if not (place / path).is_file()})
 
 
@@ -106,7 +107,7 @@ def _stands(place: Path, artifacts: Iterable[Artifact], *, overwrite: bool) -> b
         if not any(place.iterdir()):
             return False
         with opened(place) as folder:
-            old = read_below(folder, MANIFEST).content
+            old = read_below(folder, MANIFEST, MOST_BYTES).content
         digests = files_in(old)
         changed = _changed(place, digests)
     except FileNotFoundError:
@@ -114,7 +115,10 @@ def _stands(place: Path, artifacts: Iterable[Artifact], *, overwrite: bool) -> b
             f"{place} was not written by dync: name another place with -o, or remove it"
         ) from None
     except OSError as error:
-        raise NotWritten(f"cannot read {place / MANIFEST}: {error.strerror}") from error
+        where = (
+            error.filename if error.filename and error.filename != MANIFEST else place / MANIFEST
+        )
+        raise NotWritten(f"cannot read {where}: {error.strerror}") from error
     except NotStrict as error:
         raise NotWritten(
             f"{place / MANIFEST} is none that dync wrote: {error}; name another place with -o, or "
@@ -146,7 +150,7 @@ def _are_those(artifacts: Iterable[Artifact], digests: Mapping[str, str]) -> boo
 
 def present_files(place: Path) -> Iterator[str]:
     """List what lies in a bundle, but for what it writes itself while it runs."""
-    for folder, names, files in os.walk(place):
+    for folder, names, files in walk(str(place), _refuse):
         relative = Path(folder).relative_to(place)
         names[:] = [name for name in names if name != BYTECODE]
         if relative == Path("."):
@@ -155,6 +159,10 @@ def present_files(place: Path) -> Iterator[str]:
         links = [name for name in names if (Path(folder) / name).is_symlink()]
         for name in (*files, *links):
             yield str(relative / name)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error
 
 
 def _changed(place: Path, digests: Mapping[str, str]) -> list[str]:
@@ -231,7 +239,7 @@ def _swap(fresh: Path, place: Path) -> None:
     except OSError:
         os.rename(aside, place)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    remove(aside)
 
 
 def _swap_entries(fresh: Path, place: Path) -> None:
@@ -265,7 +273,7 @@ def _sweep(place: Path) -> None:
                     os.rename(left, place)
                     continue
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
+                remove(left)
             finally:
                 os.close(handle)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from compiler import __version__
 from compiler.bundle_paths import STATE_FOLDERS
 from compiler.write.safe_read import opened, read_below
-from compiler.write.strict_json import NotStrict, read_json, refuse_odd_values, shown
+from compiler.write.strict_json import MOST_BYTES, NotStrict, read_json, refuse_odd_values, shown
 
 MANIFEST = ".dync.json"
 _FORMAT = 1
@@ -57,7 +57,7 @@ def written_files(place: Path) -> dict[str, str]:
 def _written(place: Path) -> Written:
     try:
         with opened(place) as folder:
-            return _manifest(read_below(folder, MANIFEST).content)
+            return _manifest(read_below(folder, MANIFEST, MOST_BYTES).content)
     except FileNotFoundError:
         raise NotWritten(f"{place} was not written by dync") from None
     except OSError as error:

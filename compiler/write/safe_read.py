@@ -37,7 +37,7 @@ def opened(folder: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def read_below(folder: int, path: str) -> Read:
+def read_below(folder: int, path: str, most_bytes: int = MAX_BYTES) -> Read:
     """Read a regular file below an open folder, following no link on the way.
 
     Errors: OSError, also for what is no regular file, or larger than any of a bundle.
@@ -52,33 +52,70 @@ def read_below(folder: int, path: str) -> Read:
             held = inner
         handle = os.open(name, _FILE, dir_fd=held)
         with open(handle, "rb"):
-            return _read(handle)
+            return _read(handle, most_bytes)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError(errno.ELOOP, "a link, which is not followed", path) from None
+        raise _said(error, path) from None
     finally:
         if held != folder:
             os.close(held)
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
     """Read one regular file that is no link.
 
     Errors: OSError.
     """
     with opened(path.parent) as folder:
-        return read_below(folder, path.name).content
+        return read_below(folder, path.name, most_bytes).content
 
 
-def _read(handle: int) -> Read:
-    status = os.fstat(handle)
+def read_named(path: Path, most_bytes: int = 1 << 20) -> bytes:
+    """Read a file that a profile or the system names; links to it are followed.
+
+    Errors: OSError, also for what is no regular file, or larger.
+    """
+    with held_open(Path(os.path.realpath(path))) as handle:
+        return _read(handle, most_bytes).content
+
+
+@contextmanager
+def held_open(path: Path) -> Iterator[int]:
+    """Hold a regular file open that is no link; a pipe is not waited for.
+
+    Errors: OSError.
+    """
+    try:
+        handle = os.open(path, _FILE)
+    except OSError as error:
+        raise _said(error, path) from None
+    try:
+        _refuse_other_kinds(os.fstat(handle))
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _refuse_other_kinds(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
+
+
+def _said(error: OSError, path: Path | str) -> OSError:
+    """Return an error in words: which kind of thing lies there that is not opened."""
+    if error.errno == errno.ELOOP:
+        return OSError(errno.ELOOP, "a link, which is not followed", str(path))
+    if error.errno == errno.ENXIO:  # a socket, or a device without a driver
+        return OSError(errno.EINVAL, "not a regular file", str(path))
+    return error
+
+
+def _read(handle: int, most_bytes: int) -> Read:
+    status = os.fstat(handle)
+    _refuse_other_kinds(status)
     parts, size = [], 0
     while part := os.read(handle, 1 << 20):
         parts.append(part)
         size += len(part)
-        if size > MAX_BYTES:
-            raise OSError(errno.EFBIG, f"larger than {MAX_BYTES} bytes")
+        if size > most_bytes:
+            raise OSError(errno.EFBIG, f"larger than {most_bytes} bytes")
     return Read(b"".join(parts), status)

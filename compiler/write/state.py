@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from compiler.bundle_paths import STATE_FOLDERS
+from compiler.write.trees import walk
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -39,9 +41,11 @@ def carry_state(place: Path, fresh: Path) -> None:
 
 def _link_folder(place: Path, source: Path, fresh: Path) -> None:
     def refuse(error: OSError) -> NoReturn:
+        if error.errno == errno.ELOOP:
+            raise NotKept(f"cannot keep {source}: {error.strerror}; nothing was changed")
         raise _not_kept(place, Path(error.filename or source)) from error
 
-    for folder, names, files in os.walk(source, onerror=refuse):
+    for folder, names, files in walk(str(source), refuse):
         target = fresh / Path(folder).relative_to(place)
         target.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):  # what is replaced could not be removed

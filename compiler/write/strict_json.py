@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+MOST_BYTES = 80_000_000
+"""More than any plan or manifest: the plan of 10,000 workers has 51 MB."""
 _MOST_DIGITS = 4000
 _DEEPEST = 100
 
@@ -20,6 +23,8 @@ def read_json(content: bytes) -> Any:
 
     Errors: NotStrict.
     """
+    if len(content) > MOST_BYTES:
+        raise NotStrict(f"larger than {MOST_BYTES} bytes")
     try:
         return json.loads(
             content.decode("utf-8"),
@@ -71,8 +76,8 @@ def shown(value: Any) -> str:
 def _pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise NotStrict(f"the key {shown(twice)} is there twice")
     return found
 

@@ -65,6 +65,8 @@ proxy_start() { # CONFIGURATION
 proxy_serve() { # PROGRAM OPTION...
     local child='' stopping=0 status
     [[ $("$1" -h 2>&1) != *' -e '* ]] || set -- "$@" -e stderr # or it tries a log of the host's first
+    # As root, nginx's workers would be the distribution's account for them, and let all of that account read their memory.
+    ((EUID)) || set -- "$@" -g "user $(id -un);"
     trap 'stopping=1; [[ -z $child ]] || kill -s QUIT "$child"' TERM INT
     "$@" &
     child=$!

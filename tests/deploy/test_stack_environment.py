@@ -27,11 +27,14 @@ from compiler.deploy.stack_record import RECORD
 from compiler.library import load_stack
 from compiler.report.stack_install import shown_steps
 from compiler.stacks.stack import Stack
+from tests.stand_in_stack import write_program
 
 STAND_IN = """#!{python}
 import json, os, pathlib, shutil, sys
 folder = pathlib.Path({state!r})
-words = sys.argv[1:]
+isolated, *words = sys.argv[1:]
+if isolated != "-I":
+    sys.exit("a module of the folder that one stands in would be run")
 with open(folder / "calls", "a") as calls:
     calls.write(" ".join(words[:7]) + "\\n")
 fails = (folder / "fails").read_text().split() if (folder / "fails").exists() else []
@@ -394,9 +397,7 @@ def made(stack: Stack, tmp_path: Path) -> Stack:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: engine\nVersion: 1.4\n")
     python = folder_of(stack, tmp_path) / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    write_program(python, site)
     form = replace(
         stack.platforms["cpu"],
         requirements=("engine>=1.2,<1.5",),

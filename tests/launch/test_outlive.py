@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.deploy.launch.launcher import runner
+from compiler.deploy.launch.lock import runner
 from compiler.deploy.launch.marks import left_of
 from tests.support import AGG, plan_of
 

@@ -7,8 +7,11 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -217,13 +220,9 @@ def test_what_cannot_be_seen_is_not_believed(
         listening_at("127.0.0.1", 80)
 
 
-@needs_root
-def test_the_client_of_an_own_store_waits_for_its_own_account(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """While a store restarts under systemd, its port is anybody's."""
-    made: list[object] = []
-    lmcache = SimpleNamespace(LMCacheRedisClient=lambda *words: made.append(words))
+def own_client(monkeypatch: pytest.MonkeyPatch, inner: Callable[..., object]) -> Any:
+    """Return the module of an own store's client, with this in the place of LMCache's."""
+    lmcache = SimpleNamespace(LMCacheRedisClient=inner)
     monkeypatch.setitem(sys.modules, "lmcache", SimpleNamespace(lmcache_redis=lmcache))
     monkeypatch.setitem(sys.modules, "lmcache.lmcache_redis", lmcache)
     monkeypatch.setenv("LMCACHE_RESP_PASSWORD", SECRET)
@@ -233,6 +232,16 @@ def test_the_client_of_an_own_store_waits_for_its_own_account(
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.Client, "_keep_connected", lambda _self: None)
+    return module
+
+
+@needs_root
+def test_the_client_of_an_own_store_waits_for_its_own_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a store restarts under systemd, its port is anybody's."""
+    made: list[object] = []
+    module = own_client(monkeypatch, lambda *words: made.append(words))
     port = free_port()
     with stranger(port, "pong") as who:
         module.Client("127.0.0.1", port, is_own=True)
@@ -241,3 +250,56 @@ def test_the_client_of_an_own_store_waits_for_its_own_account(
     with socket.create_server(("127.0.0.1", port)):
         assert module.listens_as(0, port)
     assert not module.listens_as(0, port)
+
+
+@needs_root
+@pytest.mark.parametrize("is_again", [False, True])
+def test_the_client_looks_after_the_connect_too(
+    monkeypatch: pytest.MonkeyPatch, is_again: bool
+) -> None:
+    """The own store went, and a stranger came, between the look and the connection."""
+    module = own_client(monkeypatch, lambda *_words: pytest.fail("it is told the password"))
+    port = free_port()
+    connect = socket.create_connection
+    with ExitStack() as stack:
+        own = stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        strangers: list[Any] = []
+
+        def late(*given: Any) -> socket.socket:
+            own.close()
+            if not strangers:
+                strangers.append(stack.enter_context(stranger(port, "pong")))
+            return connect(*given)
+
+        client = module.Client("127.0.0.1", free_port(), is_own=True)
+        client._address = ("127.0.0.1", port)
+        monkeypatch.setattr(module.socket, "create_connection", late)
+        client._connect()
+        if is_again:
+            client._connect()
+        [who] = strangers
+        assert who.heard == ""
+        assert client._inner is None
+        client.close()
+
+
+@needs_root
+def test_a_client_that_was_made_of_a_store_that_went_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[bool] = []
+    port = free_port()
+    with ExitStack() as stack:
+        own = stack.enter_context(socket.create_server(("127.0.0.1", port)))
+
+        def inner(*_words: object) -> object:
+            own.close()
+            stack.enter_context(stranger(port, "pong"))
+            return SimpleNamespace(close=lambda: closed.append(True))
+
+        module = own_client(monkeypatch, inner)
+        monkeypatch.setattr(module.Client, "_answers", lambda _self, _seen: True)
+        client = module.Client("127.0.0.1", port, is_own=True)
+        assert closed == [True]
+        assert client._inner is None
+        client.close()

@@ -23,7 +23,8 @@ from rich.console import Console
 from compiler.cli.up import NOT_PROVED
 from compiler.deploy.deployment import Deployment, Manager
 from compiler.deploy.finding import passed
-from compiler.deploy.launch.launcher import last_line, runner
+from compiler.deploy.launch.launcher import last_line
+from compiler.deploy.launch.lock import runner
 from compiler.deploy.launch.progress import Progress, Stage
 from compiler.deploy.verify.proof import Proof
 from compiler.deploy.verify.record import record_of

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import urllib.error
@@ -14,6 +15,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from compiler.addresses import reachable
@@ -137,6 +139,45 @@ def test_nothing_that_others_can_read_holds_the_key_or_tls_key(tmp_path: Path) -
             assert not any(text in texts for text in secret), folder
         assert seen > 2
         assert (found.bundle / "run/proxy").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts workers of another account")
+def test_started_by_root_no_other_account_reads_the_keys_in_memory(tmp_path: Path) -> None:
+    with front(tmp_path) as found:
+        assert found.status("/v1/models", GOOD) == 200
+        workers = [
+            process
+            for process in psutil.Process(found.process.pid).children(recursive=True)
+            if "nginx" in process.name()
+        ]
+        assert len(workers) > 2
+        for process in workers:
+            assert process.uids() == (0, 0, 0), process
+            code = f"open('/proc/{process.pid}/mem', 'rb')"
+            as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+            done = subprocess.run(
+                [*as_nobody, "/usr/bin/python3", "-I", "-c", code],
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert "Permission denied" in done.stderr
+
+
+def test_a_health_check_asks_for_no_file_and_logs_nothing(tmp_path: Path) -> None:
+    with front(tmp_path) as found:
+        for folder in ("html", "run/proxy/html"):
+            (found.bundle / folder).mkdir(parents=True)
+            for name in ("health", "healthy", "dync-health"):
+                (found.bundle / folder / name).write_text("planted")
+        for method in ("GET", "HEAD"):
+            assert found.status("/health", method=method) == 200
+        answer = found.ask("/health")
+        assert answer.endswith(b"\r\n\r\nhealthy\n")
+        assert found.status("/health", GOOD, method="POST") == 200
+        assert "crit" not in found.log.read_text()
+        assert "error" not in found.log.read_text()
 
 
 def test_tls_shows_the_certificate_and_speaks_nothing_old(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["-c"]:
+    if sys.argv[1:3] == ["-I", "-c"]:
         sys.path.insert(0, os.path.join(os.path.dirname(__file__), "site"))
-        _, _, code, *words = sys.argv
+        code, *words = sys.argv[3:]
         sys.argv = ["-c", *words]
         exec(code, {"__name__": "__main__"})
     else:

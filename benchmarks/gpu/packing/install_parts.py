@@ -84,7 +84,9 @@ def main() -> None:
             take_shared(manifest, stack, home)
             python = make_environment(home, manifest["stacks"][stack]["commands"])
             say(f"{stack}: {python}")
-            tries.append((stack, [str(python), "-c", TRY, *manifest["stacks"][stack]["imported"]]))
+            tries.append(
+                (stack, [str(python), "-I", "-c", TRY, *manifest["stacks"][stack]["imported"]])
+            )
         broken = [stack for stack, is_good in pool.imap_unordered(imports, tries) if not is_good]
     if broken:
         fail(f"what is installed does not import: {', '.join(broken)}")
@@ -246,7 +248,7 @@ def make_environment(home: Path, commands: dict[str, str]) -> Path:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(link):
             link.symlink_to(library)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(home)], check=True)
     python = home / "bin/python"
     for site in (home / "lib").glob("python3*/site-packages"):
         lines = f"{engines}\nimport site; site.addsitedir({str(machine)!r})\n"

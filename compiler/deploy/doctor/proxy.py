@@ -13,6 +13,7 @@ from compiler.addresses import is_loopback
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
 from compiler.process import TLS_KEY, Process
+from compiler.write.safe_read import read_named
 
 PROGRAM = "nginx"
 LONGEST_KEY = 512
@@ -48,7 +49,7 @@ def _api_key(subject: Subject) -> Iterator[Finding]:
     """Look whether a client can send the key; check `secrets` says where there is none."""
     file = subject.plan.api_key_file
     try:
-        text = subject.host.at(Path(file)).read_bytes() if file else b""
+        text = read_named(subject.host.at(Path(file))) if file else b""
     except OSError:
         return
     key = text.decode("latin-1").rstrip("\n")

@@ -9,6 +9,7 @@ from compiler.deploy.accounts import acting_as
 from compiler.deploy.doctor.ownership import others_of_stack
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, failed, passed, skipped, warned
+from compiler.deploy.isolated import isolated
 from compiler.deploy.stack_check import StackFailed
 from compiler.deploy.stack_check import check as look
 
@@ -20,7 +21,7 @@ def check_program(subject: Subject) -> Iterator[Finding]:
         yield failed("stack", subject.plan.stack, f"there is no stack at {program}", _make(subject))
     elif _is_not_for_root(subject):
         return
-    elif not subject.may(str(program), "-c", "pass"):
+    elif not subject.may(*isolated(str(program), "-c", "pass")):
         yield failed(
             "stack", subject.plan.stack, f"{subject.who} cannot run {program}",
             "every folder above it must be open to that account (chmod o+x), or install the stack "
@@ -41,7 +42,7 @@ def check_parts(subject: Subject) -> Iterator[Finding]:
         return
     if not os.path.exists(subject.program):
         return
-    if _is_not_for_root(subject) or not subject.may(str(subject.program), "-c", "pass"):
+    if _is_not_for_root(subject) or not subject.may(*isolated(str(subject.program), "-c", "pass")):
         return  # as is one that cannot be run
     runs = any(process.argv[0] == str(subject.program) for process in subject.running)
     try:

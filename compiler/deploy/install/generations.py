@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from compiler.write.bundle import changed_files, present_files, write
 from compiler.write.manifest import MANIFEST, NotWritten, ReadFile, read_files, written_files
 from compiler.write.plan_reader import plan_from_json
 from compiler.write.safe_read import opened, read_below
+from compiler.write.trees import remove
 
 KEPT = 5
 """Generations that stay for `dync rollback`, besides those that still run."""
@@ -55,7 +55,7 @@ def locked(installation: Installation) -> Iterator[None]:
 def _sweep(installation: Installation) -> None:
     generations, _ = installation.folders
     for left in generations.glob(".*.dync-*"):
-        shutil.rmtree(left, ignore_errors=True)
+        remove(left)
     for left in installation.home.glob(f".*{UNFINISHED}"):
         left.unlink()
 
@@ -200,7 +200,7 @@ def switch(installation: Installation, number: int) -> None:
 
 def drop(installation: Installation, number: int) -> None:
     """Remove a generation; a part of one that cannot be removed is none."""
-    shutil.rmtree(installation.folder(number), ignore_errors=True)
+    remove(installation.folder(number))
     with suppress(OSError):
         installation.proof(number).unlink()
 

@@ -37,6 +37,7 @@ from compiler.emit.systemd.unit_names import target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.stacks.stack import Stack
+from compiler.write.trees import remove
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,14 +166,14 @@ def uninstall(installation: Installation, *, purge: bool, overwrite: bool, say: 
             (installation.home / "previous").unlink(missing_ok=True)
             generations, proofs = installation.folders
             shutil.rmtree(generations)
-            shutil.rmtree(proofs, ignore_errors=True)
+            remove(proofs)
         if runs:
             systemd.reload()
         places = (host.at(host.state / plan.name), host.at(host.cache / plan.name))
         data = (*places, *tier_data(host, plan))
         if purge:
             for folder in (*data, installation.home):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
         left = [str(path) for path in (*data, installation.home) if path.exists()]
         say(f"{plan.name} is uninstalled{': left ' + ', '.join(left) if left else ''}")
     for path in drop_ins(installation, (*installation.services(plan), target_unit(plan.name))):

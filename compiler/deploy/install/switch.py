@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from compiler.emit.systemd.unit_names import target_unit
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.stacks.tier_specs import TierSpecs
+from compiler.write.trees import remove
 
 
 class WentBack(Exception):
@@ -140,4 +140,4 @@ def undo(installation: Installation, number: int, old: int | None, plan: Plan) -
     drop(installation, number)
     if old is None:
         for folder in installation.folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -14,9 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from compiler.bundle_paths import LAUNCH_LOG, LAUNCH_SCRIPT, LOCK, LOGS_FOLDER, log_file
+from compiler.bundle_paths import LAUNCH_LOG, LAUNCH_SCRIPT, LOGS_FOLDER, log_file
+from compiler.deploy.launch.lock import runner
 from compiler.errors import HostError
 from compiler.process import ProcessName
+from compiler.write.safe_read import held_open
 
 _TAIL_BYTES = 8192
 _LOOK_S = 0.25
@@ -53,9 +54,11 @@ class Launcher:
             if behind:
                 (bundle / LOGS_FOLDER).mkdir(exist_ok=True)
                 place = bundle / LAUNCH_LOG
-                with open(place, "wb", opener=_private) as out:
+                with suppress(FileNotFoundError):
+                    place.unlink()  # whatever lies there, a pipe or a link
+                with open(place, "xb", opener=_private) as out:
                     self._process = self._start(argv, out.fileno())
-                self._lines = os.open(place, os.O_RDONLY)
+                    self._lines = os.open(f"/proc/self/fd/{out.fileno()}", os.O_RDONLY)
             else:
                 self._lines, writing = os.pipe()
                 os.set_blocking(self._lines, False)
@@ -130,76 +133,16 @@ def _private(path: str, flags: int) -> int:
 def last_line(bundle: Path, process: ProcessName) -> str:
     """Return the last line of a process's log that says something, without control characters."""
     try:
-        with open(bundle / log_file(process), "rb") as log:
+        with (
+            held_open(bundle / log_file(process)) as handle,
+            open(handle, "rb", closefd=False) as log,
+        ):
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             text = log.read().decode("utf-8", "replace")
     except OSError:
         return ""
     lines = (_CONTROL.sub("", line).strip() for line in reversed(re.split("[\r\n]", text)))
     return next((line for line in lines if line), "")
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process is there; one that nobody has waited for is not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
-
-
-def runner(bundle: Path) -> int | None:
-    """Return the pid of the launch.sh that runs a bundle, or None.
-
-    Errors: HostError where that cannot be told.
-    """
-    place = bundle / LOCK
-    try:
-        with open(place, "rb") as lock:
-            pid = int((lock.read().split() or [b"0"])[0])
-            # Asked only beside a launch.sh that lives: one that starts now must not find it taken.
-            is_it = _is_launcher(pid) and _has_open(pid, lock.fileno()) and _is_held(lock.fileno())
-            return pid if is_it else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise HostError(f"cannot tell whether {bundle} runs: {place}: {error}") from error
-
-
-def _is_launcher(pid: int) -> bool:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return LAUNCH_SCRIPT.encode() in words and is_alive(pid)
-
-
-def _has_open(pid: int, lock: int) -> bool:
-    """Return whether a process has the lock's file open: whoever may write the file names any.
-
-    Of another account's process that cannot be seen; nor can it be signalled then.
-    """
-    wanted = os.fstat(lock)
-    try:
-        numbers = os.listdir(f"/proc/{pid}/fd")
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    for number in numbers:
-        with suppress(OSError):
-            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{number}"), wanted):
-                return True
-    return False
-
-
-def _is_held(lock: int) -> bool:
-    """Return whether a launcher holds its lock; the file outlives it and a rebuild."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def stop(bundle: Path, pid: int, *, kill: bool) -> Iterator[float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from compiler.bundle_paths import STARTED
+from compiler.write.safe_read import held_open
 
 _MARK, _NAME = b"DYNC_LAUNCH=", b"DYNC_PROCESS="
 _LONGEST = 1 << 20
@@ -50,8 +52,21 @@ def account_name(uid: int) -> str:
 
 
 def mark_of(bundle: Path) -> bytes:
-    """Return the mark of what is launched from a bundle, as templates/lib/owners.sh makes it."""
-    return os.fsencode(os.path.realpath(bundle)).replace(b"\n", b"%0A")
+    """Return the mark of what is launched from a bundle, as templates/lib/owners.sh makes it.
+
+    The PID namespace and the bundle's place in it: a container may have another bundle there.
+    """
+    try:
+        namespace = re.sub(r"[^0-9]", "", os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        namespace = ""
+    place = os.fsencode(os.path.realpath(bundle)).replace(b"\n", b"%0A")
+    return namespace.encode() + b":" + place
+
+
+def namespace_in(mark: bytes) -> bytes:
+    """Return the PID namespace that a mark names."""
+    return mark.partition(b":")[0]
 
 
 def is_marked(pid: int, mark: bytes) -> bool:
@@ -104,22 +119,33 @@ def _sessions(bundle: Path) -> dict[int, int]:
     """Return the sessions that were made, and the account that wrote them down.
 
     A number that leads another session now, with another start, was given away: nothing is left.
+    Nor is there of what another bundle wrote: `run` may be a link to its, or share its files.
     """
     try:
-        handle = os.open(bundle / STARTED, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(handle, "rb") as file:
-            uid = os.fstat(handle).st_uid
-            boot, *lines = file.read(_LONGEST).decode("utf-8", "replace").splitlines() or [""]
-        if boot != Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip():
+        with held_open(bundle / STARTED) as file:
+            uid = os.fstat(file).st_uid
+            boot, mark, *lines = (*os.pread(file, _LONGEST, 0).split(b"\n"), b"", b"")
+        if boot != Path("/proc/sys/kernel/random/boot_id").read_bytes().strip():
             return {}
     except OSError:
         return {}
+    if mark != mark_of(bundle):
+        return {}
     found = {}
     for line in lines:
-        words = line.split()
+        words = line.decode("ascii", "replace").split()
         if len(words) == 3 and words[1].isdecimal() and _started_at(words[1]) in ("", words[2]):
             found[int(words[1])] = uid
     return found
+
+
+def forget(bundle: Path) -> None:
+    """Forget the sessions of a launch of which nothing is left: their numbers are given again."""
+    with suppress(OSError):
+        with held_open(bundle / STARTED) as file:
+            is_own = os.pread(file, _LONGEST, 0).split(b"\n")[1:2] == [mark_of(bundle)]
+        if is_own:
+            os.unlink(bundle / STARTED)
 
 
 def _started_at(pid: str) -> str:

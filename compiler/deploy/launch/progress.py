@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-from compiler.deploy.launch.launcher import is_alive
+from compiler.deploy.launch.lock import is_alive
 from compiler.plan import Plan
 from compiler.process import ProcessName, WithoutLmcache
 

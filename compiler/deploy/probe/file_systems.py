@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from compiler.write.trees import walk
+
 IN_MEMORY = ("tmpfs", "ramfs")
 OVER_NETWORK = ("nfs", "nfs4", "cifs", "fuse.sshfs")
 
@@ -32,7 +34,7 @@ def filesystem(place: Path) -> str:
 def held_bytes(folder: Path) -> int:
     """Sum the sizes of the files below a folder; one that goes away meanwhile is left out."""
     total = 0
-    for root, _, files in os.walk(folder):
+    for root, _, files in walk(str(folder)):
         for name in files:
             try:
                 total += os.lstat(os.path.join(root, name)).st_size

@@ -16,6 +16,7 @@ from typing import Any
 
 from compiler.deploy.probe.sockets import Ownership
 from compiler.process import Process
+from compiler.write.safe_read import read_named
 
 WITHIN_S = 5
 _LONGEST_LINE = 1 << 20
@@ -86,7 +87,7 @@ def _pinned(certificate: str) -> ssl.SSLContext:
     That certificate is asked for itself, so on loopback too, which no certificate names: its names
     are for its clients, and `dync doctor` reads them.
     """
-    text = Path(certificate).read_text("ascii", "replace")
+    text = read_named(Path(certificate)).decode("ascii", "replace")
     first = text[text.index(_PEM_BEGIN) : text.index(_PEM_END) + len(_PEM_END)]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -13,7 +13,7 @@ import psutil
 
 from compiler.addresses import reachable
 from compiler.deploy.deployment import Deployment, Manager
-from compiler.deploy.launch.launcher import runner
+from compiler.deploy.launch.lock import runner
 from compiler.deploy.launch.marks import is_marked, mark_of
 from compiler.deploy.probe.sockets import Owner, Ownership
 from compiler.emit.systemd.unit_names import process_unit

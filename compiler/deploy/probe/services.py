@@ -19,6 +19,7 @@ from compiler.deploy.probe.http_client import get_json
 from compiler.deploy.probe.sockets import NotOurs, Ownership
 from compiler.errors import ProbeError
 from compiler.process import Process, TierServer
+from compiler.write.safe_read import read_named
 
 _WITHIN_S = 5
 _MOST = 65536
@@ -33,11 +34,10 @@ def password_of(process: Process, server: TierServer) -> str:
     """
     file = process.secrets.get(server.secret, "") if server.secret else ""
     try:
-        return Path(file).read_text("utf-8").strip() if file else ""
-    except OSError as error:
-        raise ProbeError(
-            f"its password is in {file}: {error.strerror}", is_password=True
-        ) from error
+        return read_named(Path(file)).decode("utf-8").strip() if file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "no UTF-8 text"
+        raise ProbeError(f"its password is in {file}: {why}", is_password=True) from error
 
 
 def ask_redis(host: str, port: int, password: str, user: str = "") -> str:

@@ -16,6 +16,7 @@ from compiler.deploy.verify.samples import Probe
 from compiler.plan import Plan
 from compiler.process import ProcessName
 from compiler.topology import Accelerator
+from compiler.write.safe_read import read_named
 
 Alive = Mapping[ProcessName, Running]
 WISHED_TOKENS = {Accelerator.CUDA: 4096, Accelerator.CPU: 512}
@@ -81,6 +82,6 @@ def _key(plan: Plan) -> str:
     """Read the client's key, where the deployment asks for one."""
     file = plan.api_key_file
     try:
-        return Path(file).read_text("utf-8").strip() if file else ""
-    except OSError:
+        return read_named(Path(file)).decode("utf-8").strip() if file else ""
+    except (OSError, UnicodeDecodeError):
         return ""

@@ -19,8 +19,8 @@ from compiler.deploy.verify.proof import Proof
 from compiler.plan import Plan
 from compiler.write.atomic import put_file
 from compiler.write.manifest import NotWritten, written_files
+from compiler.write.safe_read import MAX_BYTES, read_named
 
-_MOST_BYTES = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _MACHINE_ID = Path("/etc/machine-id")
 
@@ -67,19 +67,12 @@ def keep(deployment: Deployment, record: Record) -> None:
 def recorded(deployment: Deployment) -> Record | None:
     """Return the last proof's result, or None where files, stack or host are not those it is of."""
     try:
-        data = json.loads(_text(_file(deployment)))
+        data = json.loads(read_named(_file(deployment)).decode("utf-8"))
         verdict, failures = Verdict(data["verdict"]), tuple(data["failures"])
         record = Record(**{**data, "verdict": verdict, "failures": failures})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return record if record.of and record.of == _identity(deployment) else None
-
-
-def _text(file: Path) -> str:
-    """Read a file that may be anything by now: a pipe would never end."""
-    if not file.is_file() or file.stat().st_size > _MOST_BYTES:
-        return ""
-    return file.read_text(encoding="utf-8")
 
 
 def _file(deployment: Deployment) -> Path:
@@ -115,6 +108,6 @@ def _stack_record(plan: Plan) -> Path:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_named(path, MAX_BYTES)).hexdigest()
     except OSError:
         return ""

@@ -20,6 +20,7 @@ from compiler.errors import ProbeError
 from compiler.plan import Plan
 from compiler.process import Kind, Process, ProcessName, Tier
 from compiler.stacks.tier_specs import TierSpecs
+from compiler.write.trees import walk
 
 Measure = Callable[[Process, Tier, Ownership], int]
 """Count what a tier of a process holds now; the tier is the plan's own value.
@@ -42,7 +43,7 @@ def _files(process: Process, tier: Tier, _own: Ownership) -> int:
         raise ProbeError(f"there is no folder {folder}")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ProbeError(f"{folder} may be read by {process.name}'s account only")
-    return sum(len(files) for _, _, files in os.walk(folder))
+    return sum(len(files) for _, _, files in walk(str(folder)))
 
 
 def _keys(process: Process, tier: Tier, own: Ownership) -> int:

@@ -159,6 +159,7 @@ dync_holder() { # INODE UID: put in REPLY who holds a socket, as far as this acc
     pid=${pid#/proc/} pid=${pid%/fd}
     if [[ -n $pid ]]; then
         { IFS= read -r name <"/proc/$pid/comm"; } 2>/dev/null
+        name=${name//[^[:print:]]/?} # a process names itself as it likes
         REPLY="pid $pid ($name) of $account"
     else
         REPLY="a process of $account"
@@ -167,8 +168,11 @@ dync_holder() { # INODE UID: put in REPLY who holds a socket, as far as this acc
 
 # ---- processes ---------------------------------------------------------------------------------------------------
 
-dync_mark_of() { # FOLDER: put in REPLY the mark of what is launched from it: one line, as grep needs it
-    REPLY=${1//$'\n'/%0A}
+# Put in REPLY the mark of what is launched from a folder: the PID namespace, since a container may have another folder
+# of that name, and its place; one line, as grep needs it.
+dync_mark_of() { # FOLDER
+    REPLY=$(readlink /proc/self/ns/pid)
+    REPLY=${REPLY//[^0-9]/}:${1//$'\n'/%0A}
 }
 
 # Note a process that was started, so that its session is found even if it writes over its environment.
@@ -186,19 +190,31 @@ dync_started_at() { # PID: put in REPLY the clock tick of its start; false where
     REPLY=${fields[19]}
 }
 
+# Forget what was started once all of it has gone: numbers of sessions are given again. The folder may have been moved, or
+# built again, since.
+dync_forget_started() {
+    local file mark
+    for file in run/started "$PWD/run/started"; do
+        [[ -f $file && ! -L $file && -O $file ]] || continue
+        mark=$(head -c 65536 -- "$file" | sed -n 2p)
+        [[ $mark != "$dync_mark" ]] || rm -f -- "$file"
+    done
+}
+
 # Put in dync_left the pids of this bundle's processes that run, by their mark or by the sessions in run/started.
 dync_find_left() {
-    local file pid name at boot sessions=' ' stat fields
+    local file pid name at boot='' mark='' sessions=' ' stat fields
     dync_left=()
-    if [[ -f run/started && -O run/started ]]; then
+    if [[ -f run/started && ! -L run/started && -O run/started ]]; then
         {
             IFS= read -r boot
+            IFS= read -r mark # of another bundle, where run/ is a link to its
             while read -r name pid at; do
                 # Another start: the number was given away, so nothing is left of that session.
                 dync_started_at "$pid" && [[ $REPLY != "$at" ]] || sessions+="$pid "
             done
-        } <run/started
-        [[ $boot == "$(</proc/sys/kernel/random/boot_id)" ]] || sessions=' '
+        } < <(head -c 1048576 run/started)
+        [[ $boot == "$(</proc/sys/kernel/random/boot_id)" && $mark == "$dync_mark" ]] || sessions=' '
     fi
     for file in /proc/[0-9]*/stat; do
         [[ $sessions != ' ' && -O $file ]] || continue
@@ -215,6 +231,7 @@ dync_find_left() {
 dync_said_of() { # PID: put in REPLY what it is, for a person
     local name='' account
     { IFS= read -r name <"/proc/$1/comm"; } 2>/dev/null
+    name=${name//[^[:print:]]/?}
     account=$(stat -c %U "/proc/$1" 2>/dev/null)
     REPLY="pid $1 ($name) of ${account:-somebody}"
 }

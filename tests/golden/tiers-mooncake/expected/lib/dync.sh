@@ -397,33 +397,53 @@ dync_check_scripts() { # a missing secret is found before the first process load
 }
 
 dync_check_host() {
-    local tool name holder=''
+    local tool name
     for tool in setsid flock find grep; do
         type -P "$tool" >/dev/null || dync_fail 3 "$tool is missing; install util-linux, findutils and grep"
     done
     ! setpriv --pdeathsig TERM -- true 2>/dev/null || dync_with_us=(setpriv --pdeathsig TERM --)
-    { mkdir -p logs run && exec 8<>run/lock; } || dync_refuse_folders
+    mkdir -p logs run || dync_refuse_folders
+    [[ -f run/lock || ! -e run/lock ]] && [[ ! -L run/lock ]] ||
+        dync_fail 3 "run/lock of this bundle is no regular file: remove it"
+    exec 8<>run/lock || dync_refuse_folders
     exec 9<> <(:) # a pipe that stays silent, for dync_tick
-    if ! flock -n 8; then
-        IFS= read -r holder <&8
-        [[ $holder != *guard* ]] || dync_fail 3 "launch.sh of this bundle was killed, and pid ${holder% *} still ends" \
-            "what it left; start again when that has gone"
-        dync_fail 3 "this bundle runs already (launch.sh has pid ${holder:-unknown})"
-    fi
-    printf '%s\n' "$$" >run/lock
     dync_mark_of "$PWD"
     dync_mark=$REPLY
+    flock -n 8 || dync_refuse_second
+    dync_hold "$$"
     dync_check_left
     dync_check_ports
     # Prompts may stand in logs: they are their account's own.
     for name in "${dync_order[@]}"; do
-        [[ ! -e logs/$name.log ]] || mv -f -- "logs/$name.log" "logs/$name.log.1" ||
+        [[ ! -e logs/$name.log && ! -L logs/$name.log ]] || mv -f -- "logs/$name.log" "logs/$name.log.1" ||
             dync_fail 3 "logs/$name.log cannot be moved aside"
         (umask 0077 && : >"logs/$name.log") || dync_fail 3 "logs/$name.log cannot be written"
     done
     rm -f run/started run/messages
-    { (umask 0077 && : >run/messages) && cat /proc/sys/kernel/random/boot_id >run/started; } ||
+    { (umask 0077 && : >run/messages) &&
+        printf '%s\n' "$(</proc/sys/kernel/random/boot_id)" "$dync_mark" >run/started; } 2>/dev/null ||
         dync_fail 3 "run/messages and run/started cannot be written"
+}
+
+# Write into the lock who holds it, and of which bundle: whoever finds it by a link, or in a copy, can tell.
+dync_hold() { # HOLDER
+    printf '%s\n' "$1" "$dync_mark" >/proc/self/fd/8 # a build may have put another folder here
+}
+
+dync_refuse_second() { # what holds the lock is told by the lock
+    local holder='' mark='' others
+    {
+        IFS= read -r holder
+        IFS= read -r mark
+    } < <(head -c 65536 <&8)
+    others="run/ of this bundle is also that of ${mark#*:}, which runs (launch.sh has pid ${holder:-unknown})"
+    [[ -z $mark || ${mark%%:*} == "${dync_mark%%:*}" ]] ||
+        dync_fail 3 "this bundle runs already, in another PID namespace, as in a container: stop it there"
+    [[ -z $mark || $mark == "$dync_mark" || /proc/${holder%% *}/cwd -ef . ]] ||
+        dync_fail 3 "$others: remove the link or copy, rm -r ${PWD@Q}/run, and start again"
+    [[ $holder != *guard* ]] || dync_fail 3 "launch.sh of this bundle was killed, and pid ${holder% *} still ends" \
+        "what it left; start again when that has gone"
+    dync_fail 3 "this bundle runs already (launch.sh has pid ${holder:-unknown})"
 }
 
 dync_refuse_folders() { # one launch by sudo is enough
@@ -739,9 +759,9 @@ dync_report_ended() {
     dync_log_tail "$1"
 }
 
-dync_log_tail() { # bounded, and with the carriage returns of progress bars as line ends
+dync_log_tail() { # bounded, without what steers a terminal, and with the carriage returns of progress bars as line ends
     local line
-    tail -c 65536 -- "logs/$1.log" | tr '\r' '\n' | tail -n 20 | while IFS= read -r line || [[ -n $line ]]; do
+    tail -c 65536 -- "logs/$1.log" | tr '\r' '\n' | tr -d '\000-\010\013-\037\177' | tail -n 20 | while IFS= read -r line || [[ -n $line ]]; do
         printf '    %s\n' "$line"
     done >&"$dync_errors"
 }
@@ -765,7 +785,11 @@ dync_finish() { # STATUS
     # What has left its session carries the mark still.
     dync_find_left
     ((!${#dync_left[@]})) || dync_say "what is left behind is ended: pid ${dync_left[*]}"
-    dync_end_left 1 || dync_error "still there 10 s after SIGKILL: pid ${dync_left[*]}"
+    if dync_end_left 1; then
+        dync_forget_started
+    else
+        dync_error "still there 10 s after SIGKILL: pid ${dync_left[*]}"
+    fi
     dync_dismiss_guard
     wait
     dync_finished=1

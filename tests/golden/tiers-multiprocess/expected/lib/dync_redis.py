@@ -112,22 +112,47 @@ class Client:
                 self._connect()
 
     def _connect(self) -> None:
-        if not self._answers():
+        """Make an inner client, of the very sockets that answered.
+
+        It sends the password as soon as it connects, so it is made right after these were looked
+        at; where they are others by then, it is let go, and that is said.
+        """
+        seen = self._sockets()
+        if seen is None or not self._answers(seen):
             return
         inner = LMCacheRedisClient(*self._address, self._workers, self._username, self._password)
+        if self._sockets() != seen:
+            log.error("Redis at %s:%d was replaced while it was connected", *self._address)
+            inner.close()
+            return
         with self._lock:
             self._inner = inner
             self._poll.register(inner.event_fd(), select.EPOLLIN)
         log.warning("Redis at %s:%d is connected", *self._address)
 
-    def _answers(self) -> bool:
-        """Ask for PONG: a client that is made while nothing listens never answers a request."""
-        if self._is_own and not listens_as(os.geteuid(), self._address[1]):
-            return False
+    def _sockets(self) -> frozenset[str] | None:
+        """Return the sockets that must take a connection: none in particular, if it is not own.
+
+        None where own ones are wanted, and nobody or anybody else listens.
+        """
+        if not self._is_own:
+            return frozenset()
+        found = listening(self._address[1])
+        is_own = {uid for _, uid in found} == {os.geteuid()}
+        return frozenset(inode for inode, _ in found) if is_own else None
+
+    def _answers(self, seen: frozenset[str]) -> bool:
+        """Ask for PONG: a client that is made while nothing listens never answers a request.
+
+        seen: the sockets that listened before; who took the connection was none other, where they
+        do after it too.
+        """
         words = [word for word in (self._username, self._password) if word]
         request = _command("AUTH", *words) if self._password else b""
         try:
             with socket.create_connection(self._address, TIMEOUT_S) as connection:
+                if self._sockets() != seen:
+                    return False
                 connection.sendall(request + _command("PING"))
                 with connection.makefile("rb") as lines:
                     if request and not lines.readline().startswith(b"+OK"):
@@ -139,15 +164,22 @@ class Client:
 
 def listens_as(uid: int, port: int) -> bool:
     """Return whether an account, and no other, listens on a port here, as /proc/net/tcp says."""
-    owners = set()
+    return {owner for _, owner in listening(port)} == {uid}
+
+
+def listening(port: int) -> set[tuple[str, int]]:
+    """Return the sockets that listen on a port here, and whose they are."""
+    found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table, encoding="ascii") as lines:
                 rows = [line.split() for line in lines][1:]
         except OSError:
             continue
-        owners |= {int(row[7]) for row in rows if row[3] == "0A" and int(row[1][-4:], 16) == port}
-    return owners == {uid}
+        found |= {
+            (row[9], int(row[7])) for row in rows if row[3] == "0A" and int(row[1][-4:], 16) == port
+        }
+    return found
 
 
 def _command(*words: str) -> bytes:
