@@ -21,6 +21,7 @@ from compiler.deploy.probe.owners import ownership
 from compiler.plan import Plan
 from demo.cpu_stack import launched
 from tests.engine.conftest import Build, messages, proved
+from tests.engine.listening import nothing_listens_beyond
 from tests.proxy.conftest import make_certificate
 
 pytestmark = pytest.mark.engine
@@ -117,6 +118,7 @@ def test_without_the_key_only_health_answers(
         assert len(texts) > 3
         is_proved, found = proved(bundle)
         assert is_proved, messages(found, "fail")
+        nothing_listens_beyond(bundle, plan)
 
 
 def streamed(bundle: Path, plan: Plan, certificate: str) -> list[str]:
