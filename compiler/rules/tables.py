@@ -62,6 +62,7 @@ from compiler.rules import (
     tier_server,
     tier_size,
     tier_unbounded,
+    worker_interface,
     worker_port,
 )
 from compiler.stacks.stack import Stack
@@ -98,6 +99,7 @@ STACK_RULES = (
     engine_args,
     engine_args_together,
     environment,
+    worker_interface,
     secret_env,
     lmcache_environment,
     lmcache_settings,
