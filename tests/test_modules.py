@@ -72,7 +72,11 @@ def test_a_worker_ends_whose_engine_a_finalizer_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "broker", "said"),
     [
-        ("dynamo.frontend", "xsub=ipc://in,xpub=ipc://out", "events of workers cannot be handed on"),
+        (
+            "dynamo.frontend",
+            "xsub=ipc://in,xpub=ipc://out",
+            "events of workers cannot be handed on",
+        ),
         ("dynamo.frontend", "", "runs"),
         ("dynamo.helper", "xsub=ipc://in,xpub=ipc://out", "runs"),
     ],

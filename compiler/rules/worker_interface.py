@@ -8,14 +8,14 @@ Accepted:
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
-    workers: [{role: aggregated, gpus: [0, 1], tensor_parallel_size: 2, env: {NCCL_SOCKET_IFNAME: "=lo"}}]
+    workers: [{role: aggregated, gpus: [0], env: {NCCL_SOCKET_IFNAME: "=lo"}}]
 
 Reported:
     name: interface
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-0.6B}
-    workers: [{role: aggregated, gpus: [0, 1], tensor_parallel_size: 2, env: {NCCL_SOCKET_IFNAME: eth0}}]
+    workers: [{role: aggregated, gpus: [0], env: {NCCL_SOCKET_IFNAME: eth0}}]
 
 Source: run: NIXL 1.5.1 (UCX), gloo of torch 2.13.0 and NCCL of nvidia-nccl-cu13, with and without.
 """

@@ -88,11 +88,12 @@ def test_without_the_key_only_health_answers(
     profile: str, build: Build, real_model: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     known, has_tls = CASES[profile]
-    if profile.startswith("dynamo"):
-        request.getfixturevalue("dynamo_prefix")
     key = tmp_path / "key"
     key.write_text(f"{KEY}\n")
     given, certificate, opened = [f"frontend.api_key_file={key}"], "", urllib.request.urlopen
+    if profile.startswith("dynamo"):
+        request.getfixturevalue("dynamo_prefix")
+        given.append("frontend.routing=kv")
     if has_tls:
         file, tls_key = make_certificate(tmp_path)
         given += [f"frontend.tls.certificate={file}", f"frontend.tls.key={tls_key}"]
@@ -119,6 +120,9 @@ def test_without_the_key_only_health_answers(
         is_proved, found = proved(bundle)
         assert is_proved, messages(found, "fail")
         nothing_listens_beyond(bundle, plan)
+        if profile.startswith("dynamo"):  # what the worker holds came to the router
+            said = (bundle / "logs" / "frontend.log").read_text("utf-8")
+            assert re.search(r"effective_cached_blocks=[1-9]", said)
 
 
 def streamed(bundle: Path, plan: Plan, certificate: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Loaded by Python before Dynamo's frontend starts, so that it hands on what workers publish.
 
-With DYN_ZMQ_BROKER_URL workers connect to a broker to publish, and the frontend to listen. The broker
-is here, in the one process that listens: at two sockets in the deployment's folder, which its account
-alone may reach. Each of them comes again by itself when the frontend does.
+With DYN_ZMQ_BROKER_URL workers connect to a broker to publish, and the frontend to listen. The
+broker is here, in the one process that listens: at two sockets in the deployment's folder, which
+its account alone may reach. Workers connect again by themselves when the frontend is there again.
 """
 
 import os
@@ -12,7 +12,7 @@ import threading
 
 def hand_on(url: str) -> None:
     """Bind both ends, and hand on from one to the other for as long as the process lives."""
-    import zmq
+    import zmq  # noqa: PLC0415 the frontend's own Python has it, and no other needs it
 
     ends = dict(part.strip().split("=", 1) for part in url.split(","))
     context = zmq.Context()
