@@ -175,3 +175,39 @@ def test_what_workers_publish_goes_through_the_frontend_or_a_server(
         assert broker.count("=ipc://run/events.") == (2 if events == "zmq" else 0)
     if events == "zmq":
         assert frontend.env["PYTHONPATH"] == "lib/events"
+
+
+@pytest.mark.parametrize("stack", stack_names())
+def test_each_mode_is_offered_or_refused(stack: str) -> None:
+    shipped = load_stack(stack)
+    for mode in ("multiprocess", "in_process"):
+        refused = any(
+            case.severity == "error" and case.when == When({"mode": (mode,), "lmcache": (True,)})
+            for case in shipped.cases
+        )
+        assert refused != (mode in shipped.connectors.cache)
+
+
+WORKER_OWN = {"--model", "--config"}
+
+
+@every_profile
+def test_every_flag_is_one_of_the_release(path: Path) -> None:
+    """A flag that a release renames or drops is not in its catalogue."""
+    plan = plan_at(path)
+    known = {
+        name: {
+            option["flag"]
+            for option in json.loads(catalogue_text(plan.stack, name))["options"].values()
+        }
+        for name in ("dynamo-worker", "dynamo-frontend", "vllm")
+    }
+    taken = known["dynamo-worker"] | WORKER_OWN
+    for form, name in launches(plan):
+        assert {word for word in form.argv if word.startswith("--")} <= taken, name
+        flags = {f"--{key.replace('_', '-')}" for key in form.engine_args}
+        assert flags <= known["vllm"], name
+    flags = {word for word in frontend_of(plan).argv if word.startswith("--")}
+    assert flags <= known["dynamo-frontend"]
+    assert known["dynamo-worker"] & {"--disaggregation-mode", "--is-prefill-worker"}
+    assert "--model" in known["vllm"]
