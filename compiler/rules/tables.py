@@ -12,6 +12,7 @@ from compiler.diagnostic import Diagnostic
 from compiler.model.config import FoundModel
 from compiler.resolve.plan_of import Resolved
 from compiler.rules import (
+    batch_of_several_blocks,
     batch_smaller_than_block,
     cache_smaller_than_chunk,
     chunk_larger_than_prompt,
@@ -118,6 +119,7 @@ MODEL_RULES = (
     hybrid_model,
     index_cache,
     chunk_size_alignment,
+    batch_of_several_blocks,
     batch_smaller_than_block,
     split_blocks,
     latent_attention,
