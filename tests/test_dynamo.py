@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_ready_means_a_completion_that_was_routed(path: Path) -> None:
 
 @each_stack
 @pytest.mark.parametrize("routing", ["round_robin", "kv"])
-def test_events_have_a_port_of_their_own_for_each_worker(stack: str, routing: str) -> None:
+def test_kv_events_have_a_socket_of_their_own_for_each_worker(stack: str, routing: str) -> None:
     plan = plan_of(
         profile(
             stack,
@@ -145,19 +146,35 @@ def test_events_have_a_port_of_their_own_for_each_worker(stack: str, routing: st
         "round-robin",
         "kv",
     }
-    ports = []
+    sockets = []
     for worker in workers(plan):
         events = worker.launch.engine_args.get("kv_events_config") or {}
+        events = json.loads(events) if isinstance(events, str) else events
         assert isinstance(events, dict)
-        asked = worker.env.get("DYN_VLLM_KV_EVENT_PORT")
-        if events.get("enable_kv_cache_events"):
-            asked = str(events["endpoint"]).removeprefix("tcp://*:")
-        listened = [str(item.port) for item in worker.listens if item.purpose == "kv_events"]
-        assert listened == ([asked] if asked else [])
-        ports += listened
+        is_sent = bool(events.get("enable_kv_cache_events"))
+        sockets += [events["endpoint"]] if is_sent else []
         if routing == "kv":
-            assert bool(asked) == (worker.role is Role.PREFILL)
-    assert len(set(ports)) == len(ports)
+            assert is_sent == (worker.role is Role.PREFILL)
+    assert len(set(sockets)) == len(sockets)
+    # vLLM binds to ipc:// and to wildcards alone, and a wildcard is every address of the host.
+    assert all(re.fullmatch(r"ipc://run/[a-z0-9-]+\.kv-events", str(item)) for item in sockets)
+
+
+@pytest.mark.parametrize("events", ["zmq", "nats"])
+@each_stack
+def test_what_workers_publish_goes_through_the_frontend_or_a_server(
+    stack: str, events: str
+) -> None:
+    if events not in load_stack(stack).discovery["events"]:
+        pytest.skip("a release that knows NATS alone")
+    nats = {"nats_server": "nats://127.0.0.1:4222"} if events == "nats" else {}
+    plan = plan_of(profile(stack, discovery={"events": events, **nats}))
+    frontend = frontend_of(plan)
+    for process in (*workers(plan), frontend):
+        broker = process.env.get("DYN_ZMQ_BROKER_URL", "")
+        assert broker.count("=ipc://run/events.") == (2 if events == "zmq" else 0)
+    if events == "zmq":
+        assert frontend.env["PYTHONPATH"] == "lib/events"
 
 
 @pytest.mark.parametrize("stack", stack_names())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import subprocess
 import sys
@@ -290,6 +291,27 @@ def test_nixl_on_a_gpu_reads_over_cuda_ipc(path: Path) -> None:
         transfers = f"{NIXL}_HOST" in launch.env
         wanted = "on" if transfers and on_gpu else None
         assert launch.env.get("UCX_CUDA_IPC_ENABLE_GET_ZCOPY") == wanted, name
+
+
+@every_profile
+def test_no_library_of_a_worker_listens_on_the_network(path: Path) -> None:
+    for launch, name in launches(plan_at(path)):
+        assert launch.env["GLOO_SOCKET_IFNAME"] == "lo", name
+        assert launch.env["NCCL_SOCKET_IFNAME"] == "lo", name
+        wanted = "lo" if f"{NIXL}_HOST" in launch.env else None
+        assert launch.env.get("UCX_NET_DEVICES") == wanted, name
+
+
+@every_profile
+def test_only_the_entry_listens_beyond_the_host(path: Path) -> None:
+    plan = plan_at(path)
+    beyond = {
+        process.name
+        for process in plan.processes
+        for item in process.listens
+        if not ipaddress.ip_address(item.host).is_loopback
+    }
+    assert beyond <= {plan.entry.name}
 
 
 @every_profile

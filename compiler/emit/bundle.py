@@ -46,6 +46,7 @@ TEMPLATES = (
     PROXY_SCRIPT,
     "lib/dync_redis.py",
     "lib/dync_valkey.py",
+    "lib/events/sitecustomize.py",
     "lib/start/sitecustomize.py",
 )
 Emitter = Callable[[Plan, Renderer], Iterator[Artifact]]

@@ -11,6 +11,7 @@ from compiler.plan import Plan
 MODULES: Mapping[str, tuple[str, ...]] = {
     "lib": ("lib/dync_redis.py", "lib/dync_valkey.py"),  # what LMCache loads as plugins
     "lib/start": ("lib/start/sitecustomize.py",),  # what Python loads itself
+    "lib/events": ("lib/events/sitecustomize.py",),  # the same, for a frontend
 }
 """The files below each folder that a stack or a tier names as PYTHONPATH."""
 

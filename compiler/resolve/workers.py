@@ -91,6 +91,7 @@ class WorkerBuilder:
             "tensor_parallel_size": slot.group.tensor_parallel_size,
             "without_hybrid_manager": self._without_manager,
             "cache_port": self.cache_ports[slot.cache] if slot.cache else 0,
+            "worker": slot.name,
             "engine_file": engine_file(slot.name, with_lmcache=not is_off_form),
             "gpu_list": ",".join(slot.gpus),
             "side_channel_port": slot.side_channel_port,
@@ -159,7 +160,7 @@ class WorkerBuilder:
     ) -> dict[str, Json]:
         filled = form.engine_args.filled(values)
         arguments: dict[str, Json] = {
-            name: value for name, value in filled.items() if value is not None
+            name: self._in_file(name, value) for name, value in filled.items() if value is not None
         }
         arguments.update(self._given_engine_args(slot.group))
         return arguments
@@ -173,13 +174,16 @@ class WorkerBuilder:
             return self._given[group.origin.path]
         given = self._given[group.origin.path] = {}
         for name, value in group.engine_args.items():
-            option = self.stack.engine_options[name]
-            is_text = isinstance(value, dict) and not self.stack.nested_engine_file
-            if is_text or (option.json == "array" and isinstance(value, list)):
-                given[name] = json.dumps(value, ensure_ascii=False)
-            elif value is not False or option.negatable:
-                given[name] = value
+            if value is not False or self.stack.engine_options[name].negatable:
+                given[name] = self._in_file(name, value)
         return given
+
+    def _in_file(self, name: str, value: Json) -> Json:
+        option = self.stack.engine_options[name]
+        is_text = isinstance(value, dict) and not self.stack.nested_engine_file
+        if is_text or (option.json == "array" and isinstance(value, list)):
+            return json.dumps(value, ensure_ascii=False)
+        return value
 
 
 def _env(env: Mapping[str, str], *plain: Mapping[str, str]) -> Mapping[str, str]:

@@ -64,6 +64,7 @@ from compiler.rules import (
     tier_size,
     tier_system_folder,
     tier_unbounded,
+    worker_interface,
     worker_port,
 )
 from compiler.stacks.stack import Stack
@@ -101,6 +102,7 @@ STACK_RULES = (
     engine_args,
     engine_args_together,
     environment,
+    worker_interface,
     secret_env,
     lmcache_environment,
     lmcache_settings,

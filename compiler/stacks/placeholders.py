@@ -36,6 +36,7 @@ WORKER: Mapping[str, str] = {
     "tensor_parallel_size": "its ranks",
     "without_hybrid_manager": "true where a connector lacks that manager, or nothing",
     "cache_port": "the TCP port of its cache server",
+    "worker": "its name, as a process",
     "engine_file": "its engine's file, in the bundle",
     "lmcache_file": "its LMCache's file, in the bundle",
     "gpu_list": "its GPUs, with commas between them",

@@ -24,6 +24,7 @@ from compiler.process import Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.cpu_stack import launched
 from tests.engine.conftest import Build, messages, proved, until
+from tests.engine.listening import nothing_listens_beyond
 
 pytestmark = pytest.mark.engine
 
@@ -86,6 +87,7 @@ def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_mode
             found, "pass"
         )
         assert found["nixl"][0]["transfers"] >= 2
+        nothing_listens_beyond(bundle, plan)
         with ThreadPoolExecutor(1) as pool:
             url = process_url(process_of(plan, "prefill-0"), "/v1")
             answer = pool.submit(
@@ -114,6 +116,7 @@ def test_aggregated_caches_and_a_killed_worker_stops_the_launch(
         assert hits > 0
         assert hits % 512 == 0
         memory_is_what_was_said(plan, chunk_size=512)
+        nothing_listens_beyond(bundle, plan)
         is_proved, found = proved(bundle)
         assert is_proved
         assert "lmcache: 2 of 2 chunks of the new prompt were stored" in messages(found, "pass")

@@ -25,6 +25,7 @@ from compiler.process import Kind, Process
 from demo.client import ask, first_logprobs, long_prompt, metric
 from demo.cpu_stack import launched
 from tests.engine.conftest import Build, answers, messages, proved, until
+from tests.engine.listening import nothing_listens_beyond
 from tests.engine.test_deployments import HITS, left_running, metrics_of, nothing_left
 from tests.support import free_ports
 
@@ -58,6 +59,7 @@ def test_disaggregated_caches_moves_kv_and_answers_alike(build: Build, real_mode
         assert is_proved
         assert any(said.startswith("prefill-0: LMCache served") for said in messages(found, "pass"))
         assert found["nixl"][0]["bytes"] > 0
+        nothing_listens_beyond(bundle, plan)
         launch.send_signal(signal.SIGTERM)
         assert launch.wait(timeout=240) == 0
     assert nothing_left(bundle)
@@ -80,6 +82,7 @@ def test_aggregated_caches(build: Build, random_model: Path) -> None:
         assert "aggregated-0: LMCache served 511 of 512 tokens of the repeated prompt" in messages(
             found, "pass"
         )
+        nothing_listens_beyond(bundle, plan)
         outlive_a_pause(bundle)
         until(lambda: answers(plan), 60)
         assert ask(plan.url, plan.served_name, prompt).cached_tokens > 0

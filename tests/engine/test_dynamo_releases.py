@@ -1,4 +1,4 @@
-"""Older Dynamo releases' own argument parsers take what is built for them.
+"""Older Dynamo releases take what is built for them: their argument parsers, and their event plane.
 
 Their Python packages alone are unpacked, beside the newest release's environment: Dynamo's options
 are read by the release's own code, vLLM's by that environment's vLLM.
@@ -112,3 +112,91 @@ def test_an_older_releases_parsers_take_what_is_built(
     assert found.pop("frontend") == (FRONTEND, None)
     assert found == {name: EXPECTED[stack][name.rpartition("-")[0]] for name in found}
     assert len(found) == 3
+
+
+# What a worker does for the router, without an engine: it listens to vLLM's events, and publishes.
+PUBLISHES = """
+import asyncio, json, os, sys
+import psutil, zmq
+from dynamo import llm
+from dynamo.runtime import DistributedRuntime
+
+vllm = zmq.Context.instance().socket(zmq.XPUB)
+vllm.bind(sys.argv[1])
+
+async def subscribed():
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        if vllm.poll(0):
+            return vllm.recv() == b"\\x01"
+    return False
+
+async def publish():
+    if hasattr(llm, "ZmqKvEventListener"):  # the one of 0.7, whose publisher needs a NATS
+        listener = llm.ZmqKvEventListener(sys.argv[1], "", 16)
+        return await subscribed(), None
+    heard = zmq.Context.instance().socket(zmq.SUB)
+    heard.connect("ipc://run/events.out")
+    heard.subscribe(b"")
+    runtime = DistributedRuntime(asyncio.get_running_loop(), "file", "tcp", False)
+    publisher = llm.KvEventPublisher(
+        endpoint=runtime.endpoint("ns.worker.generate"), kv_block_size=16,
+        zmq_endpoint=sys.argv[1], zmq_topic="",
+        enable_local_indexer=True, dp_rank=0)
+    is_subscribed = await subscribed()
+    for number in range(100):
+        publisher.publish_stored(list(range(16)), [16], [number])
+        await asyncio.sleep(0.1)
+        if heard.poll(0):
+            return is_subscribed, len(heard.recv_multipart())
+    return is_subscribed, 0
+
+async def main():
+    is_subscribed, frames = await publish()
+    at = {item.laddr.ip for item in psutil.Process().net_connections("inet")
+          if item.status == psutil.CONN_LISTEN}
+    print("found", json.dumps([is_subscribed, frames, sorted(at)]), flush=True)
+    os._exit(0)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("stack", sorted(EXPECTED))
+def test_events_of_an_older_release_stay_on_the_host(
+    build: Build, dynamo_prefix: Path, random_model: Path, stack: str
+) -> None:
+    """The frontend is the release's own: it hands on what a worker publishes."""
+    assert dynamo_prefix == cache_folder()
+    asked = [f"stack={stack}", "lmcache.mode=in_process", "frontend.port=8765"]
+    bundle, plan = build("dynamo-disagg-kv-router", random_model, *asked)
+    (frontend,) = (item for item in plan.processes if item.kind is Kind.FRONTEND)
+    prefill = next(item for item in plan.workers if item.name == "prefill-0")
+    python = str(cache_folder() / "stacks/dynamo-1.6/bin/python")
+    home = {"HOME": str(bundle), "PATH": os.environ["PATH"]}
+    has_broker = "DYN_ZMQ_BROKER_URL" in frontend.env
+    (bundle / "run").mkdir()
+    folders = [frontend.env["PYTHONPATH"]] if has_broker else []
+    front = {**frontend.env, **home, "PYTHONPATH": ":".join([*folders, str(release(stack))])}
+    argv = [python, *frontend.argv[1:]] if has_broker else ["sleep", "600"]
+    with open(bundle / "frontend.log", "wb") as log:
+        running = subprocess.Popen(argv, cwd=bundle, env=front, stdout=log, stderr=log)
+    try:
+        events = prefill.launch.engine_args["kv_events_config"]
+        events = json.loads(events) if isinstance(events, str) else events
+        assert isinstance(events, dict)
+        done = subprocess.run(
+            [python, "-c", PUBLISHES, str(events["endpoint"])],
+            cwd=bundle,
+            env={**prefill.env, **home, "PYTHONPATH": str(release(stack))},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert running.poll() is None, (bundle / "frontend.log").read_text("utf-8")
+    finally:
+        running.kill()
+        running.wait()
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("found "))
+    at = ["127.0.0.1"] if has_broker else []
+    assert json.loads(line[6:]) == [True, 4 if has_broker else None, at], done.stderr

@@ -19,8 +19,10 @@ from compiler.deploy.installation import system_host
 from compiler.deploy.probe.http_client import Access, get_json, posted, process_url
 from compiler.deploy.probe.owners import ownership
 from compiler.plan import Plan
+from demo.client import long_prompt
 from demo.cpu_stack import launched
 from tests.engine.conftest import Build, messages, proved
+from tests.engine.listening import nothing_listens_beyond
 from tests.proxy.conftest import make_certificate
 
 pytestmark = pytest.mark.engine
@@ -87,11 +89,12 @@ def test_without_the_key_only_health_answers(
     profile: str, build: Build, real_model: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     known, has_tls = CASES[profile]
-    if profile.startswith("dynamo"):
-        request.getfixturevalue("dynamo_prefix")
     key = tmp_path / "key"
     key.write_text(f"{KEY}\n")
     given, certificate, opened = [f"frontend.api_key_file={key}"], "", urllib.request.urlopen
+    if profile.startswith("dynamo"):
+        request.getfixturevalue("dynamo_prefix")
+        given.append("frontend.routing=kv")
     if has_tls:
         file, tls_key = make_certificate(tmp_path)
         given += [f"frontend.tls.certificate={file}", f"frontend.tls.key={tls_key}"]
@@ -117,11 +120,21 @@ def test_without_the_key_only_health_answers(
         assert len(texts) > 3
         is_proved, found = proved(bundle)
         assert is_proved, messages(found, "fail")
+        nothing_listens_beyond(bundle, plan)
+        if profile.startswith("dynamo"):
+            for _ in range(2):
+                streamed(bundle, plan, certificate, long_prompt("routed", 20))
+            log = (bundle / "logs" / "frontend.log").read_text("utf-8")
+            # What a worker would have to compute: less, once its events have come to the router.
+            cold, warm = map(float, re.findall(r"Selected worker.* logit=([0-9.]+)", log)[-2:])
+            assert warm < cold
 
 
-def streamed(bundle: Path, plan: Plan, certificate: str) -> list[str]:
+def streamed(
+    bundle: Path, plan: Plan, certificate: str, prompt: str = "Once upon a time"
+) -> list[str]:
     """Return the text of each event of a streamed completion, asked with the key."""
-    body = {"model": plan.served_name, "prompt": "Once upon a time", "max_tokens": 8}
+    body = {"model": plan.served_name, "prompt": prompt, "max_tokens": 8}
     body |= {"stream": True, "temperature": 0}
     found = []
     access = Access(key=KEY, own=ownership(find_deployment(system_host(Path("/")), str(bundle))))

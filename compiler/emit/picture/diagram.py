@@ -19,7 +19,6 @@ _PURPOSES = {
     "https": "HTTPS",
     "nixl_side_channel": "NIXL",
     "lmcache": "LMCache",
-    "kv_events": "KV events",
 }
 _SERVES_FOR = {"etcd": "discovery", "nats": "messages"}
 _IN_PROCESS = "LMCacheConnectorV1"

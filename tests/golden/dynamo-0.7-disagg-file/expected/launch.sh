@@ -11,8 +11,8 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 dync_bundle dynamo-0-7-disagg-file http://127.0.0.1:8000/v1
 #        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file, protocol
 dync_add decode-0 127.0.0.1 8100 /health 900 105 '' '127.0.0.1:8100 127.0.0.1:8103' '' '' http
-dync_add prefill-0 127.0.0.1 8101 /health 900 105 '' '127.0.0.1:8101 127.0.0.1:8104 0.0.0.0:8106' '' '' http
-dync_add prefill-1 127.0.0.1 8102 /health 900 105 '' '127.0.0.1:8102 127.0.0.1:8105 0.0.0.0:8107' '' '' http
+dync_add prefill-0 127.0.0.1 8101 /health 900 105 '' '127.0.0.1:8101 127.0.0.1:8104' '' '' http
+dync_add prefill-1 127.0.0.1 8102 /health 900 105 '' '127.0.0.1:8102 127.0.0.1:8105' '' '' http
 dync_add frontend 127.0.0.1 8000 /v1/completions 600 30 'decode-0 prefill-0 prefill-1' 127.0.0.1:8000 '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' '' http
 
 dync_launch "$@"

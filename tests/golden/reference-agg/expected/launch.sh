@@ -10,7 +10,7 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/" || exit 3
 
 dync_bundle reference-agg http://127.0.0.1:8000/v1
 #        name, ready at host port path, within s, stops within s, after, listens, posted to be ready, key file, protocol
-dync_add aggregated-0 127.0.0.1 8100 /health 900 105 '' '127.0.0.1:8100 127.0.0.1:8101 0.0.0.0:8102' '' '' http
+dync_add aggregated-0 127.0.0.1 8100 /health 900 105 '' '127.0.0.1:8100 127.0.0.1:8101' '' '' http
 dync_add frontend 127.0.0.1 8000 /v1/completions 600 30 aggregated-0 127.0.0.1:8000 '{"model": "Qwen/Qwen3-0.6B", "prompt": "Hello", "max_tokens": 1}' '' http
 
 dync_launch "$@"

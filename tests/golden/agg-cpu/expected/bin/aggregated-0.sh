@@ -12,9 +12,11 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/.." || exit 2
 dync_script aggregated-0 "$@"
 environment=(
     DO_NOT_TRACK=1
+    GLOO_SOCKET_IFNAME=lo
     LANG=C.UTF-8
     LMCACHE_DISABLE_BANNER=1
     LMCACHE_TRACK_USAGE=false
+    NCCL_SOCKET_IFNAME=lo
     PATH=/opt/dync/stacks/vllm-0.32/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
     PYTHONUNBUFFERED=1
@@ -33,9 +35,11 @@ argv=(
 if dync_without_lmcache; then
     environment=(
         DO_NOT_TRACK=1
+        GLOO_SOCKET_IFNAME=lo
         LANG=C.UTF-8
         LMCACHE_DISABLE_BANNER=1
         LMCACHE_TRACK_USAGE=false
+        NCCL_SOCKET_IFNAME=lo
         PATH=/opt/dync/stacks/vllm-0.32/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         PYTHONHASHSEED=0
         PYTHONUNBUFFERED=1

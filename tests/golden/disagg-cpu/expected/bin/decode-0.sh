@@ -12,12 +12,15 @@ root=$(readlink -f -- "${BASH_SOURCE[0]}") && cd -- "${root%/*}/.." || exit 2
 dync_script decode-0 "$@"
 environment=(
     DO_NOT_TRACK=1
+    GLOO_SOCKET_IFNAME=lo
     LANG=C.UTF-8
     LMCACHE_DISABLE_BANNER=1
     LMCACHE_TRACK_USAGE=false
+    NCCL_SOCKET_IFNAME=lo
     PATH=/opt/dync/stacks/vllm-0.32/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
     PYTHONUNBUFFERED=1
+    UCX_NET_DEVICES=lo
     VLLM_CPU_KVCACHE_SPACE=1
     VLLM_CPU_OMP_THREADS_BIND=0
     VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1

@@ -20,11 +20,13 @@ environment=(
     DYN_NAMESPACE=dynamo-1-0-disagg-kv-router
     DYN_REQUEST_PLANE=tcp
     DYN_SDK_DISABLE_ANSI_LOGGING=1
+    'DYN_ZMQ_BROKER_URL=xsub=ipc://run/events.in,xpub=ipc://run/events.out'
     LANG=C.UTF-8
     LMCACHE_DISABLE_BANNER=1
     LMCACHE_TRACK_USAGE=false
     PATH=/opt/dync/stacks/dynamo-1.0/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
+    PYTHONPATH=lib/events
     PYTHONUNBUFFERED=1
     VLLM_NO_USAGE_STATS=1
 )

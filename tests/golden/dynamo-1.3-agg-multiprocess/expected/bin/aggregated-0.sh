@@ -25,9 +25,12 @@ environment=(
     'DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS=["generate"]'
     DYN_TCP_RPC_HOST=127.0.0.1
     DYN_TCP_RPC_PORT=8101
+    'DYN_ZMQ_BROKER_URL=xsub=ipc://run/events.in,xpub=ipc://run/events.out'
+    GLOO_SOCKET_IFNAME=lo
     LANG=C.UTF-8
     LMCACHE_DISABLE_BANNER=1
     LMCACHE_TRACK_USAGE=false
+    NCCL_SOCKET_IFNAME=lo
     PATH=/opt/dync/stacks/dynamo-1.3/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
     PYTHONPATH=lib/start
@@ -61,9 +64,12 @@ if dync_without_lmcache; then
         'DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS=["generate"]'
         DYN_TCP_RPC_HOST=127.0.0.1
         DYN_TCP_RPC_PORT=8101
+        'DYN_ZMQ_BROKER_URL=xsub=ipc://run/events.in,xpub=ipc://run/events.out'
+        GLOO_SOCKET_IFNAME=lo
         LANG=C.UTF-8
         LMCACHE_DISABLE_BANNER=1
         LMCACHE_TRACK_USAGE=false
+        NCCL_SOCKET_IFNAME=lo
         PATH=/opt/dync/stacks/dynamo-1.3/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         PYTHONHASHSEED=0
         PYTHONPATH=lib/start

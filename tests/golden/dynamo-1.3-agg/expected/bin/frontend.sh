@@ -22,11 +22,13 @@ environment=(
     DYN_SDK_DISABLE_ANSI_LOGGING=1
     DYN_TCP_RESPONSE_STREAM_HOST=lo
     DYN_TCP_RESPONSE_STREAM_PORT=8102
+    'DYN_ZMQ_BROKER_URL=xsub=ipc://run/events.in,xpub=ipc://run/events.out'
     LANG=C.UTF-8
     LMCACHE_DISABLE_BANNER=1
     LMCACHE_TRACK_USAGE=false
     PATH=/opt/dync/stacks/dynamo-1.3/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
+    PYTHONPATH=lib/events
     PYTHONUNBUFFERED=1
     VLLM_NO_USAGE_STATS=1
 )

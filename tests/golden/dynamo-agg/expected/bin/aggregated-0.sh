@@ -16,7 +16,6 @@ environment=(
     DO_NOT_TRACK=1
     DYN_DISCOVERY_BACKEND=file
     DYN_EVENT_PLANE=zmq
-    DYN_EVENT_PLANE_HOST=127.0.0.1
     DYN_FILE_KV=run/discovery
     DYN_NAMESPACE=dynamo-agg
     DYN_REQUEST_PLANE=tcp
@@ -25,9 +24,12 @@ environment=(
     DYN_SYSTEM_PORT=8100
     DYN_TCP_RPC_HOST=127.0.0.1
     DYN_TCP_RPC_PORT=8101
+    'DYN_ZMQ_BROKER_URL=xsub=ipc://run/events.in,xpub=ipc://run/events.out'
+    GLOO_SOCKET_IFNAME=lo
     LANG=C.UTF-8
     LMCACHE_DISABLE_BANNER=1
     LMCACHE_TRACK_USAGE=false
+    NCCL_SOCKET_IFNAME=lo
     PATH=/opt/dync/stacks/dynamo-1.6/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
     PYTHONUNBUFFERED=1
@@ -51,7 +53,6 @@ if dync_without_lmcache; then
         DO_NOT_TRACK=1
         DYN_DISCOVERY_BACKEND=file
         DYN_EVENT_PLANE=zmq
-        DYN_EVENT_PLANE_HOST=127.0.0.1
         DYN_FILE_KV=run/discovery
         DYN_NAMESPACE=dynamo-agg
         DYN_REQUEST_PLANE=tcp
@@ -60,9 +61,12 @@ if dync_without_lmcache; then
         DYN_SYSTEM_PORT=8100
         DYN_TCP_RPC_HOST=127.0.0.1
         DYN_TCP_RPC_PORT=8101
+        'DYN_ZMQ_BROKER_URL=xsub=ipc://run/events.in,xpub=ipc://run/events.out'
+        GLOO_SOCKET_IFNAME=lo
         LANG=C.UTF-8
         LMCACHE_DISABLE_BANNER=1
         LMCACHE_TRACK_USAGE=false
+        NCCL_SOCKET_IFNAME=lo
         PATH=/opt/dync/stacks/dynamo-1.6/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         PYTHONHASHSEED=0
         PYTHONUNBUFFERED=1

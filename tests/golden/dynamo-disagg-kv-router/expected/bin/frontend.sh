@@ -21,12 +21,14 @@ environment=(
     DYN_REQUEST_PLANE=tcp
     DYN_SDK_DISABLE_ANSI_LOGGING=1
     DYN_TCP_RESPONSE_STREAM_HOST=127.0.0.1
-    DYN_TCP_RESPONSE_STREAM_PORT=8115
+    DYN_TCP_RESPONSE_STREAM_PORT=8113
+    'DYN_ZMQ_BROKER_URL=xsub=ipc://run/events.in,xpub=ipc://run/events.out'
     LANG=C.UTF-8
     LMCACHE_DISABLE_BANNER=1
     LMCACHE_TRACK_USAGE=false
     PATH=/opt/dync/stacks/dynamo-1.6/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
+    PYTHONPATH=lib/events
     PYTHONUNBUFFERED=1
     VLLM_NO_USAGE_STATS=1
 )

@@ -32,11 +32,11 @@ argv=(
     --host
     127.0.0.1
     --port
-    8111
+    8109
     --http-host
     127.0.0.1
     --http-port
-    8112
+    8110
     --chunk-size
     256
     --l1-size-gb

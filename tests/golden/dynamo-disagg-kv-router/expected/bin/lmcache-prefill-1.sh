@@ -32,11 +32,11 @@ argv=(
     --host
     127.0.0.1
     --port
-    8113
+    8111
     --http-host
     127.0.0.1
     --http-port
-    8114
+    8112
     --chunk-size
     256
     --l1-size-gb

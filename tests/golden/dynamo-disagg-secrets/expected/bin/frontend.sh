@@ -28,6 +28,7 @@ environment=(
     NATS_SERVER=nats://127.0.0.1:4222
     PATH=/opt/dync/stacks/dynamo-1.6/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     PYTHONHASHSEED=0
+    PYTHONPATH=lib/events
     PYTHONUNBUFFERED=1
     VLLM_NO_USAGE_STATS=1
 )
