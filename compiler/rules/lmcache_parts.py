@@ -72,7 +72,9 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             is_on = unquoted(group.env.get(name, "")).lower() in ("true", "1")
             if is_on and name in known:
                 span = group.origin.of("env", name)
-                yield RULE.at(span, f"{name} is on, and nobody starts what it needs", fix=fix, why=why)
+                yield RULE.at(
+                    span, f"{name} is on, and nobody starts what it needs", fix=fix, why=why
+                )
     for key in _PORTS:
         yield from _ports(groups, variable(key))
 

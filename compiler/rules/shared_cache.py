@@ -87,9 +87,7 @@ def _factors(
     return {name: found[name] for name in _NEEDED}
 
 
-def _differing(
-    group: WorkerGroup, ours: Factor, other: WorkerGroup, theirs: Factor
-) -> Diagnostic:
+def _differing(group: WorkerGroup, ours: Factor, other: WorkerGroup, theirs: Factor) -> Diagnostic:
     return RULE.at(
         group.origin.of(*ours.at),
         f"workers at one cache differ in {ours.name}: {ours.value} and {theirs.value}",

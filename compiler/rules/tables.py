@@ -26,6 +26,7 @@ from compiler.rules import (
     engine_args_together,
     engine_death,
     environment,
+    event_endpoint,
     expandable_segments,
     frontend_exposed,
     gpu_count,
@@ -91,6 +92,7 @@ TOPOLOGY_RULES = (
     tier_size,
     chunk_larger_than_prompt,
     expandable_segments,
+    event_endpoint,
     socket_path,
     engine_death,
 )

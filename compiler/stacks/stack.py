@@ -88,6 +88,7 @@ class Connectors:
     several: Mapping[str, Json]
     cache_first: bool = False
     without_hybrid_manager: tuple[str, ...]
+    without_context_parallel: tuple[str, ...] = ()
     refused_cache_mode: str = ""
     command: ConnectorCommand | None = None
 
@@ -312,6 +313,7 @@ def _connectors(data: dict[str, Any]) -> Connectors:
         **{
             **data,
             "without_hybrid_manager": tuple(data["without_hybrid_manager"]),
+            "without_context_parallel": tuple(data.get("without_context_parallel", ())),
             "command": ConnectorCommand(**command) if command else None,
         }
     )
