@@ -33,6 +33,6 @@ def event_listens(group: WorkerGroup) -> list[Listen]:
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
         if endpoint.startswith("tcp://") and port.isascii() and port.isdigit() and int(port):
             purpose = "kv_events" if key == "endpoint" else "kv_events_replay"
-            host = "0.0.0.0" if host == "*" else host.strip("[]")  # noqa: S104 -- what vLLM binds
+            host = "0.0.0.0" if host == "*" else host.strip("[]")
             listens.append(Listen(purpose=purpose, host=host, port=int(port)))
     return listens

@@ -29,9 +29,10 @@ Rejected:
 
 Source: vLLM 0.32.0 config/parallel.py, _validate_parallel_config; config/vllm.py, "PD with
 decode_context_parallel_size > 1 is only supported for MLA models"; config/model.py,
-verify_with_parallel_config. NIXL of 0.25.1 and before knows no context parallelism, nor do LMCache in
-process (LMCache#1732) and its server before 0.5.6 (LMCache#4030; lmcache 0.5.6 integration/vllm/
-lmcache_mp_connector.py, validate_dcp_support: "would silently store wrong or incomplete KV").
+verify_with_parallel_config. NIXL of 0.25.1 and before knows no context parallelism, nor do LMCache
+in process (LMCache#1732) and its server before 0.5.6 (LMCache#4030; lmcache 0.5.6
+integration/vllm/lmcache_mp_connector.py, validate_dcp_support: "would silently store wrong or
+incomplete KV").
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from compiler.rules import (
     internal_ports,
     key_in_clear,
     kv_cache_layout,
+    kv_groups,
     kv_smaller_than_request,
     latent_attention,
     layerwise,
@@ -125,6 +126,7 @@ STACK_RULES = (
 MODEL_RULES = (
     model_limits,
     hybrid_model,
+    kv_groups,
     index_cache,
     chunk_size_alignment,
     batch_smaller_than_block,

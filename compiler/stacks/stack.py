@@ -164,6 +164,7 @@ class Platform:
     extensions: tuple[str, ...] = ()
     block_size: int
     latent_block: int = 0
+    one_kv_group: bool = False
     gpu_memory_utilization: float
     env: Mapping[str, str]
     transfer_env: Mapping[str, str] = field(default_factory=dict)
