@@ -100,6 +100,7 @@ class Pairing:
     hashed: tuple[str, ...]
     context_parallel: bool
     wider_prefill: bool
+    cached_states: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
