@@ -129,7 +129,7 @@ def _moved(topology: Topology, stack: Stack, group: WorkerGroup) -> Iterator[Dia
             f"NIXL of vLLM {stack.versions['vllm']} brings no states of {id_} to a worker with "
             "prefix caching",
             fix="remove it from the decode workers, or write stack: vllm-0.32",
-            why="a request that finds a part of its prompt in the decode worker's own cache ends it",
+            why="a request that finds part of its prompt in the decode worker's own cache ends it",
         )
     if topology.kind is TopologyKind.DISAGG and group.env.get(LAYOUT, "DS") != "DS":
         yield RULE.at(

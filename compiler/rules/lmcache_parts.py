@@ -29,7 +29,7 @@ Rejected:
     workers:
       - role: aggregated
         gpus: [0]
-        env: {LMCACHE_ENABLE_BLENDING: "true", LMCACHE_USE_LAYERWISE: "true"}
+        env: {LMCACHE_ENABLE_BLENDING: "true"}
 
 Source: LMCache#4131; lmcache 0.3.7 to 0.5.3 v1/compute/models/utils.py, register_model, which
 nothing calls, and v1/config.py, enable_pd, enable_p2p, enable_controller and

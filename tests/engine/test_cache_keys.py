@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def serving(
 
 
 def asking(plan: Plan) -> Ask:
-    def ask(name: str, prompt: Prompt, **more: object) -> dict[str, float]:
+    def ask(name: str, prompt: Prompt, **more: Any) -> dict[str, float]:
         return first_logprobs(plan.url, name, prompt, **more)
 
     return ask
