@@ -14,6 +14,7 @@ Accepted:
     workers:
       - role: aggregated
         gpus: [0]
+        engine_args: {enforce_eager: true}
         env:
           LMCACHE_ENABLE_CONTROLLER: "true"
           LMCACHE_CONTROLLER_PULL_URL: "10.0.0.5:8300"
@@ -29,6 +30,7 @@ Rejected:
     workers:
       - role: aggregated
         gpus: [0]
+        engine_args: {enforce_eager: true}
         env: {LMCACHE_ENABLE_BLENDING: "true"}
 
 Source: LMCache#4131; lmcache 0.3.7 to 0.5.3 v1/compute/models/utils.py, register_model, which
