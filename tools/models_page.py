@@ -126,8 +126,12 @@ def accepted(stack: str, name: str, found: FoundModel, mode: str) -> bool:
         chunk = _block(found, 1, stack)
         args |= {"enable_prefix_caching": True, "attention_backend": "FLASH_ATTN"}
         args |= {"max_num_batched_tokens": max(chunk, 8192)}
-        if _library().load_stack(stack).connectors.refused_cache_mode:
+        connectors = _library().load_stack(stack).connectors
+        if connectors.refused_cache_mode:
             args["mamba_cache_mode"] = "align"
+        if connectors.steps_of_one_block:
+            chunk = max(chunk, 512)
+            args |= {"block_size": chunk, "max_num_batched_tokens": chunk}
     worker: dict[str, Json] = {"role": "aggregated", "gpus": [0], "engine_args": args}
     profile: dict[str, Json] = {
         "name": "one",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.gpu.sizes import NO_MULTICAST, Bundles, Given, engine
+from benchmarks.gpu.sizes import NO_MULTICAST, Bundles, Env, Given, engine
 
 COMMON: Given = {
     "dtype": "bfloat16",
@@ -79,6 +79,31 @@ LATENT: Given = {  # the heads' shapes are DeepSeek-V3's, which its kernels want
     "first_k_dense_replace": 1,
     "moe_layer_freq": 1,
 }
+STATES: Given = {  # Granite 4's: Mamba-2 beside attention
+    **COMMON,
+    **EXPERTS,
+    "architectures": ["GraniteMoeHybridForCausalLM"],
+    "model_type": "granitemoehybrid",
+    "num_local_experts": 8,
+    "shared_intermediate_size": 128,
+    "mamba_n_groups": 1,
+    "mamba_n_heads": 8,
+    "mamba_d_conv": 4,
+    "mamba_d_head": 64,
+    "mamba_d_state": 128,
+    "mamba_expand": 2,
+    "position_embedding_type": "rope",
+    "layer_types": [*["mamba"] * 3, "attention"],
+}
+CONVOLUTIONS: Given = {
+    **COMMON,
+    "architectures": ["Lfm2ForCausalLM"],
+    "model_type": "lfm2",
+    "conv_L_cache": 3,
+    "conv_dim": 256,
+    "block_auto_adjust_ff_dim": False,
+    "layer_types": ["conv", "full_attention"] * 2,
+}
 WINDOWS: Given = {
     **COMMON,
     "architectures": ["Gemma3ForCausalLM"],
@@ -94,33 +119,80 @@ WINDOWS: Given = {
 class Kind:
     """A model's config.json, the profile that serves it, and what differs from it.
 
-    given: other keys of the profile; args: of the workers' engines; gpus: of a worker, where it
-    takes more than one or not the first. adapters: whether two LoRA adapters go with the model.
+    given: other keys of the profile; args and env: of the workers' engines; gpus: of a worker,
+    where it takes more than one or not the first. adapters: whether two LoRA adapters go with the
+    model; prompts: asked, by their tokens.
     """
 
     config: Given
     profile: str = "agg"
     given: Given = field(default_factory=dict)
     args: Given = field(default_factory=dict)
+    env: Env = field(default_factory=dict)
     gpus: str = "[0]"
     adapters: bool = False
+    prompts: Sequence[int] = (600, 1100, 3000, 6000)
+
+    @property
+    def keeps(self) -> bool:
+        """Return whether the engine's own cache is what is asked for."""
+        return self.given.get("lmcache.enabled") is False
+
+    @property
+    def workers(self) -> int:
+        """Return how many there are."""
+        return 2 if self.profile.startswith("disagg") else 1
 
 
 CACHED: Given = {"enable_prefix_caching": True}
 EAGER: Given = {"enforce_eager": True}
+OF_STATES: Given = {**CACHED, **EAGER, "attention_backend": "FLASH_ATTN"}
+OF_GDN: Given = {
+    **OF_STATES,
+    "gdn_prefill_backend": "triton",  # on Hopper flashinfer else, which is not packed
+}
+OF_LATENT: Given = {**EAGER, "attention_backend": "TRITON_MLA"}
+PAIR: Given = {"lmcache.mode": "multiprocess"}
+WITHOUT: Given = {"lmcache.enabled": False}
+OFTEN = (600, 1100, 2816, 2817, 3000, 3001, 3002, 6000)
+"""2,816 are whole chunks of 256."""
+STATES_FIRST: Env = {"VLLM_SSM_CONV_STATE_LAYOUT": "DS"}
 KINDS: Mapping[str, Kind] = {
-    "kind-hybrid": Kind(
+    "kind-hybrid": Kind(config=HYBRID, given={"lmcache.chunk_size": 544}, args=OF_GDN),
+    "kind-hybrid-groups": Kind(config=HYBRID, given={"lmcache.chunk_size": 544}, args=OF_GDN),
+    "kind-hybrid-fp8": Kind(
         config=HYBRID,
-        given={"lmcache.chunk_size": 544},
-        args={
-            **CACHED,
-            **EAGER,
-            "attention_backend": "FLASH_ATTN",
-            "gdn_prefill_backend": "triton",  # on Hopper flashinfer else, which is not packed
-        },
+        given={"lmcache.chunk_size": 1072},
+        args={**OF_GDN, "kv_cache_dtype": "fp8"},
     ),
-    "kind-latent": Kind(
-        config=LATENT, args={**EAGER, "attention_backend": "TRITON_MLA"}, gpus="[1]"
+    "kind-hybrid-pair": Kind(
+        config=HYBRID,
+        profile="disagg-one-gpu",
+        given={**PAIR, "lmcache.chunk_size": 576},  # of blocks of 64, which the profile asks for
+        args=OF_GDN,
+        env=STATES_FIRST,
+    ),
+    "kind-hybrid-pair-plain": Kind(
+        config=HYBRID,
+        profile="disagg-one-gpu",
+        given={**PAIR, "lmcache.chunk_size": 576},  # of blocks of 64, which the profile asks for
+        args=OF_GDN,
+    ),
+    "kind-states": Kind(config=STATES, given={"lmcache.chunk_size": 272}, args=OF_STATES),
+    "kind-states-groups": Kind(config=STATES, given={"lmcache.chunk_size": 272}, args=OF_STATES),
+    "kind-convolutions": Kind(config=CONVOLUTIONS, args=OF_STATES),
+    "kind-latent": Kind(config=LATENT, args=OF_LATENT, prompts=OFTEN),
+    "kind-latent-own": Kind(
+        config=LATENT, given=WITHOUT, args={**OF_LATENT, **CACHED}, prompts=OFTEN
+    ),
+    "kind-latent-own-256": Kind(  # it computes what is computed beside chunks of 256
+        config=LATENT,
+        given=WITHOUT,
+        args={**OF_LATENT, **CACHED, "block_size": 256},
+        prompts=OFTEN,
+    ),
+    "kind-latent-pair": Kind(
+        config=LATENT, profile="disagg-one-gpu", given=PAIR, args=OF_LATENT, prompts=OFTEN
     ),
     "kind-experts": Kind(
         config=MOE,
@@ -128,8 +200,14 @@ KINDS: Mapping[str, Kind] = {
         args={**EAGER, "enable_expert_parallel": True},
         gpus="[0, 1]",
     ),
-    "kind-adapters": Kind(config=QWEN3, args=EAGER, gpus="[1]", adapters=True),
+    "kind-adapters": Kind(config=QWEN3, args=EAGER, adapters=True),
+    "kind-adapters-own": Kind(config=QWEN3, given=WITHOUT, args={**EAGER, **CACHED}, adapters=True),
+    "kind-adapters-pair": Kind(
+        config=QWEN3, profile="disagg-one-gpu", given=WITHOUT, args=EAGER, adapters=True
+    ),
     "kind-windows": Kind(config=WINDOWS, args=EAGER),
+    "kind-windows-groups": Kind(config=WINDOWS, args=EAGER),
+    "kind-windows-pair": Kind(config=WINDOWS, profile="disagg-one-gpu", given=PAIR, args=EAGER),
     "kind-ranks": Kind(config=QWEN3, profile="agg-tp2", gpus="[0, 1]"),
     "kind-replicas": Kind(config=QWEN3, profile="agg-shared-cache", gpus="[0, 1]"),
 }
@@ -175,11 +253,11 @@ def _given(folder: str, name: str, kind: Kind, args: Given | None = None) -> dic
     if kind.adapters:
         modules = ", ".join(f'"{each}={folder}/{name}/adapter-{each}"' for each in "ab")
         mine |= {"enable_lora": True, "max_loras": 2, "lora_modules": f"[{modules}]"}
-    env = NO_MULTICAST | ENV
+    workers = range(kind.workers)
     return {
         "model.id": f"{folder}/{name}",
         "lmcache.cpu_cache_gb": 2,
-        **engine(1, {**SIZES, **mine}, env),
-        "workers[0].gpus": kind.gpus,
+        **engine(kind.workers, {**SIZES, **mine}, {**NO_MULTICAST, **ENV, **kind.env}),
+        **{f"workers[{index}].gpus": kind.gpus for index in workers},
         **kind.given,
     }

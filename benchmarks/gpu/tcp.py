@@ -13,6 +13,7 @@ ZCOPY = "UCX_CUDA_IPC_ENABLE_GET_ZCOPY"
 TLS: Mapping[str, Env] = {
     "tcp-as-built": {},
     "tcp-no-zcopy": {},
+    "tcp-on-loopback": {"UCX_NET_DEVICES": "lo"},
     "tcp-only": {"UCX_TLS": "tcp"},
     "tcp-staged": {"UCX_TLS": "tcp,cuda_copy,self"},
 }

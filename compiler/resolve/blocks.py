@@ -12,6 +12,10 @@ from compiler.resolve.connectors import chunk_multiple
 from compiler.stacks.stack import Platform
 from compiler.topology import WorkerGroup
 
+STEP_DEFAULTS = ((2048, "less than 70 GiB"), (8192, "less than 160 GiB"), (16384, "any size"))
+"""A server's max_num_batched_tokens, by the memory of a GPU (vLLM 0.32.0 engine/arg_utils.py,
+get_batch_defaults)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:

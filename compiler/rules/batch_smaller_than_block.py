@@ -43,7 +43,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.blocks import Block, block_of
+from compiler.resolve.blocks import STEP_DEFAULTS, Block, block_of
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
 
@@ -53,8 +53,6 @@ RULE = Rule(
     "LMCache keeps a state at the end of each block, which a step of fewer tokens never reaches",
 )
 _NAME = "max_num_batched_tokens"
-_DEFAULTS = ((2048, "less than 70 GiB"), (8192, "less than 160 GiB"), (16384, "any size"))
-"""The server's, by the memory of a GPU."""
 
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
@@ -74,10 +72,10 @@ def _wrong(topology: Topology, group: WorkerGroup, block: Block) -> Iterator[Dia
     blocks = f"a block of {topology.model.id} has {block.tokens}"
     if isinstance(given, int) and not isinstance(given, bool) and given < block.tokens:
         yield RULE.at(span, f"{_NAME} {given} is less than one block: {blocks}", fix=fix)
-    elif given is None and block.tokens > _DEFAULTS[0][0]:
-        below = [(most, gpus) for most, gpus in _DEFAULTS if most < block.tokens]
+    elif given is None and block.tokens > STEP_DEFAULTS[0][0]:
+        below = [(most, gpus) for most, gpus in STEP_DEFAULTS if most < block.tokens]
         most, gpus = below[-1]
-        is_sure = len(below) == len(_DEFAULTS)
+        is_sure = len(below) == len(STEP_DEFAULTS)
         yield RULE.at(
             span,
             f"{_NAME} is {most} by default on GPUs of {gpus}, and {blocks}",

@@ -33,6 +33,7 @@ RULE = Rule(
     "what depends on the model is checked as far as its config.json is known",
 )
 OF_SIZES = (
+    "batch-of-several-blocks",
     "batch-smaller-than-block",
     "cache-smaller-than-chunk",
     "chunk-size-advice",

@@ -12,6 +12,7 @@ from compiler.diagnostic import Diagnostic
 from compiler.model.config import FoundModel
 from compiler.resolve.plan_of import Resolved
 from compiler.rules import (
+    batch_of_several_blocks,
     batch_smaller_than_block,
     cache_keys,
     cache_smaller_than_chunk,
@@ -129,6 +130,7 @@ MODEL_RULES = (
     kv_groups,
     index_cache,
     chunk_size_alignment,
+    batch_of_several_blocks,
     batch_smaller_than_block,
     split_blocks,
     latent_attention,

@@ -80,7 +80,8 @@ class Connectors:
     """Which KV connectors a worker has: by LMCache mode, by role for the transfer, and for both.
 
     command: None where the engine's file holds kv_transfer_config. refused_cache_mode: what prefix
-    caching makes of Mamba's states on this stack, where LMCache refuses it.
+    caching makes of Mamba's states on this stack, where LMCache refuses it. steps_of_one_block:
+    whether LMCache refuses steps of more than one block of a model with states.
     """
 
     cache: Mapping[str, Mapping[str, Json]]
@@ -90,6 +91,7 @@ class Connectors:
     without_hybrid_manager: tuple[str, ...]
     without_context_parallel: tuple[str, ...] = ()
     refused_cache_mode: str = ""
+    steps_of_one_block: bool = False
     command: ConnectorCommand | None = None
 
 

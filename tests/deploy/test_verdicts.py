@@ -118,6 +118,16 @@ def test_how_far_a_prompt_came(served: CacheSample, change: dict[str, float], sa
     assert "dync logs" in found[-1].fix
 
 
+@pytest.mark.parametrize(("own", "verdict"), [(512.0, Verdict.SKIP), (511.0, Verdict.FAIL)])
+def test_an_engine_that_has_all_that_was_found_has_nothing_to_load(
+    served: CacheSample, own: float, verdict: Verdict
+) -> None:
+    """Seen with layers that have a state: LMCache looks up all but the last token, as vLLM does."""
+    found = list(judge_cache(replace(served, loaded=0.0, own=own)))
+    assert found[-1].verdict is verdict
+    assert "512 tokens of the repeated prompt" in found[-1].message
+
+
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [

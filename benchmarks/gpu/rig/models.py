@@ -30,10 +30,10 @@ from benchmarks.gpu.rig.prompts import text
 from benchmarks.gpu.rig.truth import dync
 from demo.client import first_logprobs, metric
 
-LENGTHS = (600, 1100, 3000, 6000)
-ON_CPU_LENGTHS = (600, 1100)
+ON_CPU_PROMPTS = 2
 TAIL_LINES = 8
 CAUSE = re.compile(r"\w+(?:Error|Exception): .+")
+OWN_HITS = "vllm:prefix_cache_hits_total"
 STORED_S = 1.0
 """Storing goes on after the answer."""
 
@@ -122,9 +122,13 @@ def _told(kit: Kit, bundle: Launched, book: Book) -> dict[str, Any]:
 
 
 def _asked(kit: Kit, bundle: Launched) -> Iterator[dict[str, Any]]:
-    """Ask each length; with adapters, the second one after the first has left its KV."""
-    for length in LENGTHS if kit.on_gpu else ON_CPU_LENGTHS:
-        tag = f"{bundle.name}-{length}"
+    """Ask each prompt; with adapters, the second one after the first has left its KV.
+
+    Bundles of one model are asked the same prompts.
+    """
+    model = "-".join(bundle.name.split("-")[:2])
+    for length in kinds.KINDS[bundle.name].prompts[: None if kit.on_gpu else ON_CPU_PROMPTS]:
+        tag = f"{model}-{length}"
         prompt, other = text(length, tag), text(length // 2, f"{tag}-other")
         other += prompt[len(other) :]
         name = bundle.plan["served_name"]
@@ -139,8 +143,26 @@ def _asked(kit: Kit, bundle: Launched) -> Iterator[dict[str, Any]]:
             "warm": compare(length, 0, cold, warm).difference,
             "moves": compare(length, 0, alone, moved).difference,
         }
-        if "adapters" in bundle.name:
+        yield _shared(kit, bundle, prompt, f"{tag}-shared", length)
+        if kinds.KINDS[bundle.name].adapters:
             yield _adapters(kit, bundle, f"{tag}-adapters", length)
+
+
+def _shared(kit: Kit, bundle: Launched, prompt: str, tag: str, length: int) -> dict[str, Any]:
+    """Ask a prompt whose first half is another's, which is cached: by itself, and after it."""
+    name, half = bundle.plan["served_name"], len(prompt) // 2
+    mine = prompt[:half] + text(length, tag)[half:]
+    alone = _first(kit, bundle, name, mine, salt=tag)
+    moved = _first(kit, bundle, name, text(length, f"{tag}-moved")[:half] + mine[half:], salt=tag)
+    after, hits = _counted(kit, bundle, name, mine)
+    return {
+        "length": length,
+        "hits": hits,
+        "asked": "the first half of another prompt",
+        "noise": 0.0,
+        "warm": compare(length, 0, alone, after).difference,
+        "moves": compare(length, 0, alone, moved).difference,
+    }
 
 
 def _adapters(kit: Kit, bundle: Launched, tag: str, length: int) -> dict[str, Any]:
@@ -160,13 +182,19 @@ def _adapters(kit: Kit, bundle: Launched, tag: str, length: int) -> dict[str, An
 
 
 def _counted(kit: Kit, bundle: Launched, model: str, prompt: str) -> tuple[dict[str, float], int]:
-    """Ask with the engines' own caches empty; return the answer and LMCache's hit tokens."""
+    """Return the answer and the hit tokens of what the kind is about.
+
+    That is LMCache, beside NIXL in a pair, with the engines' own caches empty; or these.
+    """
     shown = [item["metrics"] for item in workers(bundle.plan)]
-    _forget(shown)
-    before = sum(metric(url, HITS) for url in shown)
+    keeps = kinds.KINDS[bundle.name].keeps
+    if not keeps:
+        _forget(shown)
+    counter = OWN_HITS if keeps else HITS
+    before = sum(metric(url, counter) for url in shown)
     answer = _first(kit, bundle, model, prompt)
     time.sleep(STORED_S)
-    return answer, int(sum(metric(url, HITS) for url in shown) - before)
+    return answer, int(sum(metric(url, counter) for url in shown) - before)
 
 
 def _first(

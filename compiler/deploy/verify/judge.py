@@ -34,6 +34,14 @@ def judge_cache(sample: CacheSample) -> Iterator[Finding]:
             f"LMCache served {sample.loaded:.0f} of {sample.probe.tokens} tokens of the repeated "
             f"prompt{own}",
         )
+    elif sample.found and (sample.own or 0) >= sample.found:
+        yield skipped(
+            "cache-load",
+            sample.worker,
+            f"the cache server found {sample.found:.0f} tokens of the repeated prompt, and the "
+            "engine's own cache had them all, as with layers that have a state: they are loaded "
+            "once the engine has lost them",
+        )
     else:
         yield failed("cache-load", sample.worker, _why_nothing(sample), _hint(sample))
 

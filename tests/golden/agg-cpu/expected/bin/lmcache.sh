@@ -42,6 +42,7 @@ argv=(
     LRU
     --hash-algorithm
     blake3
+    --separate-object-groups
     --supported-transfer-mode
     auto
 )

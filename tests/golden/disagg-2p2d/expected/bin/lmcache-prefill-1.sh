@@ -44,6 +44,7 @@ argv=(
     LRU
     --hash-algorithm
     blake3
+    --separate-object-groups
     --worker-reap-timeout-seconds
     30
     --worker-registration-grace-seconds

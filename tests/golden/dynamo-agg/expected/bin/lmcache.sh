@@ -45,6 +45,7 @@ argv=(
     LRU
     --hash-algorithm
     blake3
+    --separate-object-groups
 )
 dync_argv_switch LMCACHE_CHUNK_SIZE 13
 dync_argv_switch LMCACHE_MAX_LOCAL_CPU_SIZE 15

@@ -43,6 +43,7 @@ argv=(
     LRU
     --hash-algorithm
     blake3
+    --separate-object-groups
     --supported-transfer-mode
     auto
 )

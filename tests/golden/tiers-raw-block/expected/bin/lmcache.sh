@@ -47,6 +47,7 @@ argv=(
     LRU
     --hash-algorithm
     blake3
+    --separate-object-groups
     --l2-adapter
     '{"type": "raw_block", "device_path": "/dev/disk/by-id/nvme-kv", "slot_bytes": 33554432, "capacity_bytes": 536870912000, "persist_enabled": true}'
     --l2-adapter
