@@ -212,6 +212,8 @@ KINDS: Mapping[str, Kind] = {
     "kind-replicas": Kind(config=QWEN3, profile="agg-shared-cache", gpus="[0, 1]"),
 }
 """One for each; what only a GPU with Hopper's kernels runs is among them."""
+REFUSED = {"kind-adapters": "cache-keys"}
+"""The rule that refuses a bundle which is built all the same, to see that it answers wrongly."""
 ON_CPU = ("kind-latent", "kind-experts", "kind-adapters")
 SIZES: Given = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
 ENV = {"VLLM_SERVER_DEV_MODE": "1"}

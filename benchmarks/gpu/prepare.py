@@ -144,7 +144,7 @@ def _write(folder: Path, machine: Machine, chosen: Chosen) -> None:
             "frontend.port": first_port,
             "deploy.first_port": first_port + 1,
         }
-        without = WRONG if name in chosen.refused else ""
+        without = WRONG if name in chosen.refused else kinds.REFUSED.get(name, "")
         _build(profile, folder / name, {**common, **given}, without)
     for name, fault in chosen.faults.items():
         fault.plant(folder / name)
@@ -210,7 +210,7 @@ def rehearsed(
 
 
 def _build(profile: str, bundle: Path, given: Given, without: str) -> None:
-    """Build a bundle; without: the case of the stack that would refuse it."""
+    """Build a bundle; without: the rule, or the case of the stack, that would refuse it."""
     program = ["benchmarks.gpu.refused", without] if without else ["compiler"]
     command = [sys.executable, "-m", *program, "build", f"profiles/{profile}.yaml"]
     subprocess.run([*command, "-o", str(bundle), *options(given)], check=True, cwd=ROOT)

@@ -76,6 +76,23 @@ def without_manager(topology: Topology, stack: Stack) -> str:
     return next((one for one in found if one in stack.connectors.without_hybrid_manager), "")
 
 
+def lacks_context_parallel(topology: Topology, stack: Stack, group: WorkerGroup) -> str:
+    """Return the connector of a group's LMCache that loses KV spread over ranks; empty: none."""
+    cache = stack.connectors.cache.get(topology.lmcache.mode.value, {})
+    name = str(cache.get("kv_connector", "")) if topology.uses_lmcache(group) else ""
+    return name if name in stack.connectors.without_context_parallel else ""
+
+
+def connector_names(topology: Topology, stack: Stack, group: WorkerGroup) -> tuple[str, ...]:
+    """Return the connectors of a group's workers, without the one that holds others."""
+    transfer = stack.connectors.transfer.get(group.role.value, {})
+    cache = stack.connectors.cache.get(topology.lmcache.mode.value, {})
+    is_cached = topology.uses_lmcache(group)
+    is_alone = topology.kind is TopologyKind.AGG and is_cached
+    given = ({} if is_alone else transfer, cache if is_cached else {})
+    return tuple(str(one["kv_connector"]) for one in given if "kv_connector" in one)
+
+
 def chunk_multiple(group: WorkerGroup, platform: Platform) -> tuple[int, str]:
     """Return the tokens that a group's chunk must be a multiple of, and where they come from."""
     given = group.engine_args.get("block_size")

@@ -77,6 +77,8 @@ def factors(
     for name in ("quantization", "hf_overrides", "revision"):
         value, at = _option(args, name, "none")
         yield Factor(name=name, value=value, agreement=Agreement.WEIGHTS, at=at)
+    value, at = _adapters(args)
+    yield Factor(name="adapters", value=value, agreement=Agreement.WEIGHTS, at=at)
 
 
 def _option(args: Mapping[str, Json], name: str, default: str) -> tuple[str, Path]:
@@ -94,6 +96,16 @@ def _attention_backend(args: Mapping[str, Json]) -> tuple[str, Path]:
     if isinstance(nested, dict) and nested.get("backend") is not None:
         return str(nested["backend"]), ("engine_args", "attention_config", "backend")
     return _option(args, "attention_backend", "the engine's choice")
+
+
+def _adapters(args: Mapping[str, Json]) -> tuple[str, Path]:
+    """Return the adapters that a side knows by name, in one order; none where it takes none."""
+    given = args.get("lora_modules") or []
+    if args.get("enable_lora") is not True:
+        return "none", ("engine_args", "enable_lora")
+    named = sorted(map(str, given if isinstance(given, list) else [given]))
+    at = "lora_modules" if named else "enable_lora"
+    return ", ".join(named) or "loaded later", ("engine_args", at)
 
 
 def _speculative(args: Mapping[str, Json]) -> tuple[str, Path]:

@@ -23,6 +23,7 @@ from compiler.process import (
 from compiler.resolve.allocation import Allocation, CacheSlot, Port, WorkerSlot
 from compiler.resolve.conditions import DEFAULT_ROUTING
 from compiler.resolve.discovery import discovery_env, discovery_values
+from compiler.resolve.kv_events import event_listens
 from compiler.resolve.proxy import proxy_process
 from compiler.resolve.redis_store import store_process
 from compiler.resolve.secret_env import of_caches, of_frontend, of_workers, with_secrets
@@ -158,7 +159,7 @@ class ProcessBuilder:
             listens.append(
                 Listen(purpose="nixl_side_channel", host=LOOPBACK, port=slot.side_channel_port)
             )
-        listens += _listens(slot.ports)
+        listens += [*_listens(slot.ports), *event_listens(slot.group)]
         key_file = self._key_file()
         tiers = self.tiers.get(slot.name, ProcessTiers())
         switches = (*_SWITCH_WORDS.values(), *(("LMCACHE_LOCAL_CPU",) if tiers.tiers else ()))

@@ -29,7 +29,10 @@ Rejected:
 
 Source: vLLM 0.32.0 config/parallel.py, _validate_parallel_config; config/vllm.py, "PD with
 decode_context_parallel_size > 1 is only supported for MLA models"; config/model.py,
-verify_with_parallel_config. NIXL of 0.25.1 and before knows no context parallelism.
+verify_with_parallel_config. NIXL of 0.25.1 and before knows no context parallelism, nor do LMCache
+in process (LMCache#1732) and its server before 0.5.6 (LMCache#4030; lmcache 0.5.6
+integration/vllm/lmcache_mp_connector.py, validate_dcp_support: "would silently store wrong or
+incomplete KV").
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
+from compiler.resolve.connectors import lacks_context_parallel
 from compiler.stacks.stack import Stack
 from compiler.topology import Topology, TopologyKind, WorkerGroup
 
@@ -75,6 +79,12 @@ def _wrong(
     is_latent = model is not None and model.is_latent
     if ranks % size:
         return f"does not divide tensor_parallel_size {ranks}", f"remove it, or write {ranks}"
+    lacking = lacks_context_parallel(topology, stack, group)
+    if lacking:
+        return (
+            f"spreads a token's KV over ranks, of which {lacking} stores a part or nothing",
+            "remove it, or write lmcache: false for these workers",
+        )
     if topology.kind is TopologyKind.DISAGG:
         if not stack.pairing.context_parallel:
             return "is not known to this stack's NIXL connector", "remove it"

@@ -30,6 +30,7 @@ from functools import partial
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity, Span
 from compiler.document import Json
+from compiler.resolve.connectors import connector_names
 from compiler.rules.engine_args import shown
 from compiler.stacks.relations import MAX_LEN, Relation
 from compiler.stacks.stack import Stack
@@ -47,6 +48,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
             value = _value(group.engine_args, relation.at)
             if value is not None and value is not False and _applies(relation, group):
                 yield from _broken(relation, value, topology, group)
+                yield from _beside(relation, topology, stack, group)
 
 
 def _applies(relation: Relation, group: WorkerGroup) -> bool:
@@ -83,6 +85,19 @@ def _broken(
                 "remove one of them",
                 Label(span=group.origin.key("engine_args", *name.split(".")), text="the other one"),
             )
+
+
+def _beside(
+    relation: Relation, topology: Topology, stack: Stack, group: WorkerGroup
+) -> Iterator[Diagnostic]:
+    """Report the first connector of the worker that the option does not go with."""
+    for name in connector_names(topology, stack, group):
+        if name in relation.not_beside or ANY in relation.not_beside:
+            is_cache = topology.uses_lmcache(group) and "LMCache" in name
+            off = "write lmcache: false for these workers" if is_cache else "write topology: agg"
+            message = f"{relation.at} does not go with {name}, which these workers have"
+            yield _finding(relation, group, message, f"remove {relation.at}, or {off}")
+            return
 
 
 def _finding(

@@ -4,7 +4,8 @@ Layers with a state (Mamba, linear attention) need vLLM's hybrid KV cache manage
 without it turns the manager off, and the engine dies after it has loaded the model. LMCache in a
 server carries such layers only in the cache mode that prefix caching chooses, which is off by
 default for these models, and some releases of vLLM choose for Mamba a mode that LMCache refuses.
-NIXL copies a state only where its convolution lies with the channels first. An encoder's part, to
+NIXL copies a state only where its convolution lies with the channels first, and before 0.31 to no
+decode worker that has prefix caching. An encoder's part, to
 which a decoder attends, no LMCache carries.
 
 Accepted:
@@ -28,7 +29,9 @@ Rejected:
 
 Source: vLLM 0.32.0 config/vllm.py (disable_hybrid_kv_cache_manager), v1/core/kv_cache_utils.py
 unify_hybrid_kv_cache_specs, config/model.py is_prefix_caching_supported, model_executor/models/
-config.py MambaModelConfig, v1/nixl/base_worker.py "requires DS conv state layout"; 0.11.0 and
+config.py MambaModelConfig, v1/nixl/base_worker.py "requires DS conv state layout"; 0.25.1 and
+0.23.0 v1/nixl, "SSM can only have one local block" (dynamo#12197), and "Prefix caching with
+heterogeneous physical_blocks_per_logical"; kv_connector/utils.py, block_size_ratio; 0.11.0 and
 0.16.0 config, "turn HMA off for connector"; lmcache 0.5.3 and 0.5.6 integration/vllm/
 kv_cache_group_edits.py, validate_kv_cache_groups.
 """
@@ -37,11 +40,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Rule, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
+from compiler.resolve.blocks import block_of
 from compiler.resolve.connectors import loses_hybrid_manager, without_manager
 from compiler.stacks.stack import Stack
-from compiler.topology import CacheMode, Topology, TopologyKind, WorkerGroup
+from compiler.topology import CacheMode, Role, Topology, TopologyKind, WorkerGroup
 
 RULE = Rule("hybrid-model", Severity.ERROR)
 
@@ -115,6 +119,24 @@ def _states(
                 fix="write engine_args: {mamba_cache_mode: align}",
                 why=f"LMCache {stack.versions['lmcache']} takes states of the mode align alone",
             )
+    yield from _moved(topology, stack, model, group)
+
+
+def _moved(
+    topology: Topology, stack: Stack, model: ModelConfig, group: WorkerGroup
+) -> Iterator[Diagnostic]:
+    """Report a worker between which and the other side NIXL copies no states."""
+    id_, args, is_decode = topology.model.id, group.engine_args, group.role is Role.DECODE
+    if is_decode and args.get("enable_prefix_caching") is True and not stack.pairing.cached_states:
+        yield RULE.at(
+            group.origin.of("engine_args", "enable_prefix_caching"),
+            f"NIXL of vLLM {stack.versions['vllm']} brings no states of {id_} to a worker with "
+            "prefix caching",
+            fix="remove it from the decode workers, or write stack: vllm-0.32",
+            why="a request that finds part of its prompt in the decode worker's own cache ends it",
+        )
+    if is_decode:
+        yield from _other_blocks(topology, stack, model, group)
     if topology.kind is TopologyKind.DISAGG and group.env.get(LAYOUT, "DS") != "DS":
         yield RULE.at(
             group.origin.of("env", LAYOUT),
@@ -122,3 +144,26 @@ def _states(
             fix=f"remove {LAYOUT}: dync sets DS for workers that move KV",
             why="NIXL ends the worker where a convolution's channels do not come first",
         )
+
+
+def _other_blocks(
+    topology: Topology, stack: Stack, model: ModelConfig, decode: WorkerGroup
+) -> Iterator[Diagnostic]:
+    """Report the first prefill group whose blocks differ from a decode group's."""
+    platform = stack.platforms.get(topology.accelerator.value)
+    ours = block_of(decode, platform, model) if platform else None
+    for prefill in topology.workers:
+        theirs = block_of(prefill, platform, model) if platform else None
+        if prefill.role is Role.PREFILL and theirs and ours and theirs.tokens != ours.tokens:
+            yield RULE.at(
+                decode.origin.of("tensor_parallel_size"),
+                f"decode workers keep {topology.model.id} in blocks of {ours.tokens} tokens, "
+                f"and prefill workers in blocks of {theirs.tokens}",
+                fix="write the same tensor_parallel_size for both",
+                related=(Label(span=prefill.origin.of("role"), text=f"{theirs.tokens} tokens"),),
+                why="NIXL ends the handshake where a decode worker's blocks are no multiple of a "
+                "prefill worker's, and with prefix caching where they differ at all, unless the "
+                "attention backend has smaller blocks that fit",
+                severity=Severity.WARNING,
+            )
+            return

@@ -15,7 +15,10 @@ MAX_LEN = "model.max_len"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """What an option needs, excludes or is compared with."""
+    """What an option needs, excludes or is compared with.
+
+    not_beside: connectors, where "*" is any.
+    """
 
     at: str
     when: When = field(default_factory=When)
@@ -23,6 +26,7 @@ class Relation:
     at_least: str = ""
     needs: When = field(default_factory=When)
     without: tuple[str, ...] = ()
+    not_beside: tuple[str, ...] = ()
     says: str
     source: str
     releases: tuple[str, ...]
@@ -40,6 +44,7 @@ def parse_relations(text: str) -> tuple[Relation, ...]:
                 "when": parse_when(entry.get("when", {})),
                 "needs": parse_when(entry.get("needs", {})),
                 "without": tuple(entry.get("without", ())),
+                "not_beside": tuple(entry.get("not_beside", ())),
                 "releases": tuple(entry["releases"]),
             }
         )

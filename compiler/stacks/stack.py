@@ -89,6 +89,7 @@ class Connectors:
     several: Mapping[str, Json]
     cache_first: bool = False
     without_hybrid_manager: tuple[str, ...]
+    without_context_parallel: tuple[str, ...] = ()
     refused_cache_mode: str = ""
     steps_of_one_block: bool = False
     command: ConnectorCommand | None = None
@@ -101,6 +102,7 @@ class Pairing:
     hashed: tuple[str, ...]
     context_parallel: bool
     wider_prefill: bool
+    cached_states: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +167,7 @@ class Platform:
     extensions: tuple[str, ...] = ()
     block_size: int
     latent_block: int = 0
+    one_kv_group: bool = False
     gpu_memory_utilization: float
     env: Mapping[str, str]
     transfer_env: Mapping[str, str] = field(default_factory=dict)
@@ -314,6 +317,7 @@ def _connectors(data: dict[str, Any]) -> Connectors:
         **{
             **data,
             "without_hybrid_manager": tuple(data["without_hybrid_manager"]),
+            "without_context_parallel": tuple(data.get("without_context_parallel", ())),
             "command": ConnectorCommand(**command) if command else None,
         }
     )

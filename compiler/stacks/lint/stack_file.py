@@ -164,6 +164,12 @@ def _conditions(document: Document, data: Any, name: str, shipped: Shipped) -> I
                 )
 
 
+_LACKED = {
+    "without_hybrid_manager": "lack the hybrid KV cache manager",
+    "without_context_parallel": "lose KV that is spread over ranks",
+}
+
+
 def _connectors(document: Document, data: Any) -> Iterator[Diagnostic]:
     connectors = data["connectors"]
     named = {
@@ -171,16 +177,17 @@ def _connectors(document: Document, data: Any) -> Iterator[Diagnostic]:
         for kind in ("cache", "transfer")
         for _, name in below(connectors, (kind, "*", "kv_connector"))
     }
-    for index, connector in enumerate(connectors["without_hybrid_manager"]):
-        if connector not in named:
-            yield unknown(
-                document.span(("connectors", "without_hybrid_manager", index)),
-                f"no worker of this stack has the connector {connector}",
-                "it says which of the stack's own connectors lack the hybrid KV cache manager",
-                name=connector,
-                known=named,
-                otherwise="remove it",
-            )
+    for key, what in _LACKED.items():
+        for index, connector in enumerate(connectors.get(key, ())):
+            if connector not in named:
+                yield unknown(
+                    document.span(("connectors", key, index)),
+                    f"no worker of this stack has the connector {connector}",
+                    f"it says which of the stack's own connectors {what}",
+                    name=connector,
+                    known=named,
+                    otherwise="remove it",
+                )
     words = connectors.get("command", {}).get("words")
     for connector in sorted(named - set(words or named)):
         yield unknown(
