@@ -25,11 +25,6 @@ from compiler.stacks.placeholders import fill, text_of
 from compiler.stacks.stack import ProcessSpec, Setting, Stack
 from compiler.topology import Accelerator, CacheMode, Topology, WorkerGroup
 
-_OWN_WORDS = frozenset(
-    {"host", "port", "cache_port", "engine_file", "gpu_list", "side_channel_port", "lmcache_file"}
-)
-"""What differs among workers that are alike, besides the ports that a stack asks for."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Form:
@@ -70,8 +65,9 @@ class WorkerBuilder:
     def launch(self, slot: WorkerSlot, *, uses_lmcache: bool) -> Launch:
         """Return one form of a worker."""
         stack, is_in_process = self.stack, self.topology.lmcache.mode is CacheMode.IN_PROCESS
-        values = self._values(slot, is_off_form=slot.uses_lmcache and not uses_lmcache)
-        form = self._form(slot, values, uses_lmcache=uses_lmcache)
+        own = self._own_values(slot, is_off_form=slot.uses_lmcache and not uses_lmcache)
+        values = {**self.values, **own}
+        form = self._form(slot, values, frozenset(own), uses_lmcache=uses_lmcache)
         has_tiers = uses_lmcache and is_in_process
         tiers = self.tiers.get(slot.name, ProcessTiers()) if has_tiers else ProcessTiers()
         return Launch(
@@ -83,9 +79,9 @@ class WorkerBuilder:
             lmcache_config=join(form.lmcache_config.filled(values), tiers.config),
         )
 
-    def _values(self, slot: WorkerSlot, *, is_off_form: bool) -> dict[str, Json]:
+    def _own_values(self, slot: WorkerSlot, *, is_off_form: bool) -> dict[str, Json]:
+        """Return the words that workers may have for themselves."""
         return {
-            **self.values,
             "host": slot.host,
             "port": slot.port,
             "tensor_parallel_size": slot.group.tensor_parallel_size,
@@ -99,18 +95,29 @@ class WorkerBuilder:
             **{port.word: port.port for port in slot.ports},
         }
 
-    def _form(self, slot: WorkerSlot, values: Mapping[str, Json], *, uses_lmcache: bool) -> _Form:
+    def _form(
+        self,
+        slot: WorkerSlot,
+        values: Mapping[str, Json],
+        own: frozenset[str],
+        *,
+        uses_lmcache: bool,
+    ) -> _Form:
         """Return what a form of a worker has in common with those of its kind."""
         key = self.settings.kind(slot.group), uses_lmcache
         if key not in self._forms:
-            self._forms[key] = self._form_of_kind(slot, values, uses_lmcache=uses_lmcache)
+            self._forms[key] = self._form_of_kind(slot, values, own, uses_lmcache=uses_lmcache)
         return self._forms[key]
 
     def _form_of_kind(
-        self, slot: WorkerSlot, values: Mapping[str, Json], *, uses_lmcache: bool
+        self,
+        slot: WorkerSlot,
+        values: Mapping[str, Json],
+        own: frozenset[str],
+        *,
+        uses_lmcache: bool,
     ) -> _Form:
         stack, topology, group = self.stack, self.topology, slot.group
-        own = _OWN_WORDS | {port.word for port in slot.ports}
         applied = self.settings.of(group, lmcache=uses_lmcache)
         platform, start = stack.platforms[topology.accelerator.value], stack.starts["worker"]
         mode = topology.lmcache.mode

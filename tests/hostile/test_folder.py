@@ -113,7 +113,7 @@ def test_whatever_starts_a_python_isolates_it() -> None:
                 continue
             wrong.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
     # The demo runs this checkout, which lies where it is run.
-    assert wrong == ["demo/cpu_stack.py:82"]
+    assert [place.partition(":")[0] for place in wrong] == ["demo/cpu_stack.py"]
 
 
 def _words(node: ast.AST) -> list[object]:

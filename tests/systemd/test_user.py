@@ -65,7 +65,7 @@ def user(machine: Machine) -> Iterator[User]:
 def plan(shared: Path) -> Plan:
     folder = shared / "user"
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(0o755)
     profile = {
         "name": "mine",
         "stack": "vllm-0.32",
@@ -83,7 +83,9 @@ def plan(shared: Path) -> Plan:
 
 
 def test_a_user_installs_starts_and_uninstalls(user: User, plan: Plan, shared: Path) -> None:
-    bundle = str(shared / "user" / "bundle")
+    bundle, written = str(shared / "user" / "bundle"), shared / "written"
+    written.mkdir()
+    written.chmod(0o777)
     user.run(DYNC, "install", bundle, "--user", "--no-start")
     config = f"/home/{USER}/.config"
     assert user.run("readlink", f"{config}/dync/mine/current") == "generations/1\n"
@@ -92,7 +94,7 @@ def test_a_user_installs_starts_and_uninstalls(user: User, plan: Plan, shared: P
         unit = f"dync-mine-{process.name}.service"
         folder = user.machine.at(f"{config}/systemd/user/{unit}.d")
         folder.mkdir(parents=True)
-        out = shared / "user" / f"{process.name}.out"
+        out = written / f"{process.name}.out"
         (folder / "once.conf").write_text(ONCE.format(out=out))
         user.run("systemctl", "--user", "daemon-reload")
         user.run("systemctl", "--user", "start", unit)

@@ -87,6 +87,9 @@ def stray_units(installation: Installation) -> Iterator[str]:
         unit = path.name[1 : -len(UNFINISHED)]
         if _links_to(path, str(installation.unit_target(unit))):
             yield path.name
+    half_target = f".{target_unit(installation.name)}{UNFINISHED}"
+    if os.path.lexists(host.at(host.units) / half_target):
+        yield half_target
 
 
 def refuse_foreign(installation: Installation, plan: Plan, *, overwrite: bool) -> None:
