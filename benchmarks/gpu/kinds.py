@@ -186,7 +186,9 @@ KINDS: Mapping[str, Kind] = {
         args={**OF_STATES, "max_num_batched_tokens": 272},
     ),
     "kind-states-together": Kind(config=STATES, given={"lmcache.chunk_size": 272}, args=OF_STATES),
-    "kind-convolutions": Kind(config=CONVOLUTIONS, args=OF_STATES),
+    "kind-convolutions": Kind(config=CONVOLUTIONS, args={**OF_STATES, "block_size": 256}),
+    "kind-convolutions-wide": Kind(config=CONVOLUTIONS, args=OF_STATES),
+    "kind-hybrid-wide": Kind(config=HYBRID, given={"lmcache.chunk_size": 1088}, args=OF_GDN),
     "kind-latent": Kind(config=LATENT, args=OF_LATENT, prompts=OFTEN),
     "kind-latent-own": Kind(
         config=LATENT, given=WITHOUT, args={**OF_LATENT, **CACHED}, prompts=OFTEN
@@ -218,7 +220,11 @@ KINDS: Mapping[str, Kind] = {
     "kind-replicas": Kind(config=QWEN3, profile="agg-shared-cache", gpus="[0, 1]"),
 }
 """One for each; what only a GPU with Hopper's kernels runs is among them."""
-REFUSED = {"kind-adapters": "cache-keys"}
+REFUSED = {
+    "kind-adapters": "cache-keys",
+    "kind-hybrid-wide": "chunk-of-several-blocks",
+    "kind-convolutions-wide": "chunk-of-several-blocks",
+}
 """The rule that refuses a bundle which is built all the same, to see that it answers wrongly."""
 ON_CPU = ("kind-latent", "kind-experts", "kind-adapters")
 SIZES: Given = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}

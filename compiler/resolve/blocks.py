@@ -55,7 +55,7 @@ def block_of(group: WorkerGroup, platform: Platform, model: ModelConfig | None) 
 
 
 def step_tokens(group: WorkerGroup) -> int:
-    """Return the most tokens that one step of a group's engines may compute, as far as it is said."""
+    """Return the most tokens of one step of a group's engines, or the largest default."""
     given = group.engine_args.get("max_num_batched_tokens")
     is_given = isinstance(given, int) and not isinstance(given, bool)
     return given if is_given and isinstance(given, int) else STEP_DEFAULTS[-1][0]

@@ -20,10 +20,11 @@ Rejected:
     stack: vllm-0.32
     topology: agg
     model: {id: Qwen/Qwen3-Next-80B-A3B-Instruct}
-    lmcache: {chunk_size: 1088}
+    lmcache: {chunk_size: 544}
     workers:
       - role: aggregated
-        gpus: [0]
+        gpus: [0, 1, 2, 3]
+        tensor_parallel_size: 4
         engine_args: {enable_prefix_caching: true, attention_backend: FLASH_ATTN}
 
 Source: lmcache 0.5.6 v1/multiprocess/modules/lmcache_driven_transfer.py, all_null_chunk_masks; run
@@ -60,13 +61,15 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
             continue  # unknown, cut (chunk-size-alignment), or as it should be
         if not is_one_block_a_chunk(group, block, stack, model):
             continue
-        cache, each = topology.lmcache.origin, f"write lmcache.chunk_size: {block.tokens}"
+        cache, is_large = topology.lmcache.origin, block.tokens >= _LEAST_CHUNK
         is_written = cache.wrote("chunk_size")
         yield RULE.at(
             cache.of("chunk_size") if is_written else group.origin.of("role"),
             f"chunk_size {chunk} is {chunk // block.tokens} blocks of {block.tokens} tokens, and "
             f"{topology.model.id} has layers with a state: one prompt of {chunk // block.tokens} "
             "is found again",
-            fix=each if block.tokens >= _LEAST_CHUNK else f"write engine_args: {{block_size: {chunk}}}",
+            fix=f"write lmcache.chunk_size: {block.tokens}"
+            if is_large
+            else f"write engine_args: {{block_size: {chunk}}}",
         )
         return
