@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +112,26 @@ def test_a_profile_of_a_model_fits_it(name: str, model: str, chunk: int) -> None
     assert {found.rule for found in compiled.diagnostics} <= {"model-unknown"}
     plan = plan_in(compiled)
     assert (plan.model, plan.lmcache.chunk_size) == (model, chunk)
+
+
+def test_blocks_of_a_model_with_small_states_become_chunks(tmp_path: Path) -> None:
+    """Blocks of 16 tokens hold a state of short convolutions, and a chunk is one block."""
+    config = {
+        "architectures": ["Lfm2ForCausalLM"],
+        "model_type": "lfm2",
+        "hidden_size": 256,
+        "conv_L_cache": 3,
+        "conv_dim": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32768,
+        "layer_types": ["conv", "full_attention"] * 2,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    done = CliRunner().invoke(dync, ["init", "agg", "--model", str(tmp_path)])
+    compiled = compile_text(done.stdout)
+    assert [found.rule for found in compiled.diagnostics] == []
+    plan = plan_in(compiled)
+    assert plan.lmcache.chunk_size == 256
+    assert [it.launch.engine_args["block_size"] for it in plan.cached_workers] == [256]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.gpu.sizes import NO_MULTICAST, Bundles, Env, Given, engine
+from benchmarks.gpu.sizes import NO_MULTICAST, Bundles, Given, engine
 
 COMMON: Given = {
     "dtype": "bfloat16",
@@ -101,6 +101,10 @@ CONVOLUTIONS: Given = {
     "model_type": "lfm2",
     "conv_L_cache": 3,
     "conv_dim": 256,
+    "block_dim": 256,
+    "block_ff_dim": 512,
+    "block_multiple_of": 256,
+    "block_ffn_dim_multiplier": 1.0,
     "block_auto_adjust_ff_dim": False,
     "layer_types": ["conv", "full_attention"] * 2,
 }
@@ -119,8 +123,8 @@ WINDOWS: Given = {
 class Kind:
     """A model's config.json, the profile that serves it, and what differs from it.
 
-    given: other keys of the profile; args and env: of the workers' engines; gpus: of a worker,
-    where it takes more than one or not the first. adapters: whether two LoRA adapters go with the
+    given: other keys of the profile; args: of the workers' engines; gpus: of a worker, where it
+    takes more than one or not the first. adapters: whether two LoRA adapters go with the
     model; prompts: asked, by their tokens.
     """
 
@@ -128,7 +132,6 @@ class Kind:
     profile: str = "agg"
     given: Given = field(default_factory=dict)
     args: Given = field(default_factory=dict)
-    env: Env = field(default_factory=dict)
     gpus: str = "[0]"
     adapters: bool = False
     prompts: Sequence[int] = (600, 1100, 3000, 6000)
@@ -156,10 +159,14 @@ PAIR: Given = {"lmcache.mode": "multiprocess"}
 WITHOUT: Given = {"lmcache.enabled": False}
 OFTEN = (600, 1100, 2816, 2817, 3000, 3001, 3002, 6000)
 """2,816 are whole chunks of 256."""
-STATES_FIRST: Env = {"VLLM_SSM_CONV_STATE_LAYOUT": "DS"}
 KINDS: Mapping[str, Kind] = {
     "kind-hybrid": Kind(config=HYBRID, given={"lmcache.chunk_size": 544}, args=OF_GDN),
-    "kind-hybrid-groups": Kind(config=HYBRID, given={"lmcache.chunk_size": 544}, args=OF_GDN),
+    "kind-hybrid-steps": Kind(
+        config=HYBRID,
+        given={"lmcache.chunk_size": 544},
+        args={**OF_GDN, "max_num_batched_tokens": 544},
+    ),
+    "kind-hybrid-together": Kind(config=HYBRID, given={"lmcache.chunk_size": 544}, args=OF_GDN),
     "kind-hybrid-fp8": Kind(
         config=HYBRID,
         given={"lmcache.chunk_size": 1072},
@@ -170,17 +177,18 @@ KINDS: Mapping[str, Kind] = {
         profile="disagg-one-gpu",
         given={**PAIR, "lmcache.chunk_size": 576},  # of blocks of 64, which the profile asks for
         args=OF_GDN,
-        env=STATES_FIRST,
-    ),
-    "kind-hybrid-pair-plain": Kind(
-        config=HYBRID,
-        profile="disagg-one-gpu",
-        given={**PAIR, "lmcache.chunk_size": 576},  # of blocks of 64, which the profile asks for
-        args=OF_GDN,
     ),
     "kind-states": Kind(config=STATES, given={"lmcache.chunk_size": 272}, args=OF_STATES),
-    "kind-states-groups": Kind(config=STATES, given={"lmcache.chunk_size": 272}, args=OF_STATES),
-    "kind-convolutions": Kind(config=CONVOLUTIONS, args=OF_STATES),
+    "kind-states-own": Kind(config=STATES, given=WITHOUT, args=OF_STATES),
+    "kind-states-steps": Kind(  # of one block each, so that each has a state
+        config=STATES,
+        given={"lmcache.chunk_size": 272},
+        args={**OF_STATES, "max_num_batched_tokens": 272},
+    ),
+    "kind-states-together": Kind(config=STATES, given={"lmcache.chunk_size": 272}, args=OF_STATES),
+    "kind-convolutions": Kind(config=CONVOLUTIONS, args={**OF_STATES, "block_size": 256}),
+    "kind-convolutions-wide": Kind(config=CONVOLUTIONS, args=OF_STATES),
+    "kind-hybrid-wide": Kind(config=HYBRID, given={"lmcache.chunk_size": 1088}, args=OF_GDN),
     "kind-latent": Kind(config=LATENT, args=OF_LATENT, prompts=OFTEN),
     "kind-latent-own": Kind(
         config=LATENT, given=WITHOUT, args={**OF_LATENT, **CACHED}, prompts=OFTEN
@@ -206,13 +214,17 @@ KINDS: Mapping[str, Kind] = {
         config=QWEN3, profile="disagg-one-gpu", given=WITHOUT, args=EAGER, adapters=True
     ),
     "kind-windows": Kind(config=WINDOWS, args=EAGER),
-    "kind-windows-groups": Kind(config=WINDOWS, args=EAGER),
+    "kind-windows-together": Kind(config=WINDOWS, args=EAGER),
     "kind-windows-pair": Kind(config=WINDOWS, profile="disagg-one-gpu", given=PAIR, args=EAGER),
     "kind-ranks": Kind(config=QWEN3, profile="agg-tp2", gpus="[0, 1]"),
     "kind-replicas": Kind(config=QWEN3, profile="agg-shared-cache", gpus="[0, 1]"),
 }
 """One for each; what only a GPU with Hopper's kernels runs is among them."""
-REFUSED = {"kind-adapters": "cache-keys"}
+REFUSED = {
+    "kind-adapters": "cache-keys",
+    "kind-hybrid-wide": "chunk-of-several-blocks",
+    "kind-convolutions-wide": "chunk-of-several-blocks",
+}
 """The rule that refuses a bundle which is built all the same, to see that it answers wrongly."""
 ON_CPU = ("kind-latent", "kind-experts", "kind-adapters")
 SIZES: Given = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 1 << 30}
@@ -257,7 +269,7 @@ def _given(folder: str, name: str, kind: Kind, args: Given | None = None) -> dic
     return {
         "model.id": f"{folder}/{name}",
         "lmcache.cpu_cache_gb": 2,
-        **engine(kind.workers, {**SIZES, **mine}, {**NO_MULTICAST, **ENV, **kind.env}),
+        **engine(kind.workers, {**SIZES, **mine}, NO_MULTICAST | ENV),
         **{f"workers[{index}].gpus": kind.gpus for index in workers},
         **kind.given,
     }

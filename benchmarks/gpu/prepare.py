@@ -154,9 +154,8 @@ def _write(folder: Path, machine: Machine, chosen: Chosen) -> None:
         last = r"(--worker-registration-grace-seconds\n +\d+\n)"
         longer = rf"\g<1>    --max-workers\n    {threads}\n"
         rewritten(folder / four_agg(threads) / "bin/lmcache.sh", last, longer)
-    for name in (name for name in chosen.named("kind-") if name.endswith("-groups")):
-        words = r"(\n    --hash-algorithm\n)"
-        rewritten(folder / name / "bin/lmcache.sh", words, r"\n    --separate-object-groups\1")
+    for name in (name for name in chosen.named("kind-") if name.endswith("-together")):
+        rewritten(folder / name / "bin/lmcache.sh", r"    --separate-object-groups\n", "")
 
 
 def _said(machine: Machine, stack: Stack) -> Given:

@@ -13,11 +13,13 @@ ZCOPY = "UCX_CUDA_IPC_ENABLE_GET_ZCOPY"
 TLS: Mapping[str, Env] = {
     "tcp-as-built": {},
     "tcp-no-zcopy": {},
-    "tcp-on-loopback": {"UCX_NET_DEVICES": "lo"},
+    "tcp-any-device": {"UCX_NET_DEVICES": "all"},
     "tcp-only": {"UCX_TLS": "tcp"},
     "tcp-staged": {"UCX_TLS": "tcp,cuda_copy,self"},
 }
 """What both workers are told beyond what dync writes; tcp-no-zcopy loses what dync writes."""
+APART: Mapping[str, Env] = {"tcp-apart": {}, "tcp-apart-any-device": {"UCX_NET_DEVICES": "all"}}
+"""The same with a GPU for each, where there are two."""
 SHORTER: Given = {
     **UNCACHED_SHAPE,
     "gpu_memory_utilization": 0.1,
@@ -29,11 +31,12 @@ SHORTER: Given = {
 
 
 def bundles(models: Mapping[str, str]) -> Bundles:
-    """Return the pairs, all on GPU 0."""
+    """Return the pairs, on GPU 0, or one side there and one on GPU 1."""
     on_server = {"lmcache.mode": "multiprocess", "lmcache.cpu_cache_gb": 8}
     return {
-        name: ("disagg-one-gpu", {**large(models, 2, SHORTER, {**UCX_SAYS, **env}), **on_server})
-        for name, env in TLS.items()
+        name: (profile, {**large(models, 2, SHORTER, {**UCX_SAYS, **env}), **on_server})
+        for profile, pairs in (("disagg-one-gpu", TLS), ("disagg", APART))
+        for name, env in pairs.items()
     }
 
 

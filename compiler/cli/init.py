@@ -10,8 +10,10 @@ from collections.abc import Mapping
 import click
 
 from compiler.cli.echo import echo
+from compiler.document import Json
 
 _EXAMPLE = "Qwen/Qwen3-0.6B"
+_LEAST_CHUNK = 128
 _PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._/-]*\Z")
 
 
@@ -68,7 +70,8 @@ def _for_model(text: str, model: str) -> str:
 def _needed(model: str) -> Mapping[str, str]:
     """Return what a profile of a hybrid model has besides; nothing for other models.
 
-    Source: compiler/rules/hybrid_model.py, chunk_size_alignment.py and split_blocks.py.
+    Source: compiler/rules/hybrid_model.py, chunk_size_alignment.py, chunk_of_several_blocks.py and
+            split_blocks.py.
     """
     from compiler.cli.profiles import hub_caches
     from compiler.library import load_model, load_stack
@@ -82,9 +85,14 @@ def _needed(model: str) -> Mapping[str, str]:
     platform = load_stack("vllm-0.32").platforms["cuda"]
     try:
         block = worker_shape(found.shape, 1, {}, platform).block_tokens
+        is_small = block < _LEAST_CHUNK
+        if is_small:  # a chunk is one block: chunk-of-several-blocks
+            wished: dict[str, Json] = {"block_size": 2 * _LEAST_CHUNK}
+            block = worker_shape(found.shape, 1, wished, platform).block_tokens
     except Unknown:
         return {}
     needed = {"chunk_size": str(block), "enable_prefix_caching": "true"}
+    needed |= {"block_size": str(block)} if is_small else {}
     needed["attention_backend"] = "FLASH_ATTN"
     if block > 2048:  # vLLM's default on smaller GPUs: batch-smaller-than-block
         needed["max_num_batched_tokens"] = str(max(block, 8192))

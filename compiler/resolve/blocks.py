@@ -9,7 +9,7 @@ from compiler.model.config import ModelConfig
 from compiler.model.kv_shape import KvShape
 from compiler.model.layers import Unknown
 from compiler.resolve.connectors import chunk_multiple
-from compiler.stacks.stack import Platform
+from compiler.stacks.stack import Platform, Stack
 from compiler.topology import WorkerGroup
 
 STEP_DEFAULTS = ((2048, "less than 70 GiB"), (8192, "less than 160 GiB"), (16384, "any size"))
@@ -52,3 +52,21 @@ def block_of(group: WorkerGroup, platform: Platform, model: ModelConfig | None) 
     ranks = f" over {split.ranks} GPUs" if split.ranks > 1 else ""
     because = f"vLLM raises it to hold a state of the model{ranks}"
     return Block(tokens=raised, because=because, holds_state=True)
+
+
+def step_tokens(group: WorkerGroup) -> int:
+    """Return the most tokens of one step of a group's engines, or the largest default."""
+    given = group.engine_args.get("max_num_batched_tokens")
+    is_given = isinstance(given, int) and not isinstance(given, bool)
+    return given if is_given and isinstance(given, int) else STEP_DEFAULTS[-1][0]
+
+
+def is_one_block_a_chunk(
+    group: WorkerGroup, block: Block, stack: Stack, model: ModelConfig | None
+) -> bool:
+    """Return whether a cache server finds only chunks of one block again.
+
+    So it is where layers keep a state at the end of each step, and a step may have several blocks.
+    """
+    ends_steps = model is not None and model.keeps_state and not stack.connectors.steps_of_one_block
+    return ends_steps and step_tokens(group) >= 2 * block.tokens

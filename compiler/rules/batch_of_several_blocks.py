@@ -45,7 +45,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.blocks import STEP_DEFAULTS, Block, block_of
+from compiler.resolve.blocks import STEP_DEFAULTS, Block, block_of, step_tokens
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
 
@@ -78,8 +78,8 @@ def _wide(
 ) -> Iterator[Diagnostic]:
     given, span = group.engine_args.get(_NAME), group.origin.of("engine_args", _NAME)
     is_given = isinstance(given, int) and not isinstance(given, bool)
-    steps = given if is_given else STEP_DEFAULTS[-1][0]
-    if not isinstance(steps, int) or steps < 2 * block.tokens:
+    steps = step_tokens(group)
+    if steps < 2 * block.tokens:
         return
     id_ = topology.model.id
     told = f"{_NAME} {given}" if is_given else f"{_NAME}, by default up to {steps},"

@@ -29,11 +29,11 @@ which tests/engine/test_block_sizes.py holds against vLLM's own code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.blocks import Block, block_of
+from compiler.resolve.blocks import Block, block_of, is_one_block_a_chunk
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
 
@@ -42,6 +42,8 @@ RULE = Rule(
     Severity.ERROR,
     "LMCache stores whole KV blocks, so chunk_size must be a multiple of the engine's block size",
 )
+
+_LEAST_CHUNK = 128
 
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
@@ -58,14 +60,18 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     cut = [(group, block) for group, block in known if chunk % block.tokens]
     if cut:
         multiple = math.lcm(*(block.tokens for _, block in known))
-        yield _finding(topology, *cut[0], multiple)
+        below, above = chunk // multiple * multiple, (chunk // multiple + 1) * multiple
+        alone = any(is_one_block_a_chunk(*one, stack, its) for one in known)
+        sizes = (multiple,) if alone and multiple >= _LEAST_CHUNK else (below, above)
+        yield _finding(topology, *cut[0], sizes)
 
 
-def _finding(topology: Topology, group: WorkerGroup, block: Block, multiple: int) -> Diagnostic:
+def _finding(
+    topology: Topology, group: WorkerGroup, block: Block, sizes: Sequence[int]
+) -> Diagnostic:
     """Say which worker's block is cut, and which sizes fit the blocks of all."""
     chunk = topology.lmcache.chunk_size
-    below, above = chunk // multiple * multiple, (chunk // multiple + 1) * multiple
-    choices = [f"chunk_size: {size}" for size in (below, above) if size]
+    choices = [f"chunk_size: {size}" for size in sizes if size]
     key = ("engine_args", "block_size") if "block_size" in group.engine_args else ("role",)
     label = Label(
         span=group.origin.of(*key), text=f"{block.tokens} tokens per block: {block.because}"

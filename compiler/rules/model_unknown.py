@@ -36,6 +36,7 @@ OF_SIZES = (
     "batch-of-several-blocks",
     "batch-smaller-than-block",
     "cache-smaller-than-chunk",
+    "chunk-of-several-blocks",
     "chunk-size-advice",
     "kv-smaller-than-request",
 )
