@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,13 +40,16 @@ class _Level:
 
 
 class Masks:
-    """What is hidden of the sources that diagnostics point into."""
+    """What is hidden of the sources that diagnostics point into; shown: their lines, from 1.
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
+    Of sources it keeps these lines alone: the others, of which there may be many, are empty.
+    """
+
+    def __init__(self, sources: Mapping[str, str], shown: Mapping[str, Set[int]]) -> None:
         self.sources: dict[str, str] = {}
         values: set[str] = set()
         for name, text in sources.items():
-            self.sources[name], found = _source(name, text)
+            self.sources[name], found = _source(name, text, shown.get(name, frozenset()))
             values |= found
         ways = {way for value in values for way in (value, repr(value)[1:-1])}
         self._values = sorted(ways, key=len, reverse=True)[:_MOST_VALUES]
@@ -90,8 +93,8 @@ def _without(text: str, value: str) -> str:
     return "".join((*parts, text[done:]))
 
 
-def _source(name: str, text: str) -> tuple[str, set[str]]:
-    """Return a source with its secrets hidden, line by line as long as it was, and the secrets."""
+def _source(name: str, text: str, shown: Set[int]) -> tuple[str, set[str]]:
+    """Return a source's shown lines, as long as they were, its secrets hidden; and the secrets."""
     folded = text.lower()
     if not any(word in folded for word in _MAY_HOLD):
         return text, set()
@@ -101,21 +104,26 @@ def _source(name: str, text: str) -> tuple[str, set[str]]:
         return f"{key}={stars(value)}", {value.strip()} - {""}
     is_yaml = _walk(value, found)
     lines = lines_of(value)
-    for number, parts in _by_line(found.stretches, lines).items():
-        lines[number] = _without_parts(lines[number], parts)
+    parts = _by_line(found.stretches, lines, shown)
     hide = masked if is_yaml else _broken_line
-    return f"{key}{equals}" + "\n".join(map(hide, lines)), found.values
+    kept = (
+        hide(_without_parts(line, parts.get(number, []))) if number in shown else ""
+        for number, line in enumerate(lines, 1)
+    )
+    return f"{key}{equals}" + "\n".join(kept), found.values
 
 
 def _by_line(
-    stretches: list[tuple[int, int, int, int]], lines: list[str]
+    stretches: list[tuple[int, int, int, int]], lines: list[str], shown: Set[int]
 ) -> dict[int, list[tuple[int, int]]]:
+    """Return what to hide of each shown line, from 1."""
     parts: dict[int, list[tuple[int, int]]] = {}
     for start, column, end, end_column in stretches:
         for number in range(start, min(end, len(lines) - 1) + 1):
-            first = column if number == start else 0
-            last = end_column if number == end else len(lines[number])
-            parts.setdefault(number, []).append((first, last))
+            if number + 1 in shown:
+                first = column if number == start else 0
+                last = end_column if number == end else len(lines[number])
+                parts.setdefault(number + 1, []).append((first, last))
     return parts
 
 
@@ -173,7 +181,7 @@ def _take(event: Any, levels: list[_Level], anchors: dict[str, Any], found: _Hid
     if isinstance(event, yaml.ScalarEvent) and event.anchor:
         anchors[event.anchor] = event
     scalar = anchors.get(event.anchor or "") if isinstance(event, yaml.AliasEvent) else event
-    if scalar is not None and not is_key:
+    if scalar is not None and not is_key and (under_secret or "@" in scalar.value):
         found.values.update(_hide(scalar, under_secret, found))
 
 
@@ -203,7 +211,8 @@ def hidden(
     diagnostics: Sequence[Diagnostic], sources: Mapping[str, str]
 ) -> tuple[list[Diagnostic], Mapping[str, str]]:
     """Return diagnostics and sources without the secrets that stand in them."""
-    files = {d.primary.span.file for d in diagnostics}
-    files |= {label.span.file for d in diagnostics for label in d.related}
-    masks = Masks({name: text for name, text in sources.items() if name in files})
+    shown: dict[str, set[int]] = {}
+    for label in (label for d in diagnostics for label in (d.primary, *d.related)):
+        shown.setdefault(label.span.file, set()).add(label.span.line)
+    masks = Masks({name: text for name, text in sources.items() if name in shown}, shown)
     return [masks.of(found) for found in diagnostics], masks.sources
