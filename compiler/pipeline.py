@@ -81,7 +81,7 @@ def _resolved(
     found.extend(check_stack(topology, stack, model))
     if has_errors(found):
         return None
-    resolved = resolve(topology, stack, source)
+    resolved = resolve(topology, stack, source, model.config)
     found.extend(check_plans([resolved]))
     return resolved
 

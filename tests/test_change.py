@@ -150,6 +150,28 @@ def test_a_proxy_is_compared_with_what_stands_behind_it(
     assert fates(changes(*sides))["proxy"] is Action.RESTARTS
 
 
+@pytest.mark.parametrize(
+    ("text", "path", "restarting"),
+    [
+        (
+            DISAGG.replace("vllm-0.32", "dynamo-1.6"),
+            "lib/events/sitecustomize.py",
+            {"frontend"},
+        ),
+        (f"{DISAGG}frontend: {{api_key_file: /etc/key}}\n", "lib/proxy.sh", {"proxy"}),
+    ],
+)
+def test_what_a_process_has_read_of_the_bundle_restarts_it(
+    text: str, path: str, restarting: set[str]
+) -> None:
+    old, new = bundle(text), bundle(text)
+    texts = {**old.texts, path: old.texts[path] + "X=1\n"}
+    before = Bundle(plan=old.plan, texts=texts)
+    found = fates(changes(before, new))
+    assert {name for name, fate in found.items() if fate is Action.RESTARTS} == restarting
+    assert path not in other_lines(before, new)
+
+
 def test_a_cache_server_takes_its_worker_along() -> None:
     found = changes(bundle(), bundle(DISAGG, "lmcache.cpu_cache_gb=7"))
     worker = next(change for change in found if change.process == "prefill-0")

@@ -21,7 +21,7 @@ from compiler.library import templates
 from compiler.plan import Plan
 from compiler.process import Kind, KvSource, Launch, Process, WithoutLmcache, connectors_of
 from compiler.write.plan_reader import NotAPlan, plan_from_json
-from tests.support import PROFILES, compile_file, plan_in, plan_of
+from tests.support import AGG, PROFILES, compile_file, plan_in, plan_of
 
 GOLDEN = Path(__file__).parent / "golden"
 READY = sorted(PROFILES.glob("*.yaml"))
@@ -488,3 +488,29 @@ def test_emitters_read_every_field_of_the_plan(monkeypatch: pytest.MonkeyPatch) 
     assert {"Plan.name", "Launch.argv", "Ready.path"} <= seen
     assert names - seen <= set(NOT_EMITTED)
     assert set(NOT_EMITTED) <= names, "a field of this list is gone"
+
+
+@pytest.mark.parametrize(
+    ("text", "multiple"),
+    [
+        (
+            AGG.replace(
+                "[{role: aggregated, gpus: [0]}]",
+                "[{role: aggregated, gpus: [0]}, {role: aggregated, gpus: [1], lmcache: false, "
+                "engine_args: {block_size: 512}}]",
+            ),
+            16,
+        ),
+        (
+            AGG.replace("Qwen/Qwen3-0.6B", "Qwen/Qwen3-Next-80B-A3B-Instruct").replace(
+                "gpus: [0]",
+                "gpus: [0], engine_args: "
+                "{enable_prefix_caching: true, attention_backend: FLASH_ATTN}",
+            )
+            + "lmcache: {chunk_size: 544}\n",
+            544,
+        ),
+    ],
+)
+def test_chunks_are_whole_blocks_of_what_caches(text: str, multiple: int) -> None:
+    assert plan_of(text).lmcache.chunk_multiple == multiple

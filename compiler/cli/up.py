@@ -48,16 +48,19 @@ def up_command(bundle: str, detach: bool, plain: bool, no_verify: bool) -> None:
     from compiler.deploy.doctor.ownership import refuse_others_launch
     from compiler.deploy.installation import read_plan
     from compiler.deploy.launch.launcher import Launcher, become_launch
+    from compiler.deploy.launch.lock import runner
 
     folder = Path(bundle)
+    if os.geteuid() == 0 and os.stat("/").st_uid == 0:  # not of a user's own namespace
+        folder = folder.resolve()  # what is looked at is what runs
+        refuse_others_launch(read_plan(folder), folder)
     plan = read_plan(folder)
-    if os.geteuid() == 0:
-        refuse_others_launch(plan, folder)
     display = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not plain
     if no_verify and not display and not detach:
         sys.stdout.flush()
         become_launch(folder)
-    with _signals() as hand_to, Launcher(folder, behind=detach) as launch:
+    behind = detach and runner(folder) is None  # one that runs keeps its log
+    with _signals() as hand_to, Launcher(folder, behind=behind) as launch:
         hand_to(launch)
         with live_display(launch, plan) if display else plain_display(plan) as shown:
             status = _follow(launch, shown, proves=not no_verify, until_it_serves=detach)

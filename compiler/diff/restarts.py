@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 
 from compiler.bundle_paths import (
     PLAN,
@@ -18,6 +19,7 @@ from compiler.bundle_paths import (
     process_script,
 )
 from compiler.emit.compared import ComparedTexts
+from compiler.emit.modules import MODULES
 from compiler.emit.systemd.unit_names import process_unit, restarted_with
 from compiler.plan import Plan, Source
 from compiler.process import Launch, Listen, Process, ProcessName
@@ -36,12 +38,17 @@ class Action(str, Enum):
     STOPS = "stops"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A plan and the texts of its files by their paths."""
 
     plan: Plan
     texts: Texts
+
+    @cached_property
+    def by_name(self) -> Mapping[ProcessName, Process]:
+        """Return its processes by their names."""
+        return {process.name: process for process in self.plan.processes}
 
     @property
     def is_emitted(self) -> bool:
@@ -70,12 +77,20 @@ def own_texts(bundle: Bundle, process: ProcessName) -> dict[str, str]:
 
 def _own_paths(bundle: Bundle, process: ProcessName) -> tuple[str, ...]:
     unit = process_unit(bundle.plan.name, process)
+    its = bundle.by_name.get(process)
     return (
         f"{UNITS_FOLDER}/{unit}",
         engine_file(process),
         lmcache_file(process),
         nginx_file(process),
+        *(_read_when_it_starts(its) if its else ()),
     )
+
+
+def _read_when_it_starts(process: Process) -> Iterator[str]:
+    """Return the programs and modules of the bundle that a process keeps as it has read them."""
+    yield from (word for word in process.argv if word.startswith("lib/"))
+    yield from MODULES.get(process.env.get("PYTHONPATH", ""), ())
 
 
 def changes(old: Bundle | None, new: Bundle) -> tuple[Change, ...]:

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compiler.addresses import http_url, reachable
+from compiler.model.config import ModelConfig
 from compiler.plan import FORMAT, CacheChoice, Plan, Source
 from compiler.process import ProcessName
 from compiler.resolve.allocation import Allocation, allocate
+from compiler.resolve.blocks import block_of
 from compiler.resolve.connectors import chunk_multiple
 from compiler.resolve.discovery import registrations, services
 from compiler.resolve.processes import ProcessBuilder
 from compiler.resolve.proxy import PROXY
-from compiler.stacks.stack import Stack
-from compiler.topology import Origin, Topology
+from compiler.stacks.stack import Platform, Stack
+from compiler.topology import CacheMode, Origin, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +28,25 @@ class Resolved:
     origins: Mapping[ProcessName, Origin]
 
 
-def resolve(topology: Topology, stack: Stack, source: Source) -> Resolved:
+def resolve(
+    topology: Topology, stack: Stack, source: Source, model: ModelConfig | None
+) -> Resolved:
     """Lay a whole deployment out.
 
     Errors: none; the rules have refused whatever a stack or a model cannot do.
     """
     allocation = allocate(topology, stack)
-    plan = _plan(topology, stack, allocation, source)
+    plan = _plan(topology, stack, allocation, source, model)
     return Resolved(plan, _origins(topology, stack, allocation))
 
 
-def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Source) -> Plan:
+def _plan(
+    topology: Topology,
+    stack: Stack,
+    allocation: Allocation,
+    source: Source,
+    model: ModelConfig | None,
+) -> Plan:
     platform = stack.platforms[topology.accelerator.value]
     frontend, cache = topology.frontend, topology.lmcache
     return Plan(
@@ -53,9 +63,7 @@ def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Sour
             enabled=cache.enabled,
             mode=cache.mode,
             chunk_size=cache.chunk_size,
-            chunk_multiple=math.lcm(
-                *(chunk_multiple(group, platform)[0] for group in topology.workers)
-            ),
+            chunk_multiple=_chunk_multiple(topology, platform, model),
             cpu_cache_gb=cache.cpu_cache_gb,
         ),
         services=services(topology, stack),
@@ -63,6 +71,17 @@ def _plan(topology: Topology, stack: Stack, allocation: Allocation, source: Sour
         source=source,
         processes=ProcessBuilder(topology, stack, allocation).processes(),
     )
+
+
+def _chunk_multiple(topology: Topology, platform: Platform, model: ModelConfig | None) -> int:
+    """Return what a chunk must be a multiple of: the blocks of all that caches, in tokens."""
+    caching = [group for group in topology.workers if topology.uses_lmcache(group)]
+    its = model if topology.lmcache.mode is CacheMode.MULTIPROCESS else None
+    found = []
+    for group in caching or topology.workers:
+        block = block_of(group, platform, its)
+        found.append(chunk_multiple(group, platform)[0] if block is None else block.tokens)
+    return math.lcm(*found)
 
 
 def _origins(topology: Topology, stack: Stack, allocation: Allocation) -> dict[ProcessName, Origin]:

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.diagnostic import Diagnostic, Rule, Severity
+from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.resolve.blocks import block_of, is_one_block_a_chunk
 from compiler.stacks.stack import Stack
@@ -55,21 +55,26 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     platform, chunk = stack.platforms.get(topology.accelerator.value), topology.lmcache.chunk_size
     if platform is None or topology.lmcache.mode is not CacheMode.MULTIPROCESS:
         return
-    for group in topology.workers:
-        block = block_of(group, platform, model) if topology.uses_lmcache(group) else None
+    caching = [group for group in topology.workers if topology.uses_lmcache(group)]
+    blocks = [(group, block_of(group, platform, model)) for group in caching]
+    largest = max((block.tokens for _, block in blocks if block is not None), default=0)
+    for group, block in blocks:
         if block is None or chunk % block.tokens or chunk == block.tokens:
             continue  # unknown, cut (chunk-size-alignment), or as it should be
         if not is_one_block_a_chunk(group, block, stack, model):
             continue
-        cache, is_large = topology.lmcache.origin, block.tokens >= _LEAST_CHUNK
-        is_written = cache.wrote("chunk_size")
+        is_written = topology.lmcache.origin.wrote("chunk_size")
+        grows = block.tokens < max(largest, _LEAST_CHUNK)
         yield RULE.at(
-            cache.of("chunk_size") if is_written else group.origin.of("role"),
+            topology.lmcache.origin.of("chunk_size") if is_written else group.origin.of("role"),
             f"chunk_size {chunk} is {chunk // block.tokens} blocks of {block.tokens} tokens, and "
             f"{topology.model.id} has layers with a state: one prompt of {chunk // block.tokens} "
             "is found again",
-            fix=f"write lmcache.chunk_size: {block.tokens}"
-            if is_large
-            else f"write engine_args: {{block_size: {chunk}}}",
+            fix=f"write engine_args: {{block_size: {chunk}}} for these workers"
+            if grows
+            else f"write lmcache.chunk_size: {block.tokens}",
+            related=()
+            if caching == [group]
+            else (Label(span=group.origin.of("role"), text=f"blocks of {block.tokens} tokens"),),
         )
         return

@@ -62,7 +62,8 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         multiple = math.lcm(*(block.tokens for _, block in known))
         below, above = chunk // multiple * multiple, (chunk // multiple + 1) * multiple
         alone = any(is_one_block_a_chunk(*one, stack, its) for one in known)
-        sizes = (multiple,) if alone and multiple >= _LEAST_CHUNK else (below, above)
+        largest = max(block.tokens for _, block in known)
+        sizes = (largest,) if alone and largest >= _LEAST_CHUNK else (below, above)
         yield _finding(topology, *cut[0], sizes)
 
 

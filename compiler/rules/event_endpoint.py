@@ -32,18 +32,23 @@ ipc endpoint before it binds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from compiler.addresses import is_loopback
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity, Span
 from compiler.resolve.kv_events import OPTION, bound_endpoints
+from compiler.stacks.stack import Stack
 from compiler.topology import Topology
 
 RULE = Rule("event-endpoint", Severity.ERROR)
+_HOST = re.compile(r"\*|[0-9A-Za-z:][0-9A-Za-z.:-]*")
 
 
-def check(topology: Topology) -> Iterator[Diagnostic]:
+def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report endpoints that the network reads, and files that several workers bind."""
+    if OPTION in stack.owned_engine_args:
+        return  # engine-args says so
     is_guarded = topology.frontend.allow_unauthenticated
     files: dict[str, Span] = {}
     for group in topology.workers:
@@ -60,6 +65,13 @@ def check(topology: Topology) -> Iterator[Diagnostic]:
                         why="the last worker that binds a file takes it from the others in silence",
                     )
                 files[endpoint] = span
+            elif not _HOST.fullmatch(_host(endpoint)):
+                yield RULE.at(
+                    span,
+                    f"{endpoint} names no address to listen on",
+                    fix=f"write {key}: ipc:// and a file's absolute path, or tcp://127.0.0.1:PORT",
+                    why="an endpoint is tcp://ADDRESS:PORT, where * is every address",
+                )
             elif not is_guarded and not is_loopback(_host(endpoint)):
                 yield RULE.at(
                     span,

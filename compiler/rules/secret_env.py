@@ -44,7 +44,7 @@ RULE = Rule(
 )
 _SHELLS_OWN = re.compile(r"(?:BASH.*|dync_.*|DYNC_.*|_|E?UID|PPID|SHELLOPTS|SHLVL|PIPESTATUS)\Z")
 _SETTING = re.compile(
-    r"(?:VLLM|LMCACHE|LM_CACHE|DYN|UCX|NIXL|NCCL|CUDA|TORCH|PYTORCH|PYTHON|HF|LD)_|PYTHON[A-Z]|PATH\Z"
+    r"(?:VLLM|LMCACHE|LM_CACHE|DYN|UCX|NIXL|NCCL|GLOO|CUDA|TORCH|PYTORCH|PYTHON|HF|LD)_|PYTHON[A-Z]|PATH\Z"
 )
 """Settings of the engines and of what loads them, of which a plan must show all."""
 

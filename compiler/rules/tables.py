@@ -98,13 +98,13 @@ TOPOLOGY_RULES = (
     tier_system_folder,
     chunk_larger_than_prompt,
     expandable_segments,
-    event_endpoint,
     socket_path,
     engine_death,
 )
 """check(topology): relations inside a profile."""
 
 STACK_RULES = (
+    event_endpoint,
     stack_case,
     combination_on_paper,
     routing,

@@ -25,8 +25,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
+from compiler.resolve.connectors import has_transfer
 from compiler.stacks.stack import Stack
-from compiler.topology import Topology, TopologyKind
+from compiler.topology import Topology
 
 RULE = Rule(
     "worker-interface",
@@ -39,7 +40,7 @@ _LOOPBACK = "lo"
 def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     """Report variables that move what the stack keeps on loopback to another interface."""
     kept = dict(stack.starts["worker"].env)
-    if topology.kind is TopologyKind.DISAGG:
+    if has_transfer(topology, stack):
         kept.update(stack.platforms[topology.accelerator.value].transfer_env)
     for group in topology.workers:
         for name, value in group.env.items():

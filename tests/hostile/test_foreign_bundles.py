@@ -223,7 +223,7 @@ def test_a_bundle_that_is_not_made_of_its_plan_is_refused(
     changed = None if new is None else text.replace(old, new, 1) if old else new
     forged(world, path, changed)
     said = assert_refused(world, "install", "BUNDLE", "--root", "IMAGE")
-    assert f"what dync does not make of its plan.json ({path})" in said
+    assert f"what this dync does not make of its plan.json ({path})" in said
     assert "make it again with dync build" in said
     assert "--overwrite" not in said
     done = run(world, "install", "BUNDLE", "--root", "IMAGE", "--overwrite")

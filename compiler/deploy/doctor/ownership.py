@@ -25,7 +25,7 @@ from compiler.deploy.accounts import owner_name
 from compiler.deploy.deployment import Deployment
 from compiler.deploy.doctor.subject import Subject
 from compiler.deploy.finding import Finding, Verdict, failed, passed
-from compiler.deploy.rooted import on_the_way
+from compiler.deploy.rooted import links_on_the_way, on_the_way
 from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.write.manifest import NotWritten, read_files
@@ -104,6 +104,10 @@ def others_of_stack(subject: Subject) -> list[Owned]:
             item = _owned(place, status)
             if _is_others(subject, item, trusted, is_on_the_way=is_on_the_way):
                 found.append(item)
+        for item in _links_of_others(subject.host.root, path, trusted):
+            if (item.path, True) not in seen:
+                seen.add((item.path, True))
+                found.append(item)
     return found if subject.host.is_here else [i for i in found if i.path != subject.host.root]
 
 
@@ -128,9 +132,21 @@ def _names(folder: Path) -> list[str]:
 def others_of_bundle(subject: Subject) -> list[Owned]:
     """List what others may change of a bundle; where it stays, also what is on the way to it."""
     trusted = trusted_owners(subject)
-    way = _way(subject) if subject.is_by_root and not subject.is_under_systemd else ()
+    stays = subject.is_by_root and not subject.is_under_systemd
+    way = _way(subject) if stays else ()
     above = [item for item in way if _is_others(subject, item, trusted, is_on_the_way=True)]
+    if stays:
+        above += _links_of_others(Path("/"), subject.folder.absolute(), trusted)
     return above + [item for item in _bundle(subject) if _is_others(subject, item, trusted)]
+
+
+def _links_of_others(root: Path, path: Path, trusted: frozenset[int]) -> list[Owned]:
+    """List the links on the way that somebody else may lead elsewhere."""
+    try:
+        links = list(links_on_the_way(root, path))
+    except OSError:
+        return []
+    return [_owned(place, status) for place, status in links if status.st_uid not in trusted]
 
 
 def _way(subject: Subject) -> Iterator[Owned]:

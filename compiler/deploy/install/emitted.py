@@ -42,8 +42,8 @@ def emitted(source: ReadBundle, *, overwrite: bool) -> tuple[Artifact, ...]:
             f"{__version__}, which makes other files of its plan.json ({paths}): {again}"
         )
     raise HostError(
-        f"{source.folder} holds what dync does not make of its plan.json ({paths}), and its list "
-        f"of files says so too: {again}"
+        f"{source.folder} holds what this dync does not make of its plan.json ({paths}), and its "
+        f"list of files says so too; if another build of dync {__version__} made it: {again}"
     )
 
 

@@ -52,7 +52,7 @@ class Launcher:
             argv = [guard, "--pdeathsig", "TERM", "--", *argv]
         try:
             if behind:
-                (bundle / LOGS_FOLDER).mkdir(exist_ok=True)
+                (bundle / LOGS_FOLDER).mkdir(mode=0o755, exist_ok=True)
                 place = bundle / LAUNCH_LOG
                 with suppress(FileNotFoundError):
                     place.unlink()  # whatever lies there, a pipe or a link

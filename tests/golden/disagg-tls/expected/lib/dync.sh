@@ -91,12 +91,14 @@ dync_read_chunk_size() {
     if [[ ! $1 =~ ^[1-9][0-9]{0,11}$ ]]; then # twelve digits cannot overflow the arithmetic below
         dync_refuse_switch "LMCACHE_CHUNK_SIZE=$1 is not a positive whole number of tokens;" \
             "it must be a multiple of $multiple, the built one is $built_chunk_size"
+    elif (($1 == built_chunk_size)); then
+        :
     elif (($1 % multiple)); then
         ((below = $1 / multiple * multiple, below = below ? below : multiple))
         ((above = below + multiple))
         dync_refuse_switch "LMCACHE_CHUNK_SIZE=$1 is not a multiple of $multiple tokens;" \
             "the nearest right values are $below and $above"
-    elif (($1 != built_chunk_size)); then
+    else
         dync_replace LMCACHE_CHUNK_SIZE "$built_chunk_size"
     fi
 }
@@ -402,7 +404,7 @@ dync_check_host() {
         type -P "$tool" >/dev/null || dync_fail 3 "$tool is missing; install util-linux, findutils and grep"
     done
     ! setpriv --pdeathsig TERM -- true 2>/dev/null || dync_with_us=(setpriv --pdeathsig TERM --)
-    mkdir -p logs run || dync_refuse_folders
+    (umask g-w,o-w && mkdir -p logs run) || dync_refuse_folders # root launches none that others can change
     [[ -f run/lock || ! -e run/lock ]] && [[ ! -L run/lock ]] ||
         dync_fail 3 "run/lock of this bundle is no regular file: remove it"
     exec 8<>run/lock || dync_refuse_folders
