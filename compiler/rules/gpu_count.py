@@ -87,4 +87,5 @@ def _on_cuda(group: WorkerGroup) -> Iterator[Diagnostic]:
 
 
 def _free(taken: tuple[str, ...], needed: int) -> list[str]:
-    return [str(gpu) for gpu in range(needed + len(taken)) if str(gpu) not in taken]
+    used = frozenset(taken)
+    return [name for gpu in range(needed + len(taken)) if (name := str(gpu)) not in used]
