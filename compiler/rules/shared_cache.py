@@ -57,18 +57,20 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     """Report the first difference of each group from an earlier one whose KV it can be given."""
     if topology.accelerator.value not in stack.platforms or not _is_shared(topology, stack):
         return
-    earlier: list[WorkerGroup] = []
+    # Of each number of ranks two that differ: any other differs from one of them, or is alike.
+    kept: dict[int, list[tuple[WorkerGroup, dict[str, Factor]]]] = {}
     for group in filter(topology.uses_lmcache, topology.workers):
-        for other in earlier:
-            if group.tensor_parallel_size != other.tensor_parallel_size:
-                continue
-            ours = _factors(topology, stack, group, model)
-            theirs = _factors(topology, stack, other, model)
+        ours = _factors(topology, stack, group, model)
+        earlier = kept.setdefault(group.tensor_parallel_size, [])
+        for other, theirs in earlier:
             found = next((name for name in ours if ours[name].value != theirs[name].value), "")
             if found:
                 yield _differing(group, ours[found], other, theirs[found])
                 break
-        earlier.append(group)
+        else:
+            found = ""
+        if not earlier or (found and len(earlier) == 1):
+            earlier.append((group, ours))
 
 
 def _is_shared(topology: Topology, stack: Stack) -> bool:
