@@ -123,7 +123,7 @@ class Plan:
 
     def cache_server_of(self, worker: Process) -> Process | None:
         """Return a worker's cache server; None where LMCache runs inside the worker, or nowhere."""
-        earlier = (self._by_name[name] for name in worker.after)
+        earlier = (self.by_name[name] for name in worker.after)
         return next((item for item in earlier if item.kind is Kind.CACHE_SERVER), None)
 
     def served_by(self, name: ProcessName) -> tuple[Process, ...]:
@@ -183,7 +183,8 @@ class Plan:
         return self.proxy.secrets.get(TLS_CERTIFICATE, "") if self.proxy else ""
 
     @cached_property
-    def _by_name(self) -> dict[ProcessName, Process]:
+    def by_name(self) -> dict[ProcessName, Process]:
+        """Return its processes by their names."""
         return {process.name: process for process in self.processes}
 
     @cached_property

@@ -185,3 +185,8 @@ class Topology:
         """Return whether a group caches: as it says, else by role, and never when disabled."""
         asked = group.lmcache if group.lmcache is not None else group.role is not Role.DECODE
         return self.lmcache.enabled and asked
+
+    @property
+    def caching(self) -> list[WorkerGroup]:
+        """Return the groups that use LMCache."""
+        return [group for group in self.workers if self.uses_lmcache(group)]

@@ -114,14 +114,11 @@ def _change_lines(found: tuple[Change, ...], old: Bundle | None, new: Bundle) ->
     from compiler.diff.plan_diff import process_differences
     from compiler.diff.restarts import Action, file_lines
 
-    before, after = (
-        {process.name: process for process in side.plan.processes} if side else {}
-        for side in (old, new)
-    )
     for change in found:
         name = change.process
         with_ = f" with {change.because_of}" if change.because_of else ""
         yield f"{name}: {change.action.value}{with_}"
         if old is not None and change.action is Action.RESTARTS and not change.because_of:
-            lines = process_differences(before[name], after[name]) or file_lines(old, new, name)
+            before, after = old.plan.by_name[name], new.plan.by_name[name]
+            lines = process_differences(before, after) or file_lines(old, new, name)
             yield from (f"  {line}" for line in lines)

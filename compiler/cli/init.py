@@ -13,7 +13,6 @@ from compiler.cli.echo import echo
 from compiler.document import Json
 
 _EXAMPLE = "Qwen/Qwen3-0.6B"
-_LEAST_CHUNK = 128
 _PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._/-]*\Z")
 
 
@@ -78,6 +77,7 @@ def _needed(model: str) -> Mapping[str, str]:
     from compiler.model.asked import asked_model
     from compiler.model.block_size import worker_shape
     from compiler.model.layers import Unknown
+    from compiler.resolve.blocks import LEAST_CHUNK
 
     found = load_model(asked_model(model, [{}]), hub_caches(os.environ)).config
     if found is None or not found.keeps_state or found.shape is None:
@@ -85,9 +85,9 @@ def _needed(model: str) -> Mapping[str, str]:
     platform = load_stack("vllm-0.32").platforms["cuda"]
     try:
         block = worker_shape(found.shape, 1, {}, platform).block_tokens
-        is_small = block < _LEAST_CHUNK
+        is_small = block < LEAST_CHUNK
         if is_small:  # a chunk is one block: chunk-of-several-blocks
-            wished: dict[str, Json] = {"block_size": 2 * _LEAST_CHUNK}
+            wished: dict[str, Json] = {"block_size": 2 * LEAST_CHUNK}
             block = worker_shape(found.shape, 1, wished, platform).block_tokens
     except Unknown:
         return {}

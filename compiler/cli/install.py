@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,21 +131,26 @@ def uninstall_command(named: str, purge: bool, root: str, for_user: bool, overwr
 
 def _installation(host: Host, named: str) -> Installation:
     from compiler.deploy.deployment import installed
-    from compiler.deploy.installation import is_bundle, read_plan
 
-    folder = Path(named)
-    return installed(host, read_plan(folder).name if is_bundle(folder) else named)
+    return installed(host, _name(named))
 
 
 def _begun(host: Host, named: str) -> Installation:
     """Return what is installed, or what an installation left that was killed."""
-    from compiler.deploy.installation import Installation, is_bundle, read_plan
+    from compiler.deploy.installation import Installation
+    from compiler.write.plan_forms import NAME
+
+    name = _name(named)
+    found = Installation(host=host, name=name)
+    return found if NAME.fits(name) and found.numbers else _installation(host, named)
+
+
+def _name(named: str) -> str:
+    """Return the name of a deployment that is named by itself or by its bundle."""
+    from compiler.deploy.installation import is_bundle, read_plan
 
     folder = Path(named)
-    name = read_plan(folder).name if is_bundle(folder) else named
-    found = Installation(host=host, name=name)
-    is_name = re.fullmatch(r"[a-z][a-z0-9-]*", name) is not None
-    return found if is_name and found.numbers else _installation(host, named)
+    return read_plan(folder).name if is_bundle(folder) else named
 
 
 def _log_command(host: Host, unit: str) -> str:

@@ -38,7 +38,7 @@ def misplaced(host: Host, folder: str, stacks: Path, owners: Collection[int]) ->
         named = f"/{real.relative_to(host.root)}"
         others = [
             *links_on_the_way(host.root, Path(folder)),
-            *((place, status) for place, status in on_the_way(host.root, Path(folder))),
+            *on_the_way(host.root, Path(folder)),
         ]
     except OSError as error:
         return Misplaced(f"{folder} cannot be reached: {error.strerror}", "choose another path")

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cached_property
 
 from compiler.bundle_paths import (
     PLAN,
@@ -38,17 +37,12 @@ class Action(str, Enum):
     STOPS = "stops"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """A plan and the texts of its files by their paths."""
 
     plan: Plan
     texts: Texts
-
-    @cached_property
-    def by_name(self) -> Mapping[ProcessName, Process]:
-        """Return its processes by their names."""
-        return {process.name: process for process in self.plan.processes}
 
     @property
     def is_emitted(self) -> bool:
@@ -77,7 +71,7 @@ def own_texts(bundle: Bundle, process: ProcessName) -> dict[str, str]:
 
 def _own_paths(bundle: Bundle, process: ProcessName) -> tuple[str, ...]:
     unit = process_unit(bundle.plan.name, process)
-    its = bundle.by_name.get(process)
+    its = bundle.plan.by_name.get(process)
     return (
         f"{UNITS_FOLDER}/{unit}",
         engine_file(process),
@@ -127,7 +121,7 @@ def _alike(old: Bundle, new: Bundle) -> set[ProcessName]:
     """Return the processes whose files are the same, since all that they are made of is."""
     if not (old.is_emitted and new.is_emitted) or _around(old.plan) != _around(new.plan):
         return set()
-    before = {process.name: process for process in old.plan.processes}
+    before = old.plan.by_name
     return {
         process.name
         for process in new.plan.processes

@@ -181,7 +181,7 @@ def _take(event: Any, levels: list[_Level], anchors: dict[str, Any], found: _Hid
     if isinstance(event, yaml.ScalarEvent) and event.anchor:
         anchors[event.anchor] = event
     scalar = anchors.get(event.anchor or "") if isinstance(event, yaml.AliasEvent) else event
-    if scalar is not None and not is_key and (under_secret or "@" in scalar.value):
+    if scalar is not None and not is_key:
         found.values.update(_hide(scalar, under_secret, found))
 
 

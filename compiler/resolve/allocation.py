@@ -147,7 +147,7 @@ def allocate(topology: Topology, stack: Stack) -> Allocation:
 
 def _store(topology: Topology, ports: Iterator[int]) -> StoreSlot | None:
     """Return the first managed store; a rule refuses a second one."""
-    if not any(map(topology.uses_lmcache, topology.workers)):
+    if not topology.caching:
         return None
     for tier in topology.lmcache.tiers:
         if tier.options.get("managed"):

@@ -12,6 +12,8 @@ from compiler.resolve.connectors import chunk_multiple
 from compiler.stacks.stack import Platform, Stack
 from compiler.topology import WorkerGroup
 
+LEAST_CHUNK = 128
+"""Tokens: smaller chunks cost many look-ups a prompt."""
 STEP_DEFAULTS = ((2048, "less than 70 GiB"), (8192, "less than 160 GiB"), (16384, "any size"))
 """A server's max_num_batched_tokens, by the memory of a GPU (vLLM 0.32.0 engine/arg_utils.py,
 get_batch_defaults)."""
@@ -54,11 +56,16 @@ def block_of(group: WorkerGroup, platform: Platform, model: ModelConfig | None) 
     return Block(tokens=raised, because=because, holds_state=True)
 
 
+def asked_step(group: WorkerGroup) -> int | None:
+    """Return the most tokens of one step that a profile asks for."""
+    given = group.engine_args.get("max_num_batched_tokens")
+    return given if isinstance(given, int) and not isinstance(given, bool) else None
+
+
 def step_tokens(group: WorkerGroup) -> int:
     """Return the most tokens of one step of a group's engines, or the largest default."""
-    given = group.engine_args.get("max_num_batched_tokens")
-    is_given = isinstance(given, int) and not isinstance(given, bool)
-    return given if is_given and isinstance(given, int) else STEP_DEFAULTS[-1][0]
+    asked = asked_step(group)
+    return STEP_DEFAULTS[-1][0] if asked is None else asked
 
 
 def is_one_block_a_chunk(

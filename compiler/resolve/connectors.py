@@ -59,7 +59,7 @@ def loses_hybrid_manager(topology: Topology, stack: Stack) -> bool:
     deployment, in both forms of the bundle.
     Source: vLLM 0.32.0 v1/nixl/metadata.py, is_hma_enabled.
     """
-    if not any(topology.uses_lmcache(group) for group in topology.workers):
+    if not topology.caching:
         return False
     cache = stack.connectors.cache.get(topology.lmcache.mode.value, {})
     return cache.get("kv_connector") in stack.connectors.without_hybrid_manager
@@ -68,7 +68,7 @@ def loses_hybrid_manager(topology: Topology, stack: Stack) -> bool:
 def without_manager(topology: Topology, stack: Stack) -> str:
     """Return the connector of a profile that lacks the hybrid KV cache manager; empty: none."""
     named = []
-    if any(topology.uses_lmcache(group) for group in topology.workers):
+    if topology.caching:
         named.append(stack.connectors.cache.get(topology.lmcache.mode.value, {}))
     if topology.kind is TopologyKind.DISAGG:
         named += [stack.connectors.transfer.get(group.role.value, {}) for group in topology.workers]

@@ -75,10 +75,9 @@ def _plan(
 
 def _chunk_multiple(topology: Topology, platform: Platform, model: ModelConfig | None) -> int:
     """Return what a chunk must be a multiple of: the blocks of all that caches, in tokens."""
-    caching = [group for group in topology.workers if topology.uses_lmcache(group)]
     its = model if topology.lmcache.mode is CacheMode.MULTIPROCESS else None
     found = []
-    for group in caching or topology.workers:
+    for group in topology.caching or topology.workers:
         block = block_of(group, platform, its)
         found.append(chunk_multiple(group, platform)[0] if block is None else block.tokens)
     return math.lcm(*found)

@@ -45,7 +45,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.blocks import STEP_DEFAULTS, Block, block_of, step_tokens
+from compiler.resolve.blocks import STEP_DEFAULTS, Block, asked_step, block_of, step_tokens
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
 
@@ -63,11 +63,9 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     platform = stack.platforms.get(topology.accelerator.value)
     if platform is None or topology.lmcache.mode is not CacheMode.MULTIPROCESS:
         return
-    if not stack.connectors.steps_of_one_block:
+    if model is None or not model.keeps_state or not stack.connectors.steps_of_one_block:
         return
-    for group in topology.workers:
-        if model is None or not model.keeps_state or not topology.uses_lmcache(group):
-            continue
+    for group in topology.caching:
         block = block_of(group, platform, model)
         if block is not None:
             yield from _wide(topology, stack, group, block)
@@ -76,16 +74,14 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
 def _wide(
     topology: Topology, stack: Stack, group: WorkerGroup, block: Block
 ) -> Iterator[Diagnostic]:
-    given, span = group.engine_args.get(_NAME), group.origin.of("engine_args", _NAME)
-    is_given = isinstance(given, int) and not isinstance(given, bool)
-    steps = step_tokens(group)
+    asked, steps = asked_step(group), step_tokens(group)
     if steps < 2 * block.tokens:
         return
     id_ = topology.model.id
-    told = f"{_NAME} {given}" if is_given else f"{_NAME}, by default up to {steps},"
-    is_sure = is_given or STEP_DEFAULTS[0][0] >= 2 * block.tokens
+    told = f"{_NAME}, by default up to {steps}," if asked is None else f"{_NAME} {asked}"
+    is_sure = asked is not None or STEP_DEFAULTS[0][0] >= 2 * block.tokens
     yield RULE.at(
-        span,
+        group.origin.of("engine_args", _NAME),
         f"{told} is more than one block: a block of {id_} has {block.tokens}",
         fix=f"write engine_args: {_one_block(block)}, or stack: vllm-0.32, which takes more",
         why=f"LMCache {stack.versions['lmcache']} refuses steps of two blocks or more, as it "

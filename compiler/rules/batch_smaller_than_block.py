@@ -43,7 +43,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.blocks import STEP_DEFAULTS, Block, block_of
+from compiler.resolve.blocks import STEP_DEFAULTS, Block, asked_step, block_of
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
 
@@ -60,8 +60,8 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     platform = stack.platforms.get(topology.accelerator.value)
     if platform is None or topology.lmcache.mode is not CacheMode.MULTIPROCESS:
         return
-    for group in topology.workers:
-        block = block_of(group, platform, model) if topology.uses_lmcache(group) else None
+    for group in topology.caching:
+        block = block_of(group, platform, model)
         if block is not None and block.holds_state:
             yield from _wrong(topology, group, block)
 
@@ -70,8 +70,9 @@ def _wrong(topology: Topology, group: WorkerGroup, block: Block) -> Iterator[Dia
     given, span = group.engine_args.get(_NAME), group.origin.of("engine_args", _NAME)
     fix = f"write engine_args: {{{_NAME}: {block.tokens}}} or more"
     blocks = f"a block of {topology.model.id} has {block.tokens}"
-    if isinstance(given, int) and not isinstance(given, bool) and given < block.tokens:
-        yield RULE.at(span, f"{_NAME} {given} is less than one block: {blocks}", fix=fix)
+    asked = asked_step(group)
+    if asked is not None and asked < block.tokens:
+        yield RULE.at(span, f"{_NAME} {asked} is less than one block: {blocks}", fix=fix)
     elif given is None and block.tokens > STEP_DEFAULTS[0][0]:
         below = [(most, gpus) for most, gpus in STEP_DEFAULTS if most < block.tokens]
         most, gpus = below[-1]

@@ -62,7 +62,7 @@ _OPTIONS = {
 def check(topology: Topology) -> Iterator[Diagnostic]:
     """Report each worker whose KV goes to LMCache under keys that do not tell it apart."""
     for name, (message, why, otherwise) in _OPTIONS.items():
-        cached = [group for group in topology.workers if topology.uses_lmcache(group)]
+        cached = topology.caching
         wrong = [group for group in cached if group.engine_args.get(name) is True]
         rest = len(wrong) < len(cached)
         off = "lmcache: false for these workers" if rest else "lmcache.enabled: false"

@@ -38,7 +38,7 @@ from collections.abc import Iterator
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.blocks import block_of, is_one_block_a_chunk
+from compiler.resolve.blocks import LEAST_CHUNK, block_of, is_one_block_a_chunk
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, Topology
 
@@ -47,7 +47,6 @@ RULE = Rule(
     Severity.ERROR,
     "a state is kept at a prompt's last whole block, and looked for at the end of a chunk",
 )
-_LEAST_CHUNK = 128
 
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
@@ -55,8 +54,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     platform, chunk = stack.platforms.get(topology.accelerator.value), topology.lmcache.chunk_size
     if platform is None or topology.lmcache.mode is not CacheMode.MULTIPROCESS:
         return
-    caching = [group for group in topology.workers if topology.uses_lmcache(group)]
-    blocks = [(group, block_of(group, platform, model)) for group in caching]
+    blocks = [(group, block_of(group, platform, model)) for group in topology.caching]
     largest = max((block.tokens for _, block in blocks if block is not None), default=0)
     for group, block in blocks:
         if block is None or chunk % block.tokens or chunk == block.tokens:
@@ -64,7 +62,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         if not is_one_block_a_chunk(group, block, stack, model):
             continue
         is_written = topology.lmcache.origin.wrote("chunk_size")
-        grows = block.tokens < max(largest, _LEAST_CHUNK)
+        grows = block.tokens < max(largest, LEAST_CHUNK)
         yield RULE.at(
             topology.lmcache.origin.of("chunk_size") if is_written else group.origin.of("role"),
             f"chunk_size {chunk} is {chunk // block.tokens} blocks of {block.tokens} tokens, and "
@@ -74,7 +72,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
             if grows
             else f"write lmcache.chunk_size: {block.tokens}",
             related=()
-            if caching == [group]
+            if len(blocks) == 1
             else (Label(span=group.origin.of("role"), text=f"blocks of {block.tokens} tokens"),),
         )
         return

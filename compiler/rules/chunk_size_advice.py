@@ -31,7 +31,7 @@ from compiler.byte_units import byte_text
 from compiler.diagnostic import Diagnostic, Rule, Severity
 from compiler.model.config import ModelConfig
 from compiler.model.layers import Unknown
-from compiler.resolve.blocks import block_of, split_of
+from compiler.resolve.blocks import LEAST_CHUNK, block_of, split_of
 from compiler.stacks.stack import Platform, Stack
 from compiler.topology import Topology
 
@@ -40,15 +40,15 @@ RULE = Rule(
     Severity.INFO,
     "128 to 256 tokens suit varied prompts, 512 to 1024 repetitive ones",
 )
-LEAST, MOST = 128, 1024
+MOST = 1024
 
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
     """Report a chunk size outside the range, with what it means for this model."""
     cache = topology.lmcache
-    if not cache.enabled or LEAST <= cache.chunk_size <= MOST:
+    if not cache.enabled or LEAST_CHUNK <= cache.chunk_size <= MOST:
         return
-    caching = [group for group in topology.workers if topology.uses_lmcache(group)]
+    caching = topology.caching
     platform = stack.platforms.get(topology.accelerator.value)
     if platform is None or not caching:
         return
@@ -56,9 +56,9 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     if any(block is None or cache.chunk_size % block.tokens for block in blocks):
         return  # it has to change anyway (chunk-size-alignment), or nothing is known of it
     most = max(MOST, *(block.tokens for block in blocks if block is not None))
-    if LEAST <= cache.chunk_size <= most:
+    if LEAST_CHUNK <= cache.chunk_size <= most:
         return  # a block of this model is as large
-    is_small = cache.chunk_size < LEAST
+    is_small = cache.chunk_size < LEAST_CHUNK
     costs = "many look-ups a prompt" if is_small else "much of a prompt's end is computed again"
     facts = "; ".join(
         (f"chunk_size {cache.chunk_size}: {costs}", *_figures(topology, platform, model))
@@ -66,7 +66,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     yield RULE.at(
         cache.origin.of("chunk_size"),
         facts,
-        fix=f"write chunk_size: {LEAST if is_small else most}, or keep what you measured",
+        fix=f"write chunk_size: {LEAST_CHUNK if is_small else most}, or keep what you measured",
     )
 
 
@@ -75,7 +75,7 @@ def _figures(topology: Topology, platform: Platform, model: ModelConfig | None) 
     chunk = topology.lmcache.chunk_size
     longest = topology.model.max_len or (model.max_len if model else None)
     if model is not None and model.shape is not None:
-        group = next(one for one in topology.workers if topology.uses_lmcache(one))
+        group = topology.caching[0]
         try:
             token = split_of(group, model.shape, platform).cached_bytes(topology.lmcache.mode)
         except Unknown:

@@ -33,7 +33,7 @@ from collections.abc import Iterator, Sequence
 
 from compiler.diagnostic import Diagnostic, Label, Rule, Severity
 from compiler.model.config import ModelConfig
-from compiler.resolve.blocks import Block, block_of, is_one_block_a_chunk
+from compiler.resolve.blocks import LEAST_CHUNK, Block, block_of, is_one_block_a_chunk
 from compiler.stacks.stack import Stack
 from compiler.topology import CacheMode, Topology, WorkerGroup
 
@@ -43,8 +43,6 @@ RULE = Rule(
     "LMCache stores whole KV blocks, so chunk_size must be a multiple of the engine's block size",
 )
 
-_LEAST_CHUNK = 128
-
 
 def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterator[Diagnostic]:
     """Report a chunk_size that cuts a block of some caching worker."""
@@ -52,10 +50,9 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     chunk = topology.lmcache.chunk_size
     if platform is None or not topology.lmcache.enabled:
         return
-    caching = [group for group in topology.workers if topology.uses_lmcache(group)]
     in_process = topology.lmcache.mode is CacheMode.IN_PROCESS  # holds no states: hybrid-model
     its = None if in_process else model
-    blocks = [(group, block_of(group, platform, its)) for group in caching]
+    blocks = [(group, block_of(group, platform, its)) for group in topology.caching]
     known = [(group, block) for group, block in blocks if block is not None]
     cut = [(group, block) for group, block in known if chunk % block.tokens]
     if cut:
@@ -63,7 +60,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         below, above = chunk // multiple * multiple, (chunk // multiple + 1) * multiple
         alone = any(is_one_block_a_chunk(*one, stack, its) for one in known)
         largest = max(block.tokens for _, block in known)
-        sizes = (largest,) if alone and largest >= _LEAST_CHUNK else (below, above)
+        sizes = (largest,) if alone and largest >= LEAST_CHUNK else (below, above)
         yield _finding(topology, *cut[0], sizes)
 
 

@@ -58,7 +58,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     if model is None:
         return
     id_, cache = topology.model.id, topology.lmcache
-    if model.is_encoder_decoder and any(map(topology.uses_lmcache, topology.workers)):
+    if model.is_encoder_decoder and topology.caching:
         yield RULE.at(
             topology.model.origin.of("id"),
             f"{id_} has an encoder and a decoder, which LMCache does not carry",

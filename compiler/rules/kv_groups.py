@@ -46,8 +46,7 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
     platform = stack.platforms.get(topology.accelerator.value)
     if model is None or platform is None or not platform.one_kv_group:
         return
-    is_used = any(map(topology.uses_lmcache, topology.workers))
-    if topology.lmcache.mode is CacheMode.MULTIPROCESS and is_used:
+    if topology.lmcache.mode is CacheMode.MULTIPROCESS and topology.caching:
         kinds = "a state" if model.keeps_state else "a window" if model.has_windows else ""
         if kinds:
             yield RULE.at(

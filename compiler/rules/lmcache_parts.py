@@ -67,7 +67,7 @@ def check(topology: Topology, stack: Stack) -> Iterator[Diagnostic]:
     if topology.lmcache.mode is not CacheMode.IN_PROCESS:
         return
     known = lmcache_keys(stack).options
-    groups = [group for group in topology.workers if topology.uses_lmcache(group)]
+    groups = topology.caching
     for group in groups:
         for key, (why, fix) in _UNSTARTED.items():
             name = variable(key)

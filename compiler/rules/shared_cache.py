@@ -59,18 +59,20 @@ def check(topology: Topology, stack: Stack, model: ModelConfig | None) -> Iterat
         return
     # Of each number of ranks two that differ: any other differs from one of them, or is alike.
     kept: dict[int, list[tuple[WorkerGroup, dict[str, Factor]]]] = {}
-    for group in filter(topology.uses_lmcache, topology.workers):
+    for group in topology.caching:
         ours = _factors(topology, stack, group, model)
         earlier = kept.setdefault(group.tensor_parallel_size, [])
-        for other, theirs in earlier:
-            found = next((name for name in ours if ours[name].value != theirs[name].value), "")
-            if found:
-                yield _differing(group, ours[found], other, theirs[found])
-                break
-        else:
-            found = ""
-        if not earlier or (found and len(earlier) == 1):
+        unlike = [(other, theirs) for other, theirs in earlier if _difference(ours, theirs)]
+        for other, theirs in unlike[:1]:
+            name = _difference(ours, theirs)
+            yield _differing(group, ours[name], other, theirs[name])
+        if len(unlike) == len(earlier) < 2:
             earlier.append((group, ours))
+
+
+def _difference(ours: dict[str, Factor], theirs: dict[str, Factor]) -> str:
+    """Return the first thing in which two groups differ; empty where they are alike."""
+    return next((name for name in ours if ours[name].value != theirs[name].value), "")
 
 
 def _is_shared(topology: Topology, stack: Stack) -> bool:

@@ -25,6 +25,7 @@ from compiler.write.manifest import (
     NotWritten,
     digest,
     files_in,
+    first_of,
     manifest_of,
     written_files,
 )
@@ -125,10 +126,9 @@ def _stands(place: Path, artifacts: Iterable[Artifact], *, overwrite: bool) -> b
             "remove it"
         ) from error
     if changed and not overwrite:
-        shown = ", ".join(sorted(changed)[:5]) + (", …" if len(changed) > 5 else "")
         raise NotWritten(
-            f"{place} was changed since dync wrote it ({shown}): move those files away, name "
-            "another place with -o, or give --overwrite to lose them"
+            f"{place} was changed since dync wrote it ({first_of(changed)}): move those files "
+            "away, name another place with -o, or give --overwrite to lose them"
         )
     return (
         not changed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ MANIFEST = ".dync.json"
 _FORMAT = 1
 _MOST_FILES = 500_000
 _MOST_BYTES = 1_000_000_000
+_SHOWN = 5
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _VERSION = re.compile(r"[0-9A-Za-z.+!_-]{1,64}\Z")
 _STEP = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9_.@+-]{1,200}\Z")
@@ -25,6 +26,11 @@ _STEP = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9_.@+-]{1,200}\Z")
 
 class NotWritten(Exception):
     """A bundle that cannot be put in place, or was not; its text says why and what to do."""
+
+
+def first_of(paths: Collection[str]) -> str:
+    """Return the first paths of some in words."""
+    return ", ".join(sorted(paths)[:_SHOWN]) + (", …" if len(paths) > _SHOWN else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

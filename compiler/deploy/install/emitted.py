@@ -15,8 +15,7 @@ from compiler.emit.artifact import Artifact
 from compiler.emit.bundle import emit
 from compiler.errors import HostError
 from compiler.library import templates
-
-_SHOWN = 5
+from compiler.write.manifest import first_of
 
 
 def emitted(source: ReadBundle, *, overwrite: bool) -> tuple[Artifact, ...]:
@@ -26,11 +25,10 @@ def emitted(source: ReadBundle, *, overwrite: bool) -> tuple[Artifact, ...]:
     Errors: HostError, with the files that differ.
     """
     artifacts = emit(source.plan, templates())
-    differing = sorted({*_differing(source, artifacts), *source.changed})
+    differing = {*_differing(source, artifacts), *source.changed}
     if not differing or overwrite:
         return artifacts
-    paths = ", ".join(differing[:_SHOWN]) + (", …" if len(differing) > _SHOWN else "")
-    again = "make it again with dync build"
+    paths, again = first_of(differing), "make it again with dync build"
     if source.changed:
         raise HostError(
             f"{source.folder} was changed since dync wrote it ({paths}): {again}, or give "

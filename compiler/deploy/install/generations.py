@@ -17,7 +17,14 @@ from compiler.errors import HostError
 from compiler.plan import Plan
 from compiler.write.atomic import UNFINISHED, put_link, sync_folder
 from compiler.write.bundle import changed_files, present_files, write
-from compiler.write.manifest import MANIFEST, NotWritten, ReadFile, read_files, written_files
+from compiler.write.manifest import (
+    MANIFEST,
+    NotWritten,
+    ReadFile,
+    first_of,
+    read_files,
+    written_files,
+)
 from compiler.write.plan_reader import plan_from_json
 from compiler.write.safe_read import opened, read_below
 from compiler.write.trees import remove
@@ -161,8 +168,7 @@ def refuse_changed_generation(folder: Path, hint: str) -> None:
     except NotWritten as error:
         raise HostError(f"{error}; {hint}") from error
     if changed:
-        shown = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
-        raise HostError(f"{folder} was changed since dync wrote it ({shown}): {hint}")
+        raise HostError(f"{folder} was changed since dync wrote it ({first_of(changed)}): {hint}")
 
 
 def add(installation: Installation, artifacts: Sequence[Artifact]) -> int:

@@ -62,8 +62,9 @@ def tier_data(host: Host, plan: Plan) -> tuple[Path, ...]:
     found = []
     for tier in tiers_with_folder(plan):
         with suppress(HostError, OSError):
-            if account and not tier.shared and _is_of(_placed(host, plan, tier), account[0]):
-                found.append(_placed(host, plan, tier))
+            if account and not tier.shared:
+                folder = _placed(host, plan, tier)
+                found += [folder] if _is_of(folder, account[0]) else []
     return tuple(found)
 
 
